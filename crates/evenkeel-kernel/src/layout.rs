@@ -1,0 +1,53 @@
+//! The names of files and sockets below `$EVENKEEL_HOME`, so that rooms that never import one
+//! another still meet at the same door.
+//!
+//! Only names: nothing here touches a disk. Every path is relative to the home folder.
+
+/// Sockets, pid files and locks of the running roles; nothing in it outlives a reboot.
+pub const RUN: &str = "run";
+/// The control plane's API: HTTP on a unix socket, mode 0600.
+pub const CONTROL_SOCKET: &str = "run/control.sock";
+/// Datagram socket on which edge and shims tell control that something changed.
+pub const WAKE_SOCKET: &str = "run/wake.sock";
+/// The edge's own door for control: tables in, observations out; mode 0600.
+pub const EDGE_SOCKET: &str = "run/edge.sock";
+/// The keeper's door: listening sockets are handed over here.
+pub const KEEPER_SOCKET: &str = "run/keeper.sock";
+/// Folder of the shims' sockets, one per instance, named by [`shim_socket`].
+pub const SHIM_SOCKETS: &str = "run/shim";
+/// The journal and the state.
+pub const STATE: &str = "state";
+/// The edge's last good routing table.
+pub const EDGE_TABLE: &str = "edge/table.json";
+/// One folder per instance: what to run, its status, its log.
+pub const INSTANCES: &str = "instances";
+/// Files that revisions name, kept by content so that an old revision can always start again.
+pub const ARTIFACTS: &str = "artifacts";
+/// Logs of the roles themselves.
+pub const LOGS: &str = "logs";
+
+/// The longest home path, in bytes, for which every socket path still fits the kernel's limit of
+/// 107 bytes: the longest name below it is [`shim_socket`]'s, 35 bytes.
+pub const HOME_LENGTH_MAX: usize = 70;
+
+/// The pid file of a role: `keeper`, `control` or `edge`.
+#[must_use]
+pub fn pid_file(role: &str) -> String {
+    format!("{RUN}/{role}.pid")
+}
+
+/// The socket of one instance's shim.
+///
+/// Service names may be longer than a socket path allows, so the name is a digest of the
+/// instance's name (64 bits: with a million instances a collision is one in 10^7).
+#[must_use]
+pub fn shim_socket(instance: &crate::model::InstanceId) -> String {
+    let digest = crate::model::Digest::of(instance.to_string().as_bytes());
+    format!("{SHIM_SOCKETS}/{}.sock", &digest.hex()[..16])
+}
+
+/// The folder of one instance.
+#[must_use]
+pub fn instance_dir(instance: &crate::model::InstanceId) -> String {
+    format!("{INSTANCES}/{instance}")
+}

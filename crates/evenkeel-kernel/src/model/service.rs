@@ -1,0 +1,351 @@
+//! A service: what runs, how it is known to be well, and how it is rolled out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{Digest, ServiceName};
+
+/// One service of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What runs. A change of it makes a new revision.
+    pub workload: Workload,
+    /// How many instances serve, at least 1.
+    pub replicas: u32,
+    /// How a new revision takes over. Not part of the revision.
+    pub rollout: Rollout,
+}
+
+/// Everything that makes a revision what it is: program, arguments, configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workload {
+    /// Program and arguments; never empty, never given to a shell.
+    pub run: Vec<String>,
+    /// Absolute path of the working folder.
+    pub dir: String,
+    /// Environment, with the content of `env_files` merged below it once they are read.
+    pub env: BTreeMap<String, String>,
+    /// Absolute paths of files with `NAME=value` lines.
+    pub env_files: Vec<String>,
+    /// Digests of the files that `run` names (the program, and arguments that are files), by
+    /// absolute path.
+    pub files: BTreeMap<String, Digest>,
+    /// Services it calls. Each is reached through the edge at `<NAME>_URL`.
+    pub uses: BTreeSet<ServiceName>,
+    /// How an instance is known to be well.
+    pub health: Health,
+    /// How an instance is taken out of service.
+    pub stop: Stop,
+    /// What an instance may use up.
+    pub limits: Limits,
+    /// Only one instance may run at a time, because it owns something that cannot be shared (a
+    /// port, a data folder). Rolled out stop-first.
+    pub exclusive: bool,
+    /// How often a person asked for a restart; part of the revision, so that a restart is a
+    /// rollout like any other.
+    pub restarts: u32,
+}
+
+impl Workload {
+    /// The content address of this workload: equal workloads, equal digests.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        // JSON of ordered maps is a stable text; a field added later changes the digest of every
+        // workload once, which only means one more rollout.
+        let text = serde_json::to_vec(self).expect("a workload has only text keys");
+        Digest::of(&text)
+    }
+}
+
+/// How an instance is known to be well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is asked. `None`: a TCP connection where the service is routed or used by another,
+    /// else that the process lives.
+    pub probe: Option<Probe>,
+    /// Time between two probes of an instance that is known to be well.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Successes in a row that make it healthy.
+    pub healthy_after: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_after: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            probe: None,
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            healthy_after: 2,
+            unhealthy_after: 3,
+        }
+    }
+}
+
+/// One question whose answer says whether an instance is well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Probe {
+    /// `GET path` answers 200 to 399.
+    Http {
+        /// The path asked for, with a leading slash.
+        path: String,
+    },
+    /// The port accepts a connection.
+    Tcp,
+    /// The command ends with exit status 0; run by the shim, in the instance's folder and
+    /// environment.
+    Exec {
+        /// Program and arguments.
+        command: Vec<String>,
+    },
+    /// The instance said `READY=1` on `$NOTIFY_SOCKET`, and keeps its watchdog alive if it uses
+    /// one.
+    Notify,
+    /// The process lives.
+    Process,
+}
+
+/// A signal that asks a process to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    /// SIGTERM
+    Term,
+    /// SIGINT
+    Int,
+    /// SIGQUIT
+    Quit,
+    /// SIGHUP
+    Hup,
+    /// SIGUSR1
+    Usr1,
+    /// SIGUSR2
+    Usr2,
+}
+
+/// How an instance is taken out of service: unrouted, drained, asked to end, killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// What asks it to end.
+    pub signal: Signal,
+    /// Time between that signal and the kill of its whole process tree.
+    pub grace: Duration,
+    /// How long its running requests may take once it gets no new ones.
+    pub drain: Duration,
+    /// The same for upgraded connections (WebSocket).
+    pub drain_long_lived: Duration,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            signal: Signal::Term,
+            grace: Duration::from_secs(30),
+            drain: Duration::from_secs(30),
+            drain_long_lived: Duration::from_secs(300),
+        }
+    }
+}
+
+/// What one instance may use up; `None` is no limit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Resident memory of its whole process tree, in bytes.
+    pub memory: Option<u64>,
+    /// Processor time, in thousandths of one core.
+    pub cpu_milli: Option<u32>,
+    /// Open files per process.
+    pub files: Option<u64>,
+}
+
+/// How a new revision takes over from the old one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The shape of the take-over.
+    pub strategy: Strategy,
+    /// How long a new instance must be healthy before it counts.
+    pub min_ready: Duration,
+    /// How long one instance may take to become healthy.
+    pub start_deadline: Duration,
+    /// How long a release may go without progress before it is taken back.
+    pub progress_deadline: Duration,
+    /// Failed starts of new instances that are tolerated; `None`: the larger of 3 and half of the
+    /// replicas.
+    pub failure_budget: Option<u32>,
+    /// How long the old revision stays serving-ready after all traffic has moved.
+    pub bake: Duration,
+    /// A failing release goes back on its own.
+    pub auto_rollback: bool,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            strategy: Strategy::default(),
+            min_ready: Duration::from_secs(10),
+            start_deadline: Duration::from_secs(300),
+            progress_deadline: Duration::from_secs(600),
+            failure_budget: None,
+            bake: Duration::from_secs(1800),
+            auto_rollback: true,
+        }
+    }
+}
+
+/// The shape of a take-over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// Instances are replaced a few at a time.
+    Rolling {
+        /// How many instances may run beyond `replicas`.
+        max_surge: Share,
+        /// How many of `replicas` may be missing meanwhile.
+        max_unavailable: Share,
+    },
+    /// A whole second pool starts, then all traffic moves at once.
+    BlueGreen {
+        /// A host name under which the new revision can be looked at before the switch.
+        preview: Option<String>,
+    },
+    /// Traffic moves by steps, each of them judged.
+    Canary {
+        /// Rising exposures; the last step before all traffic. May be empty.
+        steps: Vec<Step>,
+    },
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self::Rolling { max_surge: Share::Percent(Weight(2_500)), max_unavailable: Share::Count(0) }
+    }
+}
+
+/// One step of a canary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// How much of the service is the new revision.
+    pub exposure: Exposure,
+    /// How long it is watched, in healthy time, before the next step.
+    pub bake: Duration,
+}
+
+/// How much of a service is the new revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Exposure {
+    /// This part of the traffic, on as many instances as that part needs.
+    Weight(Weight),
+    /// This many instances, each with an even share of the traffic.
+    Instances(u32),
+}
+
+/// A part of the whole in hundredths of a percent: 0 to 10,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Weight(pub u16);
+
+impl Weight {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Everything.
+    pub const ALL: Self = Self(10_000);
+
+    /// `part` of `whole`, rounded down, at most everything. Nothing when `whole` is 0.
+    #[must_use]
+    pub fn of(part: u32, whole: u32) -> Self {
+        let all = u64::from(Self::ALL.0);
+        let share = (u64::from(part) * all).checked_div(u64::from(whole)).unwrap_or(0).min(all);
+        Self(u16::try_from(share).expect("at most 10,000"))
+    }
+
+    /// What is left of everything.
+    #[must_use]
+    pub fn rest(self) -> Self {
+        Self(Self::ALL.0.saturating_sub(self.0))
+    }
+
+    /// This part of `count`, rounded up.
+    #[must_use]
+    pub fn ceil(self, count: u32) -> u32 {
+        let part = (u64::from(self.0) * u64::from(count)).div_ceil(u64::from(Self::ALL.0));
+        u32::try_from(part).unwrap_or(u32::MAX)
+    }
+
+    /// This part of `count`, rounded down.
+    #[must_use]
+    pub fn floor(self, count: u32) -> u32 {
+        let part = u64::from(self.0) * u64::from(count) / u64::from(Self::ALL.0);
+        u32::try_from(part).unwrap_or(u32::MAX)
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, part) = (self.0 / 100, self.0 % 100);
+        match (part, part % 10) {
+            (0, _) => write!(f, "{whole} %"),
+            (_, 0) => write!(f, "{whole}.{} %", part / 10),
+            _ => write!(f, "{whole}.{part:02} %"),
+        }
+    }
+}
+
+/// A number of instances, or a part of the replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Share {
+    /// That many instances.
+    Count(u32),
+    /// That part of the replicas.
+    Percent(Weight),
+}
+
+impl Share {
+    /// The share of `replicas`, rounded up.
+    #[must_use]
+    pub fn ceil(self, replicas: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(part) => part.ceil(replicas),
+        }
+    }
+
+    /// The share of `replicas`, rounded down.
+    #[must_use]
+    pub fn floor(self, replicas: u32) -> u32 {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(part) => part.floor(replicas),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(part) => part.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_round_as_their_names_say() {
+        assert_eq!(Weight(100).ceil(4), 1);
+        assert_eq!(Weight(2_500).floor(3), 0);
+        assert_eq!(Weight::of(1, 3), Weight(3_333));
+        assert_eq!(Weight::of(5, 3), Weight::ALL);
+        assert_eq!(Weight::of(5, 0), Weight::NONE);
+        assert_eq!(
+            [Weight(100), Weight(50), Weight(1), Weight(10_000)].map(|w| w.to_string()),
+            ["1 %", "0.5 %", "0.01 %", "100 %"]
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! A stack: what the file describes.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::names::{Digest, RevisionNumber, RouteName, ServiceName, StackName};
+use super::service::{Probe, Service, Workload};
+
+/// What one `evenkeel.toml` describes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stack {
+    /// Its name.
+    pub name: StackName,
+    /// Its services.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Where requests from outside go.
+    pub routes: BTreeMap<RouteName, Route>,
+    /// Where the edge listens.
+    pub edge: Edge,
+}
+
+impl Stack {
+    /// A stack with nothing in it.
+    #[must_use]
+    pub fn empty(name: StackName) -> Self {
+        Self { name, services: BTreeMap::new(), routes: BTreeMap::new(), edge: Edge::default() }
+    }
+
+    /// Whether requests reach the service: from a route, or from another service.
+    #[must_use]
+    pub fn serves(&self, service: &ServiceName) -> bool {
+        self.routes.values().any(|route| route.to == *service)
+            || self.services.values().any(|other| other.workload.uses.contains(service))
+    }
+
+    /// What is asked of an instance of `service` when its file does not say.
+    #[must_use]
+    pub fn probe(&self, service: &ServiceName, workload: &Workload) -> Probe {
+        match &workload.health.probe {
+            Some(probe) => probe.clone(),
+            None if self.serves(service) => Probe::Tcp,
+            None => Probe::Process,
+        }
+    }
+}
+
+/// Which requests from outside go to which service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The host asked for, in lower case without a port; `None` is any host.
+    pub host: Option<String>,
+    /// The start of the path, on whole segments: `/api` matches `/api` and `/api/x`, not `/apis`.
+    pub path: String,
+    /// The service that answers.
+    pub to: ServiceName,
+}
+
+/// Where the edge listens for requests from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Edge {
+    /// The addresses, each with its port.
+    pub listen: Vec<SocketAddr>,
+}
+
+/// An immutable, content-addressed description of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// The number people know it by.
+    pub number: RevisionNumber,
+    /// The content address of `workload`.
+    pub digest: Digest,
+    /// What it is.
+    pub workload: Workload,
+}

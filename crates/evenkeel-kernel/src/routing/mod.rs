@@ -1,0 +1,148 @@
+//! The routing table: the snapshot that the edge serves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Probe, RevisionNumber, RouteName, ServiceName, Weight};
+use crate::world::Fence;
+
+/// Everything the edge needs to serve alone. Immutable; replaced as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoutingTable {
+    /// Which decision it comes from. A table with a lower one is never served after it.
+    pub fence: Fence,
+    /// The services, each with its pools and its split.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Requests from outside, most specific first: exact host before any host, then longest path.
+    pub routes: Vec<Route>,
+}
+
+/// One service as the edge sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// The name of the listener on which other services reach it, whatever host they ask for.
+    pub listener: Option<String>,
+    /// Who gets the traffic. Either empty (nothing can serve yet) or summing up to
+    /// [`Weight::ALL`]; every key is in `pools`.
+    pub split: BTreeMap<RevisionNumber, Weight>,
+    /// The pools, also those without weight: they are probed, and reached by a pinned route.
+    pub pools: BTreeMap<RevisionNumber, Pool>,
+}
+
+/// One pool as the edge sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pool {
+    /// How its instances are known to be well.
+    pub health: Health,
+    /// Its instances, by slot.
+    pub instances: BTreeMap<u32, Instance>,
+    /// How long requests of a draining instance may take before they are cut.
+    pub drain: Duration,
+    /// The same for upgraded connections.
+    pub drain_long_lived: Duration,
+}
+
+/// How the instances of a pool are known to be well; [`crate::model::Health`] with the probe
+/// settled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is asked. [`Probe::Exec`], [`Probe::Notify`] and [`Probe::Process`] are asked of the
+    /// instance's shim, at [`crate::layout::shim_socket`].
+    pub probe: Probe,
+    /// Time between two probes of an instance that is known to be well.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// Successes in a row that make it healthy.
+    pub healthy_after: u32,
+    /// Failures in a row that make it unhealthy.
+    pub unhealthy_after: u32,
+}
+
+/// One instance as the edge sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Where it listens.
+    pub addr: SocketAddr,
+    /// It gets no new request; those it has may end.
+    pub draining: bool,
+}
+
+/// Which requests from outside go where.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The route's name, for logs and counters.
+    pub name: RouteName,
+    /// The host asked for, lower case, no port; `None` is any.
+    pub host: Option<String>,
+    /// The start of the path, on whole segments.
+    pub path: String,
+    /// The service that answers.
+    pub service: ServiceName,
+    /// A revision that gets all of it whatever the split says: the preview of a blue-green
+    /// rollout.
+    pub revision: Option<RevisionNumber>,
+}
+
+impl RoutingTable {
+    /// The route for `host` (lower case, without port) and `path`, if there is one.
+    #[must_use]
+    pub fn route(&self, host: &str, path: &str) -> Option<&Route> {
+        self.routes.iter().find(|route| {
+            route.host.as_deref().is_none_or(|wanted| wanted == host)
+                && has_prefix(path, &route.path)
+        })
+    }
+
+    /// Puts `routes` into the order in which they are tried.
+    pub fn sort_routes(&mut self) {
+        self.routes.sort_by(|a, b| {
+            let key = |route: &Route| (route.host.is_none(), usize::MAX - route.path.len());
+            key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
+        });
+    }
+}
+
+/// Whether `path` lies below `prefix`, on whole segments.
+fn has_prefix(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(name: &str, host: Option<&str>, path: &str) -> Route {
+        Route {
+            name: name.parse().unwrap(),
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+            service: "web".parse().unwrap(),
+            revision: None,
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_wins() {
+        let mut table = RoutingTable {
+            routes: vec![
+                route("any", None, "/"),
+                route("any-api", None, "/api"),
+                route("shop", Some("shop.test"), "/"),
+                route("shop-api", Some("shop.test"), "/api/"),
+            ],
+            ..RoutingTable::default()
+        };
+        table.sort_routes();
+        let name = |host, path| table.route(host, path).map(|route| route.name.as_str());
+        assert_eq!(name("shop.test", "/api"), Some("shop-api"));
+        assert_eq!(name("shop.test", "/api/x"), Some("shop-api"));
+        assert_eq!(name("shop.test", "/apis"), Some("shop"));
+        assert_eq!(name("other.test", "/api/x"), Some("any-api"));
+        assert_eq!(name("other.test", "/"), Some("any"));
+    }
+}

@@ -1,0 +1,49 @@
+//! Wants: states to make true. Not changes to make: the same want may be asked for any number of
+//! times.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::model::{PoolId, Probe, Workload};
+use crate::routing::RoutingTable;
+use crate::world::Fence;
+
+/// One state to make true, for whichever room can.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// For the keeper: exactly these listening sockets are held, by name.
+    Listeners(BTreeMap<String, SocketAddr>),
+    /// For the edge: this table is served.
+    Table(RoutingTable),
+    /// For the platform: this pool has exactly these instances.
+    Pool(Box<Pool>),
+}
+
+/// Exactly these instances of a pool.
+///
+/// An instance of the pool that is not in `slots` is to be stopped, on one condition that is
+/// checked where it is stopped, at that moment: the edge does not route to it. An instance of a
+/// pool nobody mentions is left alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Which pool.
+    pub id: PoolId,
+    /// What each instance runs.
+    pub workload: Workload,
+    /// What its health means; [`Probe::Exec`], [`Probe::Notify`] and [`Probe::Process`] are the
+    /// platform's to answer.
+    pub probe: Probe,
+    /// Environment that the place gives, not the revision: `<NAME>_URL` of what it uses.
+    pub surroundings: BTreeMap<String, String>,
+    /// The instances, by slot.
+    pub slots: BTreeMap<u32, Slot>,
+    /// Which decision this is.
+    pub fence: Fence,
+}
+
+/// One instance to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// The port it listens on, as `$PORT`.
+    pub port: u16,
+}

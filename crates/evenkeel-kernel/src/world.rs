@@ -1,0 +1,310 @@
+//! The world: everything observed, and nothing concluded from it.
+//!
+//! A part that could not be observed is `Unknown`, which is not the same as empty: nothing is
+//! destroyed because of something nobody saw.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{Epoch, Generation, InstanceId, PoolId};
+use crate::time::Timestamp;
+
+/// A value with the moment it was seen, or the fact that it could not be seen.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observed<T> {
+    /// Seen at that moment.
+    Known(T, Timestamp),
+    /// Not seen, and why.
+    Unknown(String),
+}
+
+impl<T> Observed<T> {
+    /// The value, if it was seen.
+    pub fn known(&self) -> Option<&T> {
+        match self {
+            Self::Known(value, _) => Some(value),
+            Self::Unknown(_) => None,
+        }
+    }
+}
+
+/// Everything observed about one target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct World {
+    /// What the platform says of instances.
+    pub platform: Observed<Platform>,
+    /// What the edge says of routing, health and requests.
+    pub edge: Observed<Edge>,
+}
+
+impl World {
+    /// A world of which nothing has been seen yet.
+    #[must_use]
+    pub fn unknown() -> Self {
+        let not_yet = "not observed yet".to_owned();
+        Self { platform: Observed::Unknown(not_yet.clone()), edge: Observed::Unknown(not_yet) }
+    }
+}
+
+/// What a platform says of its instances.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Platform {
+    /// Every instance that exists, wanted or not; one that has ended and was cleaned away is not
+    /// listed.
+    pub instances: BTreeMap<InstanceId, Instance>,
+}
+
+/// What a platform says of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// What it is doing.
+    pub phase: InstancePhase,
+    /// Since when.
+    pub since: Timestamp,
+    /// The port it was given.
+    pub port: u16,
+    /// How often its process has ended without being asked to.
+    pub exits: u32,
+    /// How its process last ended: `exit status 1`, `signal 9 (KILL)`.
+    pub last_exit: Option<String>,
+    /// The process, while there is one.
+    pub pid: Option<u32>,
+    /// The highest epoch and generation its shim has been spoken to with.
+    pub fence: Fence,
+}
+
+/// What an instance is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstancePhase {
+    /// Its process runs. Whether it is well is the edge's to say.
+    Running,
+    /// Its process ended; the next start waits for its backoff.
+    Backoff,
+    /// It cannot start because its port is taken by a stranger.
+    PortTaken,
+    /// It cannot start at all: the program is missing or may not be run.
+    Unstartable,
+    /// It was asked to end.
+    Stopping,
+    /// Its shim is gone; whether its process lives is unknown to the platform's shims.
+    Lost,
+}
+
+/// Which controller and which decision an order belongs to. Executors refuse lower ones.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub struct Fence {
+    /// Which controller.
+    pub epoch: Epoch,
+    /// Which decision.
+    pub generation: Generation,
+}
+
+/// What the edge says of itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edge {
+    /// A number drawn when the edge process started; counters start at zero with it.
+    pub incarnation: u64,
+    /// The table it serves: every request accepted from now on is routed by it.
+    pub serving: Fence,
+    /// Names and addresses of the listeners it accepts on.
+    pub listeners: Vec<String>,
+    /// What it knows of each instance in its table.
+    pub instances: BTreeMap<InstanceId, Backend>,
+    /// What it has counted for each pool in its table.
+    pub pools: BTreeMap<PoolId, Counts>,
+    /// Requests it answered itself, because no pool could.
+    pub unrouted: Unrouted,
+}
+
+/// What the edge knows of one instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Backend {
+    /// What its probes say.
+    pub health: Health,
+    /// Since when that has been so.
+    pub since: Timestamp,
+    /// Requests it is answering now.
+    pub in_flight: u32,
+    /// Upgraded connections it holds now.
+    pub long_lived: u32,
+}
+
+/// What probes say of an instance.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub enum Health {
+    /// Not yet probed often enough to say.
+    #[default]
+    Unknown,
+    /// It answers as it should.
+    Healthy,
+    /// It does not.
+    Unhealthy,
+}
+
+/// What the edge counted for one pool since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// Requests answered, by whichever status; each is counted once, when its answer is complete
+    /// or given up.
+    pub requests: u64,
+    /// Answers 100–199 that ended a request (upgrades).
+    pub status_1xx: u64,
+    /// Answers 200–299.
+    pub status_2xx: u64,
+    /// Answers 300–399.
+    pub status_3xx: u64,
+    /// Answers 400–499.
+    pub status_4xx: u64,
+    /// Answers 500–599 that the instances gave.
+    pub status_5xx: u64,
+    /// Requests lost because the connection to the instance could not be made.
+    pub connect_failures: u64,
+    /// Requests lost because the instance closed the connection before or within its answer.
+    pub resets: u64,
+    /// Requests lost because the answer did not begin in time.
+    pub timeouts: u64,
+    /// Tries that failed and were made again on another instance; these are not failures.
+    pub retries: u64,
+    /// Requests whose client went away first; these are not failures of the pool.
+    pub client_gone: u64,
+    /// How often ten requests in a row failed.
+    pub failed_streaks: u64,
+    /// Requests being answered now.
+    pub in_flight: u64,
+    /// Time to the first byte of the answer: how many requests took less than each bound of
+    /// [`latency_bounds`], and more than the one before; the last is everything slower.
+    pub latency: Vec<u64>,
+}
+
+impl Counts {
+    /// Requests that failed, by whichever cause.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.status_5xx + self.connect_failures + self.resets + self.timeouts
+    }
+
+    /// What was counted from `earlier` to `self`, by the same edge process.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.combined(earlier, u64::saturating_sub)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.combined(other, u64::saturating_add)
+    }
+
+    fn combined(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
+        let buckets = self.latency.len().max(other.latency.len());
+        let bucket = |counts: &Self, i: usize| counts.latency.get(i).copied().unwrap_or(0);
+        Self {
+            requests: with(self.requests, other.requests),
+            status_1xx: with(self.status_1xx, other.status_1xx),
+            status_2xx: with(self.status_2xx, other.status_2xx),
+            status_3xx: with(self.status_3xx, other.status_3xx),
+            status_4xx: with(self.status_4xx, other.status_4xx),
+            status_5xx: with(self.status_5xx, other.status_5xx),
+            connect_failures: with(self.connect_failures, other.connect_failures),
+            resets: with(self.resets, other.resets),
+            timeouts: with(self.timeouts, other.timeouts),
+            retries: with(self.retries, other.retries),
+            client_gone: with(self.client_gone, other.client_gone),
+            failed_streaks: with(self.failed_streaks, other.failed_streaks),
+            in_flight: self.in_flight,
+            latency: (0..buckets).map(|i| with(bucket(self, i), bucket(other, i))).collect(),
+        }
+    }
+}
+
+/// Upper bounds of the latency histogram, in microseconds: four per doubling from 100 µs to
+/// about 100 s, so that a percentile read from it is at most 19 % too high.
+#[must_use]
+pub fn latency_bounds() -> Vec<u64> {
+    let mut bounds = Vec::with_capacity(81);
+    let mut octave = 100_u64;
+    for _ in 0..20 {
+        // 2^(1/4), 2^(2/4), 2^(3/4) in thousandths.
+        bounds.extend([1000, 1189, 1414, 1682].map(|quarter| octave * quarter / 1000));
+        octave *= 2;
+    }
+    bounds.push(octave);
+    bounds
+}
+
+/// The `quantile` (0 to 1) of a latency histogram: the upper bound of the bucket it falls into.
+/// `None` when nothing was counted.
+#[must_use]
+pub fn latency_quantile(latency: &[u64], quantile: f64) -> Option<Duration> {
+    let total: u64 = latency.iter().sum();
+    if total == 0 {
+        return None;
+    }
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank among requests; one in 2^52 is exact enough"
+    )]
+    let rank = ((total as f64) * quantile.clamp(0.0, 1.0)).ceil().max(1.0) as u64;
+    let bounds = latency_bounds();
+    let mut seen = 0;
+    for (i, count) in latency.iter().enumerate() {
+        seen += count;
+        if seen >= rank {
+            let bound = bounds.get(i).or(bounds.last()).copied().unwrap_or(0);
+            return Some(Duration::from_micros(bound));
+        }
+    }
+    None
+}
+
+/// Requests the edge answered itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Unrouted {
+    /// 404: no route matches.
+    pub no_route: u64,
+    /// 503: the service has no instance that can be tried.
+    pub no_instance: u64,
+    /// 503: a bound of the edge itself was reached.
+    pub overloaded: u64,
+    /// 400 and its kind: the request is malformed, ambiguous or too large.
+    pub rejected: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_come_from_the_bucket_they_fall_into() {
+        let mut latency = vec![0; latency_bounds().len() + 1];
+        latency[0] = 98;
+        latency[4] = 2;
+        assert_eq!(latency_quantile(&latency, 0.5), Some(Duration::from_micros(100)));
+        assert_eq!(latency_quantile(&latency, 0.99), Some(Duration::from_micros(200)));
+        assert_eq!(latency_quantile(&[], 0.99), None);
+    }
+}
