@@ -9,7 +9,11 @@
 
 pub mod health;
 pub mod layout;
+pub mod lint;
 pub mod model;
+pub mod plan;
+pub mod release;
+pub mod rollout;
 pub mod routing;
 pub mod time;
 pub mod want;

@@ -35,6 +35,8 @@ pub struct World {
     pub platform: Observed<Platform>,
     /// What the edge says of routing, health and requests.
     pub edge: Observed<Edge>,
+    /// What the keeper says of the listening sockets.
+    pub keeper: Observed<Keeper>,
 }
 
 impl World {
@@ -42,8 +44,19 @@ impl World {
     #[must_use]
     pub fn unknown() -> Self {
         let not_yet = "not observed yet".to_owned();
-        Self { platform: Observed::Unknown(not_yet.clone()), edge: Observed::Unknown(not_yet) }
+        Self {
+            platform: Observed::Unknown(not_yet.clone()),
+            edge: Observed::Unknown(not_yet.clone()),
+            keeper: Observed::Unknown(not_yet),
+        }
     }
+}
+
+/// What the keeper says of the listening sockets it was asked for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Keeper {
+    /// Each listener by name, with the reason why it could not be opened, if it could not.
+    pub listeners: BTreeMap<String, Option<String>>,
 }
 
 /// What a platform says of its instances.

@@ -1,0 +1,158 @@
+//! Which fields of a component differ, as names and texts that people know from their file.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Exposure, Probe, Route, Service, Strategy};
+use crate::time::human;
+
+/// One field before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FieldChange {
+    /// Its name as in the file, with dots: `env.LOG`.
+    pub field: String,
+    /// Its value before; `None` if it was not there.
+    pub from: Option<String>,
+    /// Its value after; `None` if it is gone.
+    pub to: Option<String>,
+}
+
+impl FieldChange {
+    /// A field that has a value before and after.
+    pub(crate) fn between(field: &str, from: &impl ToString, to: &impl ToString) -> Self {
+        let (from, to) = (Some(from.to_string()), Some(to.to_string()));
+        Self { field: field.to_owned(), from, to }
+    }
+}
+
+/// The fields in which two services differ; all of them when there is none before.
+pub(super) fn of_service(old: Option<&Service>, new: &Service) -> Vec<FieldChange> {
+    differences(&old.map(service_fields).unwrap_or_default(), &service_fields(new))
+}
+
+/// The fields in which two routes differ.
+pub(super) fn of_route(old: Option<&Route>, new: Option<&Route>) -> Vec<FieldChange> {
+    differences(
+        &old.map(route_fields).unwrap_or_default(),
+        &new.map(route_fields).unwrap_or_default(),
+    )
+}
+
+type Fields = BTreeMap<String, String>;
+
+fn differences(old: &Fields, new: &Fields) -> Vec<FieldChange> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| FieldChange {
+            field: name.clone(),
+            from: old.get(name).cloned(),
+            to: new.get(name).cloned(),
+        })
+        .collect()
+}
+
+fn route_fields(route: &Route) -> Fields {
+    let mut fields = Fields::new();
+    fields.insert("path".to_owned(), route.path.clone());
+    fields.insert("to".to_owned(), format!("service.{}", route.to));
+    if let Some(host) = &route.host {
+        fields.insert("host".to_owned(), host.clone());
+    }
+    fields
+}
+
+fn service_fields(service: &Service) -> Fields {
+    let workload = &service.workload;
+    let mut fields = Fields::new();
+    let mut set = |name: &str, value: String| fields.insert(name.to_owned(), value);
+    set("replicas", service.replicas.to_string());
+    set("run", format!("{:?}", workload.run));
+    set("dir", workload.dir.clone());
+    for (name, value) in &workload.env {
+        set(&format!("env.{name}"), value.clone());
+    }
+    if !workload.env_files.is_empty() {
+        set("env_file", workload.env_files.join(", "));
+    }
+    for (path, digest) in &workload.files {
+        set(&format!("file {path}"), digest.to_string());
+    }
+    if !workload.uses.is_empty() {
+        let uses: Vec<_> = workload.uses.iter().map(|name| format!("service.{name}")).collect();
+        set("uses", uses.join(", "));
+    }
+    if workload.exclusive {
+        set("exclusive", "true".to_owned());
+    }
+    if workload.restarts > 0 {
+        set("restarts", workload.restarts.to_string());
+    }
+    let health = &workload.health;
+    match &health.probe {
+        Some(Probe::Http { path }) => drop(set("health.http", path.clone())),
+        Some(Probe::Tcp) => drop(set("health.tcp", "true".to_owned())),
+        Some(Probe::Exec { command }) => drop(set("health.exec", format!("{command:?}"))),
+        Some(Probe::Notify) => drop(set("health.notify", "true".to_owned())),
+        Some(Probe::Process) | None => {}
+    }
+    set("health.interval", human(health.interval));
+    set("health.timeout", human(health.timeout));
+    set("health.healthy_after", health.healthy_after.to_string());
+    set("health.unhealthy_after", health.unhealthy_after.to_string());
+    let stop = &workload.stop;
+    set("stop.signal", format!("{:?}", stop.signal).to_uppercase());
+    set("stop.grace", human(stop.grace));
+    set("stop.drain", human(stop.drain));
+    set("stop.drain_long_lived", human(stop.drain_long_lived));
+    if let Some(memory) = workload.limits.memory {
+        set("limits.memory", format!("{memory} bytes"));
+    }
+    if let Some(cpu) = workload.limits.cpu_milli {
+        set("limits.cpu", format!("{cpu}m"));
+    }
+    if let Some(files) = workload.limits.files {
+        set("limits.files", files.to_string());
+    }
+    rollout_fields(service, &mut fields);
+    fields
+}
+
+fn rollout_fields(service: &Service, fields: &mut Fields) {
+    let rollout = &service.rollout;
+    let mut set = |name: &str, value: String| fields.insert(format!("rollout.{name}"), value);
+    match &rollout.strategy {
+        Strategy::Rolling { max_surge, max_unavailable } => {
+            set("strategy", "rolling".to_owned());
+            set("max_surge", max_surge.to_string());
+            set("max_unavailable", max_unavailable.to_string());
+        }
+        Strategy::BlueGreen { preview } => {
+            set("strategy", "blue-green".to_owned());
+            if let Some(preview) = preview {
+                set("preview", preview.clone());
+            }
+        }
+        Strategy::Canary { steps } => {
+            set("strategy", "canary".to_owned());
+            let steps: Vec<_> = steps
+                .iter()
+                .map(|step| match step.exposure {
+                    Exposure::Weight(weight) => format!("{weight} for {}", human(step.bake)),
+                    Exposure::Instances(n) => format!("{n} instances for {}", human(step.bake)),
+                })
+                .collect();
+            set("steps", steps.join(", "));
+        }
+    }
+    set("min_ready", human(rollout.min_ready));
+    set("start_deadline", human(rollout.start_deadline));
+    set("progress_deadline", human(rollout.progress_deadline));
+    set("bake", human(rollout.bake));
+    set("auto_rollback", rollout.auto_rollback.to_string());
+    if let Some(budget) = rollout.failure_budget {
+        set("failure_budget", budget.to_string());
+    }
+}

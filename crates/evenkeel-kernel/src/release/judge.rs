@@ -1,0 +1,222 @@
+//! Whether a release goes well: counts of a rollout, and the reasons to take it back.
+
+use std::time::Duration;
+
+use super::state::{Release, Rollout, Stage, State};
+use crate::model::{PoolId, ServiceName};
+use crate::rollout::{Side, Situation};
+use crate::time::{Timestamp, human};
+use crate::world::{Edge, Health, InstancePhase, Platform, World};
+
+/// How long too few well instances are borne before the release is taken back: longer than one
+/// restart of an instance takes, so that a single death does not end a good release.
+const UNWELL_MAX: Duration = Duration::from_secs(10);
+/// How long a socket that cannot be opened is borne: the port may be free again in a moment.
+const LISTENER_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Failed starts that are always tolerated.
+const FAILED_STARTS_MIN: u32 = 3;
+
+/// What both observers said, at the same time. Without both of them nothing is judged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) platform: &'a Platform,
+    pub(super) edge: &'a Edge,
+}
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(world: &'a World) -> Option<Self> {
+        Some(Self { platform: world.platform.known()?, edge: world.edge.known()? })
+    }
+}
+
+impl State {
+    /// The rollout in numbers.
+    pub(super) fn situation(
+        &self,
+        name: &ServiceName,
+        rollout: &Rollout,
+        seen: Seen<'_>,
+        now: Timestamp,
+    ) -> Situation {
+        let min_ready =
+            self.described(name).map(|service| service.rollout.min_ready).unwrap_or_default();
+        let old =
+            rollout.from.map(|from| self.side(&PoolId::new(name, from), Duration::ZERO, seen, now));
+        Situation {
+            replicas: rollout.replicas,
+            old: old.unwrap_or_default(),
+            new: self.side(&PoolId::new(name, rollout.to), min_ready, seen, now),
+            weight: self.services.get(name).map(|it| it.weight(rollout.to)).unwrap_or_default(),
+        }
+    }
+
+    /// A pool in numbers. An instance is ready when the edge has found it healthy for `min_ready`.
+    pub(super) fn side(
+        &self,
+        pool: &PoolId,
+        min_ready: Duration,
+        seen: Seen<'_>,
+        now: Timestamp,
+    ) -> Side {
+        let Some(kept) = self.kept(&pool.service, pool.revision) else { return Side::default() };
+        let mut side = Side::default();
+        for (number, slot) in &kept.slots {
+            side.occupied += 1;
+            if slot.stage != Stage::Active {
+                continue;
+            }
+            side.size += 1;
+            let backend = seen.edge.instances.get(&pool.instance(*number));
+            side.ready += u32::from(backend.is_some_and(|backend| {
+                backend.health == Health::Healthy && now.since(backend.since) >= min_ready
+            }));
+        }
+        let lingering = seen
+            .platform
+            .instances
+            .keys()
+            .filter(|id| id.pool == *pool && !kept.slots.contains_key(&id.slot));
+        side.occupied += u32::try_from(lingering.count()).unwrap_or(u32::MAX);
+        side
+    }
+
+    /// Why the release must be taken back, if it must.
+    pub(super) fn failure(
+        &self,
+        release: &Release,
+        world: &World,
+        now: Timestamp,
+    ) -> Option<String> {
+        if let Some(reason) = listener_failure(self, release, world, now) {
+            return Some(reason);
+        }
+        let seen = Seen::of(world);
+        release
+            .rollouts
+            .iter()
+            .filter_map(|(name, rollout)| {
+                seen.and_then(|seen| self.rollout_failure(release, name, rollout, seen, now))
+            })
+            .next()
+            .or_else(|| self.stalled(release, now))
+    }
+
+    fn rollout_failure(
+        &self,
+        release: &Release,
+        name: &ServiceName,
+        rollout: &Rollout,
+        seen: Seen<'_>,
+        now: Timestamp,
+    ) -> Option<String> {
+        let pool = PoolId::new(name, rollout.to);
+        let policy = &release.wanted.services.get(name)?.rollout;
+        let kept = self.kept(name, rollout.to)?;
+
+        let mut failed_starts = 0;
+        let mut last_exit = None;
+        for (number, slot) in kept.active() {
+            let id = pool.instance(number);
+            let instance = seen.platform.instances.get(&id);
+            if let Some(instance) = instance {
+                failed_starts += instance.exits;
+                last_exit = instance.last_exit.clone().or(last_exit);
+            }
+            // An edge that has just started knows nothing of anyone; only what it has not found
+            // healthy for so long itself is late.
+            let late = |since: Timestamp| now.since(since) >= policy.start_deadline;
+            let never_healthy =
+                seen.edge.instances.get(&id).is_some_and(|backend| {
+                    backend.health == Health::Unknown && late(backend.since)
+                });
+            if never_healthy && late(slot.since) {
+                let deadline = human(policy.start_deadline);
+                let state = instance.map_or("it is not there", |it| phase_text(it.phase));
+                return Some(format!("{id} was not healthy within {deadline}: {state}"));
+            }
+        }
+        let budget = policy
+            .failure_budget
+            .unwrap_or_else(|| FAILED_STARTS_MIN.max(rollout.replicas.div_ceil(2)));
+        if failed_starts > 0 && failed_starts >= budget.max(1) {
+            let last = last_exit.map(|exit| format!(", last with {exit}")).unwrap_or_default();
+            return Some(format!("{pool} ended {failed_starts} times by itself{last}"));
+        }
+
+        let account = release.ledger.as_of(Some(seen.edge)).pools.get(&pool).cloned();
+        if account.is_some_and(|account| account.total().failed_streaks > 0) {
+            return Some(format!("ten requests in a row failed on {pool}"));
+        }
+
+        let unwell = rollout.unwell.filter(|since| now.since(*since) >= UNWELL_MAX)?;
+        let side = self.side(&pool, Duration::ZERO, seen, now);
+        Some(format!(
+            "only {} of {} instances of {pool} have been healthy for {}",
+            side.ready,
+            side.size,
+            human(now.since(unwell))
+        ))
+    }
+
+    /// Whether fewer than half of the new instances are well although traffic has reached them.
+    pub(super) fn is_unwell(&self, name: &ServiceName, rollout: &Rollout, seen: Seen<'_>) -> bool {
+        let pool = PoolId::new(name, rollout.to);
+        let exposed =
+            self.services.get(name).is_some_and(|service| service.weight(rollout.to).0 > 0);
+        let Some(kept) = self.kept(name, rollout.to).filter(|_| exposed) else { return false };
+        let (mut well, mut size) = (0_u32, 0_u32);
+        for (number, _) in kept.active() {
+            let id = pool.instance(number);
+            let health = seen.edge.instances.get(&id).map(|it| it.health).unwrap_or_default();
+            let runs = seen
+                .platform
+                .instances
+                .get(&id)
+                .is_some_and(|instance| instance.phase == InstancePhase::Running);
+            size += 1;
+            // An edge that has just started knows nothing yet; that is no illness.
+            well += u32::from(runs && health != Health::Unhealthy);
+        }
+        size > 0 && well * 2 < size
+    }
+
+    fn stalled(&self, release: &Release, now: Timestamp) -> Option<String> {
+        let deadlines = release.rollouts.keys().filter_map(|name| {
+            release.wanted.services.get(name).map(|service| service.rollout.progress_deadline)
+        });
+        let deadline = deadlines.max()?;
+        let waited = now.since(release.progress);
+        (release.paused.is_none() && waited >= deadline)
+            .then(|| format!("no progress for {}", human(waited)))
+    }
+}
+
+fn listener_failure(
+    state: &State,
+    release: &Release,
+    world: &World,
+    now: Timestamp,
+) -> Option<String> {
+    let keeper = world.keeper.known()?;
+    if now.since(release.started) < LISTENER_WAIT_MAX {
+        return None;
+    }
+    let added =
+        release.wanted.edge.listen.iter().filter(|addr| !state.stack.edge.listen.contains(addr));
+    added.into_iter().find_map(|addr| {
+        let error = keeper.listeners.get(&super::state::listener_name(addr))?.as_ref()?;
+        Some(format!("could not listen on {addr}: {error}"))
+    })
+}
+
+/// A phase in words.
+pub(super) fn phase_text(phase: InstancePhase) -> &'static str {
+    match phase {
+        InstancePhase::Running => "it runs, but its health check does not pass",
+        InstancePhase::Backoff => "its process keeps ending",
+        InstancePhase::PortTaken => "its port is taken by another program",
+        InstancePhase::Unstartable => "its program cannot be started",
+        InstancePhase::Stopping => "it is stopping",
+        InstancePhase::Lost => "its shim is gone",
+    }
+}

@@ -1,0 +1,143 @@
+//! The request ledger of a release: served, retried, failed by cause, for each of its pools.
+//!
+//! The edge counts from its own start; the ledger carries what was counted over restarts of the
+//! edge, up to what was seen last.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::PoolId;
+use crate::world::{Counts, Edge, Unrouted};
+
+/// What the requests of one release came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The edge process that counts; 0 before one was seen.
+    pub incarnation: u64,
+    /// Each pool's account.
+    #[serde(with = "as_list")]
+    pub pools: BTreeMap<PoolId, Account>,
+    /// Requests the edge answered itself, of all services.
+    pub unrouted: Running<Unrouted>,
+}
+
+/// What was counted for one pool.
+pub type Account = Running<Counts>;
+
+/// A count that outlives its counter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running<T> {
+    /// From counters that are gone.
+    pub carried: T,
+    /// What the present counter showed when the release started.
+    pub base: T,
+    /// What it showed when last looked at.
+    pub seen: T,
+}
+
+impl Running<Counts> {
+    /// Everything since the release started.
+    #[must_use]
+    pub fn total(&self) -> Counts {
+        self.carried.plus(&self.seen.since(&self.base))
+    }
+}
+
+impl Running<Unrouted> {
+    /// Everything since the release started.
+    #[must_use]
+    pub fn total(&self) -> Unrouted {
+        let add = |carried: u64, seen: u64, base: u64| carried + seen.saturating_sub(base);
+        let (carried, seen, base) = (&self.carried, &self.seen, &self.base);
+        Unrouted {
+            no_route: add(carried.no_route, seen.no_route, base.no_route),
+            no_instance: add(carried.no_instance, seen.no_instance, base.no_instance),
+            overloaded: add(carried.overloaded, seen.overloaded, base.overloaded),
+            rejected: add(carried.rejected, seen.rejected, base.rejected),
+        }
+    }
+}
+
+impl Ledger {
+    /// An empty ledger for `pools`, opened while `edge` shows its counters like this.
+    #[must_use]
+    pub fn open(pools: impl Iterator<Item = PoolId>, edge: Option<&Edge>) -> Self {
+        let account = |pool: &PoolId| {
+            let base = edge.and_then(|edge| edge.pools.get(pool)).map(slim).unwrap_or_default();
+            Account { carried: Counts::default(), seen: base.clone(), base }
+        };
+        let unrouted = edge.map(|edge| edge.unrouted.clone()).unwrap_or_default();
+        Self {
+            incarnation: edge.map_or(0, |edge| edge.incarnation),
+            pools: pools.map(|pool| (pool.clone(), account(&pool))).collect(),
+            unrouted: Running {
+                carried: Unrouted::default(),
+                base: unrouted.clone(),
+                seen: unrouted,
+            },
+        }
+    }
+
+    /// Whether another edge process counts now than the one this ledger was read from.
+    #[must_use]
+    pub fn is_stale(&self, edge: &Edge) -> bool {
+        self.incarnation != edge.incarnation
+    }
+
+    /// Reads the counters.
+    pub fn read(&mut self, edge: &Edge) {
+        if self.is_stale(edge) {
+            self.incarnation = edge.incarnation;
+            for account in self.pools.values_mut() {
+                let carried = account.total();
+                *account = Account { carried, ..Account::default() };
+            }
+            let carried = self.unrouted.total();
+            self.unrouted = Running { carried, ..Running::default() };
+        }
+        for (pool, account) in &mut self.pools {
+            if let Some(counts) = edge.pools.get(pool) {
+                account.seen = slim(counts);
+            }
+        }
+        self.unrouted.seen = edge.unrouted.clone();
+    }
+
+    /// The ledger as it stands if read now.
+    #[must_use]
+    pub fn as_of(&self, edge: Option<&Edge>) -> Self {
+        let mut ledger = self.clone();
+        if let Some(edge) = edge {
+            ledger.read(edge);
+        }
+        ledger
+    }
+}
+
+/// Counts without the histogram, which is not part of a ledger, and without the moment's gauge.
+fn slim(counts: &Counts) -> Counts {
+    Counts { latency: Vec::new(), in_flight: 0, ..counts.clone() }
+}
+
+/// Pools are no texts, so they cannot be keys of a JSON object.
+mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    use super::{Account, PoolId};
+
+    pub(super) fn serialize<S: Serializer>(
+        pools: &BTreeMap<PoolId, Account>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        pools.iter().collect::<Vec<_>>().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeMap<PoolId, Account>, D::Error> {
+        Ok(Vec::<(PoolId, Account)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

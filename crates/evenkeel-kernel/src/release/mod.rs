@@ -1,0 +1,27 @@
+//! The release state machine.
+//!
+//! [`State`] is everything that must survive a crash. [`State::decide`] makes the next one from it
+//! and from what was observed; [`State::wants`] says what should be true now. The caller commits a
+//! new state before it asks for wants, so no order is ever sent for a decision that a crash could
+//! forget. Whether something is done is always read off the world, never off the state.
+
+mod act;
+mod decide;
+mod judge;
+mod ledger;
+mod pools;
+mod state;
+mod wants;
+mod why;
+
+pub use act::{Accepted, Action, Change, Refusal};
+pub use decide::Decision;
+pub use ledger::{Account, Ledger};
+pub use state::{
+    Bake, Because, Kept, Kind, Note, Outcome, Past, Paused, Phase, Ports, Queued, Release, Rollout,
+    Service, Slot, Stage, State,
+};
+pub use why::Wait;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,217 @@
+//! Pools by slots: growing, retiring, dropping, and the ports they listen on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::state::{Kept, Ports, Service, Slot, Stage, State};
+use crate::model::{Generation, PoolId, RevisionNumber, ServiceName};
+use crate::time::Timestamp;
+use crate::world::{Health, InstancePhase, World};
+
+/// When and by which decision something changes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    pub(super) generation: Generation,
+}
+
+impl Ports {
+    /// The next port that is not in `used`; it is in `used` afterwards. `None` when the range is
+    /// exhausted.
+    pub(super) fn take(&mut self, used: &mut BTreeSet<u16>) -> Option<u16> {
+        let range = u32::from(self.last.saturating_sub(self.first)) + 1;
+        for _ in 0..range {
+            let port = self.next.clamp(self.first, self.last);
+            self.next = if port >= self.last { self.first } else { port + 1 };
+            if used.insert(port) {
+                return Some(port);
+            }
+        }
+        None
+    }
+}
+
+impl State {
+    /// Makes the pool have `size` instances that are meant to serve: adds slots with fresh
+    /// numbers and ports, or lets the least useful ones retire.
+    pub(super) fn resize(
+        &mut self,
+        name: &ServiceName,
+        revision: RevisionNumber,
+        size: u32,
+        world: &World,
+        moment: Moment,
+    ) {
+        let Some(active) = self.kept(name, revision).map(|kept| kept.active().count()) else {
+            return;
+        };
+        let active = u32::try_from(active).unwrap_or(u32::MAX);
+        if size > active {
+            self.grow(name, revision, size - active, moment.now);
+        } else if size < active {
+            self.shrink(name, revision, active - size, world, moment);
+        }
+    }
+
+    fn grow(&mut self, name: &ServiceName, revision: RevisionNumber, by: u32, now: Timestamp) {
+        let mut used = self.ports_used();
+        let fresh: Vec<u16> = (0..by).map_while(|_| self.ports.take(&mut used)).collect();
+        let Some(kept) = self.kept_mut(name, revision) else { return };
+        for port in fresh {
+            let slot = Slot { port, since: now, stage: Stage::Active };
+            kept.slots.insert(kept.next_slot, slot);
+            kept.next_slot += 1;
+        }
+    }
+
+    fn shrink(
+        &mut self,
+        name: &ServiceName,
+        revision: RevisionNumber,
+        by: u32,
+        world: &World,
+        moment: Moment,
+    ) {
+        let pool = PoolId::new(name, revision);
+        let Some(kept) = self.kept_mut(name, revision) else { return };
+        let mut slots: Vec<u32> = kept.active().map(|(number, _)| number).collect();
+        // Those that cannot serve go first, then the youngest.
+        slots.sort_by_key(|number| (is_healthy(world, &pool, *number), u32::MAX - number));
+        for number in slots.into_iter().take(by as usize) {
+            if let Some(slot) = kept.slots.get_mut(&number) {
+                slot.stage = Stage::Retiring { since: moment.now, generation: moment.generation };
+            }
+        }
+    }
+
+    /// Drops the slots of instances that have finished. Their instances are stopped then.
+    ///
+    /// An instance has finished when an edge that serves the decision to unroute it holds no
+    /// request on it, or when its time to drain is over.
+    pub(super) fn drop_drained(&mut self, world: &World, now: Timestamp) -> Vec<PoolId> {
+        let Some(edge) = world.edge.known() else { return Vec::new() };
+        let mut dropped = Vec::new();
+        for (name, service) in &mut self.services {
+            for (revision, kept) in &mut service.revisions {
+                let pool = PoolId::new(name, *revision);
+                let stop = kept.revision.workload.stop.clone();
+                let before = kept.slots.len();
+                kept.slots.retain(|number, slot| {
+                    let Stage::Retiring { since, generation } = slot.stage else { return true };
+                    if edge.serving.generation < generation {
+                        return true;
+                    }
+                    let backend =
+                        edge.instances.get(&pool.instance(*number)).copied().unwrap_or_default();
+                    let waited = now.since(since);
+                    let requests = backend.in_flight > 0 && waited < stop.drain;
+                    let long = backend.long_lived > 0 && waited < stop.drain_long_lived;
+                    requests || long
+                });
+                if kept.slots.len() < before {
+                    dropped.push(pool);
+                }
+            }
+        }
+        dropped
+    }
+
+    /// Gives another port to every instance whose port a stranger has taken, and to every service
+    /// whose listener could not be opened.
+    pub(super) fn replace_taken_ports(&mut self, world: &World) -> Vec<String> {
+        let mut used = self.ports_used();
+        let mut ports = self.ports;
+        let mut replaced = Vec::new();
+        let platform = world.platform.known();
+        let keeper = world.keeper.known();
+        for (name, service) in &mut self.services {
+            let failed = keeper
+                .and_then(|keeper| keeper.listeners.get(&super::state::service_listener(name)))
+                .is_some_and(Option::is_some);
+            if failed && let Some(port) = ports.take(&mut used) {
+                replaced.push(format!("{name}: {} is taken, {port} instead", service.port));
+                service.port = port;
+            }
+            for (revision, kept) in &mut service.revisions {
+                let pool = PoolId::new(name, *revision);
+                for (number, slot) in &mut kept.slots {
+                    let id = pool.instance(*number);
+                    let seen = platform.and_then(|platform| platform.instances.get(&id));
+                    let taken = seen.is_some_and(|seen| {
+                        seen.phase == InstancePhase::PortTaken && seen.port == slot.port
+                    });
+                    if taken && let Some(port) = ports.take(&mut used) {
+                        replaced.push(format!("{id}: {} is taken, {port} instead", slot.port));
+                        slot.port = port;
+                    }
+                }
+            }
+        }
+        self.ports = ports;
+        replaced
+    }
+
+    /// Forgets revisions that nothing needs any more, beyond the newest
+    /// [`State::REVISIONS_MAX`]. One whose instances are not known to be gone is never forgotten.
+    pub(super) fn forget_revisions(&mut self, world: &World) {
+        let Some(platform) = world.platform.known() else { return };
+        let release = self.release.as_ref();
+        for (name, service) in &mut self.services {
+            let needed: BTreeSet<RevisionNumber> = service
+                .stable
+                .into_iter()
+                .chain(
+                    release
+                        .and_then(|it| it.rollouts.get(name))
+                        .into_iter()
+                        .flat_map(|rollout| rollout.from.into_iter().chain([rollout.to])),
+                )
+                .collect();
+            let excess = service.revisions.len().saturating_sub(Self::REVISIONS_MAX);
+            let forgotten: Vec<RevisionNumber> = service
+                .revisions
+                .iter()
+                .filter(|(number, kept)| !needed.contains(number) && kept.slots.is_empty())
+                .map(|(number, _)| *number)
+                .filter(|number| {
+                    let pool = PoolId::new(name, *number);
+                    !platform.instances.keys().any(|id| id.pool == pool)
+                })
+                .take(excess)
+                .collect();
+            service.revisions.retain(|number, _| !forgotten.contains(number));
+        }
+    }
+
+    pub(super) fn kept(&self, name: &ServiceName, revision: RevisionNumber) -> Option<&Kept> {
+        self.services.get(name)?.revisions.get(&revision)
+    }
+
+    pub(super) fn kept_mut(
+        &mut self,
+        name: &ServiceName,
+        revision: RevisionNumber,
+    ) -> Option<&mut Kept> {
+        self.services.get_mut(name)?.revisions.get_mut(&revision)
+    }
+}
+
+impl Service {
+    /// A service that is not deployed yet.
+    pub(super) fn new(port: u16) -> Self {
+        Self {
+            stable: None,
+            replicas: 0,
+            revisions: BTreeMap::new(),
+            last_revision: RevisionNumber(0),
+            split: BTreeMap::new(),
+            port,
+            held_back: BTreeMap::new(),
+        }
+    }
+}
+
+fn is_healthy(world: &World, pool: &PoolId, slot: u32) -> bool {
+    let edge = world.edge.known();
+    let backend = edge.and_then(|edge| edge.instances.get(&pool.instance(slot)));
+    backend.is_some_and(|backend| backend.health == Health::Healthy)
+}

@@ -1,0 +1,499 @@
+//! What must survive a crash: the stack, its pools and splits, and the release under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ledger::Ledger;
+use crate::model::{
+    self, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route, RouteName,
+    ServiceName, Stack, Strategy, Weight,
+};
+use crate::plan::{Deployed, Now, Plan};
+use crate::time::Timestamp;
+
+/// Everything the control plane has decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// What was released last: the stack as of the last contract.
+    pub stack: Stack,
+    /// Rises whenever something else is wanted than before.
+    pub generation: Generation,
+    /// The release that was numbered last.
+    pub last_release: ReleaseId,
+    /// Every service there is or has been. An entry outlives its service, because its revision
+    /// numbers and slots must never be used again.
+    pub services: BTreeMap<ServiceName, Service>,
+    /// Where ports come from.
+    pub ports: Ports,
+    /// The release under way.
+    pub release: Option<Release>,
+    /// The change that follows it.
+    pub queued: Option<Queued>,
+    /// How the last releases ended, oldest first, at most [`State::PAST_MAX`].
+    pub past: Vec<Past>,
+}
+
+/// The ports instances listen on: a range, used round and round, so that a port is not given
+/// again soon and a stale connection never meets another instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// The first port of the range.
+    pub first: u16,
+    /// The last port of the range.
+    pub last: u16,
+    /// Where the search for a free one goes on.
+    pub next: u16,
+}
+
+/// One service as it is deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// The revision that serves when no release says otherwise; `None` before the first release
+    /// and after removal.
+    pub stable: Option<RevisionNumber>,
+    /// How many instances the stable revision is to have.
+    pub replicas: u32,
+    /// The revisions that are kept. One that is left here without slots is wanted empty, so that
+    /// an instance that starts late is stopped again.
+    pub revisions: BTreeMap<RevisionNumber, Kept>,
+    /// The number given last.
+    pub last_revision: RevisionNumber,
+    /// Who gets the traffic. Empty while nothing has ever been ready; else sums up to everything.
+    pub split: BTreeMap<RevisionNumber, Weight>,
+    /// The loopback port at which the edge takes requests of other services for it.
+    pub port: u16,
+    /// Revisions that were taken back because they were bad, and why.
+    pub held_back: BTreeMap<Digest, String>,
+}
+
+/// A revision and its pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What it is.
+    pub revision: Revision,
+    /// The number its next instance gets; never used twice.
+    pub next_slot: u32,
+    /// Its instances.
+    pub slots: BTreeMap<u32, Slot>,
+}
+
+/// One instance that is meant to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// Its port.
+    pub port: u16,
+    /// When it was decided.
+    pub since: Timestamp,
+    /// Whether it is meant to serve.
+    pub stage: Stage,
+}
+
+/// Whether an instance is meant to serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// It is.
+    Active,
+    /// It gets nothing new and ends what it has; then its slot is dropped and it is stopped.
+    Retiring {
+        /// Since when.
+        since: Timestamp,
+        /// The decision that unrouted it: nothing is concluded from an edge that serves an older
+        /// one.
+        generation: Generation,
+    },
+}
+
+/// One change of the stack, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Its number.
+    pub id: ReleaseId,
+    /// What asked for it.
+    pub kind: Kind,
+    /// Who asked for it.
+    pub by: String,
+    /// When it was started.
+    pub started: Timestamp,
+    /// The stack it leads to.
+    pub wanted: Stack,
+    /// What it changes.
+    pub plan: Plan,
+    /// The services that get another revision.
+    pub rollouts: BTreeMap<ServiceName, Rollout>,
+    /// Their order: what is used before what uses it.
+    pub order: Vec<ServiceName>,
+    /// How far it is.
+    pub phase: Phase,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it last got further.
+    pub progress: Timestamp,
+    /// How long the present step has been watched.
+    pub bake: Bake,
+    /// A person, or Evenkeel itself, holds it here.
+    pub paused: Option<Paused>,
+    /// What its requests came to.
+    pub ledger: Ledger,
+}
+
+/// What asked for a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A stack file.
+    Apply,
+    /// A restart of services.
+    Restart,
+    /// A return to an earlier revision; takes no steps.
+    Rollback,
+}
+
+/// One service on its way from one revision to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// The revision that is left; `None` for a service that is new.
+    pub from: Option<RevisionNumber>,
+    /// The revision that takes over.
+    pub to: RevisionNumber,
+    /// How.
+    pub strategy: Strategy,
+    /// How many instances the new revision is to have in the end.
+    pub replicas: u32,
+    /// Since when too few of its instances are well.
+    pub unwell: Option<Timestamp>,
+    /// On the way back: all traffic goes to the old revision at once, because it is whole or
+    /// because the new one is bad.
+    pub flip: bool,
+}
+
+/// How far a release is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// The new is started beside the old.
+    Expanding,
+    /// Traffic moves.
+    Shifting {
+        /// Which of the release's services, by its place in the order.
+        service: usize,
+        /// Which step of its strategy.
+        step: usize,
+    },
+    /// All traffic has moved; the old is kept serving-ready.
+    Baking,
+    /// The old goes. There is no way back from here but a new release.
+    Contracting,
+    /// Everything goes back to what it was.
+    TurningBack(Because),
+}
+
+/// Why a release turned back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Because {
+    /// It failed by itself.
+    Failed(String),
+    /// A person stopped it.
+    Aborted(String),
+    /// A person went back after all traffic had moved.
+    RolledBack(String),
+    /// A newer change came.
+    Superseded(ReleaseId),
+}
+
+impl Because {
+    /// Whether the new revision is known to be bad, so that getting off it counts more than
+    /// anything.
+    #[must_use]
+    pub fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(reason) => f.write_str(reason),
+            Self::Aborted(by) => write!(f, "aborted by {by}"),
+            Self::RolledBack(by) => write!(f, "rolled back by {by}"),
+            Self::Superseded(by) => write!(f, "superseded by release {by}"),
+        }
+    }
+}
+
+/// How a release ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// All traffic is on the new revisions.
+    Promoted,
+    /// The same, with steps left out by a person.
+    FastPromoted,
+    /// Taken back before all traffic had moved, by a person.
+    Aborted,
+    /// Taken back because a newer change came.
+    Superseded,
+    /// Taken back because it failed.
+    RolledBack,
+    /// Taken back by a person after all traffic had moved.
+    FastRolledBack,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Promoted => "promoted",
+            Self::FastPromoted => "fast_promoted",
+            Self::Aborted => "aborted",
+            Self::Superseded => "superseded",
+            Self::RolledBack => "rolled_back",
+            Self::FastRolledBack => "fast_rolled_back",
+        })
+    }
+}
+
+/// Healthy time, accumulated. Time that nobody watched does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bake {
+    /// So much has been seen.
+    pub healthy: Duration,
+    /// When it was last added to; `None` while things are not healthy.
+    pub seen: Option<Timestamp>,
+    /// A person said that it is enough.
+    pub waived: bool,
+}
+
+/// A release held where it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Paused {
+    /// By whom, or because of what.
+    pub by: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A change that waits for the release under way to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queued {
+    /// The number it will have.
+    pub id: ReleaseId,
+    /// What asked for it.
+    pub kind: Kind,
+    /// Who asked for it.
+    pub by: String,
+    /// The stack it leads to.
+    pub wanted: Stack,
+}
+
+/// A release that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// Its number.
+    pub id: ReleaseId,
+    /// What asked for it.
+    pub kind: Kind,
+    /// Who asked for it.
+    pub by: String,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// How.
+    pub outcome: Outcome,
+    /// Why it was taken back.
+    pub because: Option<String>,
+    /// The services that got another revision: from, to.
+    pub moved: BTreeMap<ServiceName, (Option<RevisionNumber>, RevisionNumber)>,
+    /// What its requests came to.
+    pub ledger: Ledger,
+}
+
+/// One line for the journal: a decision, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The release it belongs to.
+    pub release: Option<ReleaseId>,
+    /// A stable name: `release.started`, `step.reached`.
+    pub kind: &'static str,
+    /// One sentence for people.
+    pub text: String,
+}
+
+impl State {
+    /// Releases that are remembered in the state; the journal remembers all.
+    pub const PAST_MAX: usize = 20;
+    /// Revisions of a service that are kept without being used.
+    pub const REVISIONS_MAX: usize = 10;
+    /// Revisions of a service that are remembered as bad.
+    pub const HELD_BACK_MAX: usize = 20;
+
+    /// A machine on which nothing is released yet.
+    #[must_use]
+    pub fn new(stack: Stack, ports: Ports) -> Self {
+        Self {
+            stack,
+            generation: Generation(1),
+            last_release: ReleaseId(0),
+            services: BTreeMap::new(),
+            ports,
+            release: None,
+            queued: None,
+            past: Vec::new(),
+        }
+    }
+
+    /// The stack that is in force for what a release has not reached yet, or has left already.
+    #[must_use]
+    pub fn routes(&self) -> &BTreeMap<RouteName, Route> {
+        match &self.release {
+            Some(release) if matches!(release.phase, Phase::Baking) => &release.wanted.routes,
+            Some(_) | None => &self.stack.routes,
+        }
+    }
+
+    /// Every listening socket that is wanted, by name.
+    #[must_use]
+    pub fn listeners(&self) -> BTreeMap<String, SocketAddr> {
+        let wanted = self.forward().map(|release| &release.wanted.edge.listen);
+        let edge = self.stack.edge.listen.iter().chain(wanted.into_iter().flatten());
+        let mut listeners: BTreeMap<_, _> = edge.map(|addr| (listener_name(addr), *addr)).collect();
+        for (name, service) in self.services.iter().filter(|(_, service)| service.is_there()) {
+            listeners.insert(service_listener(name), ([127, 0, 0, 1], service.port).into());
+        }
+        listeners
+    }
+
+    /// The release, unless it is on its way back or past the point of no return.
+    #[must_use]
+    pub fn forward(&self) -> Option<&Release> {
+        self.release.as_ref().filter(|release| release.phase.is_forward())
+    }
+
+    /// How the service is described: by the release under way, else by the released stack.
+    #[must_use]
+    pub fn described(&self, name: &ServiceName) -> Option<&model::Service> {
+        let wanted = self.release.as_ref().and_then(|release| release.wanted.services.get(name));
+        wanted.or_else(|| self.stack.services.get(name))
+    }
+
+    /// What is there now, for a plan towards `wanted`.
+    #[must_use]
+    pub fn now<'a>(&'a self, wanted: &'a Stack) -> Now<'a> {
+        let deployed = self.services.iter().filter_map(|(name, service)| {
+            let revision = service.stable?;
+            Some((name, Deployed { revision, replicas: service.replicas }))
+        });
+        let next = wanted.services.iter().map(|(name, service)| {
+            let number = self.services.get(name).map_or(RevisionNumber(1), |it| {
+                let digest = service.workload.digest();
+                it.find(&digest).unwrap_or(it.last_revision.next())
+            });
+            (name, number)
+        });
+        Now { stack: &self.stack, services: deployed.collect(), next: next.collect() }
+    }
+
+    /// Every port that is given away.
+    #[must_use]
+    pub(super) fn ports_used(&self) -> BTreeSet<u16> {
+        let slots = self.services.values().flat_map(|service| service.revisions.values());
+        let instances = slots.flat_map(|kept| kept.slots.values().map(|slot| slot.port));
+        instances.chain(self.services.values().map(|service| service.port)).collect()
+    }
+}
+
+impl Service {
+    /// Whether it is deployed, or on its way in or out.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.stable.is_some() || self.revisions.values().any(|kept| !kept.slots.is_empty())
+    }
+
+    /// The kept revision with this content.
+    #[must_use]
+    pub fn find(&self, digest: &Digest) -> Option<RevisionNumber> {
+        let same = |(_, kept): &(&RevisionNumber, &Kept)| kept.revision.digest == *digest;
+        self.revisions.iter().rev().find(same).map(|(number, _)| *number)
+    }
+
+    /// The part of the traffic that `revision` gets.
+    #[must_use]
+    pub fn weight(&self, revision: RevisionNumber) -> Weight {
+        self.split.get(&revision).copied().unwrap_or(Weight::NONE)
+    }
+}
+
+impl Kept {
+    /// Instances that are meant to serve.
+    pub fn active(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        let active = self.slots.iter().filter(|(_, slot)| slot.stage == Stage::Active);
+        active.map(|(number, slot)| (*number, slot))
+    }
+}
+
+impl Phase {
+    /// Whether the release still leads to what it wants and can be taken back.
+    #[must_use]
+    pub fn is_forward(&self) -> bool {
+        match self {
+            Self::Expanding | Self::Shifting { .. } | Self::Baking => true,
+            Self::Contracting | Self::TurningBack(_) => false,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Expanding => "expanding",
+            Self::Shifting { .. } => "shifting",
+            Self::Baking => "baking",
+            Self::Contracting => "contracting",
+            Self::TurningBack(_) => "turning back",
+        }
+    }
+}
+
+impl Release {
+    /// The service that moves now, its rollout and the step, while traffic moves.
+    #[must_use]
+    pub fn moving(&self) -> Option<(&ServiceName, &Rollout, usize)> {
+        let Phase::Shifting { service, step } = &self.phase else { return None };
+        let name = self.order.get(*service)?;
+        Some((name, self.rollouts.get(name)?, *step))
+    }
+
+    /// How long the old revisions stay serving-ready after all traffic has moved. Nothing to keep
+    /// warm, nothing to wait for.
+    #[must_use]
+    pub fn bake(&self, before: &Stack) -> Duration {
+        let moved = self.rollouts.iter().filter(|(_, rollout)| rollout.from.is_some());
+        let moved = moved.filter_map(|(name, _)| self.wanted.services.get(name));
+        let removed = before.services.iter();
+        let removed = removed.filter(|(name, _)| !self.wanted.services.contains_key(*name));
+        let services = moved.chain(removed.map(|(_, service)| service));
+        services.map(|service| service.rollout.bake).max().unwrap_or_default()
+    }
+
+    /// The pools that are left and the pools that take over.
+    pub fn pools(&self) -> impl Iterator<Item = PoolId> {
+        self.rollouts.iter().flat_map(|(name, rollout)| {
+            let revisions = rollout.from.into_iter().chain([rollout.to]);
+            revisions.map(|revision| PoolId::new(name, revision))
+        })
+    }
+}
+
+/// The name of the listener for requests from outside at `addr`.
+#[must_use]
+pub(super) fn listener_name(addr: &SocketAddr) -> String {
+    format!("edge-{addr}")
+}
+
+/// The name of the listener for requests of other services to `name`.
+#[must_use]
+pub(super) fn service_listener(name: &ServiceName) -> String {
+    format!("svc-{name}")
+}

@@ -1,0 +1,264 @@
+//! What a release waits for: since when, until when, what went wrong last, what would help.
+
+use std::time::Duration;
+
+use super::judge::{Seen, phase_text};
+use super::state::{Phase, Release, Rollout, State};
+use crate::model::{PoolId, ServiceName};
+use crate::rollout;
+use crate::time::{Timestamp, human};
+use crate::world::{Health, Observed, World};
+
+/// One thing that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What: one sentence.
+    pub what: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When the wait ends by itself at the latest, and what happens then.
+    pub until: Option<(Timestamp, String)>,
+    /// What went wrong last, if anything did.
+    pub last_error: Option<String>,
+    /// What would end the wait.
+    pub unblock: String,
+}
+
+impl State {
+    /// Everything the system waits for now. Empty when all is as it should be.
+    #[must_use]
+    pub fn waits(&self, world: &World, now: Timestamp) -> Vec<Wait> {
+        let mut waits = blind(world, now);
+        if let Some(release) = &self.release {
+            waits.extend(self.release_waits(release, world, now));
+        }
+        waits.extend(self.unwell_instances(world));
+        waits
+    }
+
+    fn release_waits(&self, release: &Release, world: &World, now: Timestamp) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        if let Some(paused) = &release.paused {
+            waits.push(Wait {
+                what: format!("release {} is paused by {}", release.id, paused.by),
+                since: paused.since,
+                until: None,
+                last_error: None,
+                unblock: "`evenkeel resume` goes on, `evenkeel abort` goes back".to_owned(),
+            });
+        }
+        match &release.phase {
+            Phase::Expanding => waits.extend(self.expanding(release, world, now)),
+            Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),
+            Phase::Baking => {
+                let bake = release.bake(&self.stack);
+                waits.push(self.bake_wait(
+                    release,
+                    bake,
+                    now,
+                    "the old revisions are stopped (contract)",
+                    "`evenkeel promote` contracts now, `evenkeel rollback` goes back at once",
+                ));
+            }
+            Phase::Contracting => waits.push(Wait {
+                what: format!("the instances that release {} replaced drain and end", release.id),
+                since: release.since,
+                until: None,
+                last_error: None,
+                unblock: "it ends by itself after their drain and grace times".to_owned(),
+            }),
+            Phase::TurningBack(because) => waits.push(Wait {
+                what: format!("release {} is taken back: the new instances drain", release.id),
+                since: release.since,
+                until: None,
+                last_error: because.is_failure().then(|| because.to_string()),
+                unblock: "it ends by itself after their drain and grace times".to_owned(),
+            }),
+        }
+        waits
+    }
+
+    fn expanding(&self, release: &Release, world: &World, now: Timestamp) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        if let (Some(edge), Some(keeper)) = (world.edge.known(), world.keeper.known()) {
+            for (name, addr) in self.listeners() {
+                let error = keeper.listeners.get(&name).cloned().flatten();
+                if error.is_some() || !edge.listeners.contains(&name) {
+                    waits.push(Wait {
+                        what: format!("the edge does not listen on {addr} yet"),
+                        since: release.since,
+                        until: self.deadline(release),
+                        last_error: error,
+                        unblock: "free the address, or name another in [edge] listen".to_owned(),
+                    });
+                }
+            }
+        }
+        let Some(seen) = Seen::of(world) else { return waits };
+        for (name, rollout) in &release.rollouts {
+            let needed = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
+            waits.extend(self.readiness(release, name, rollout, needed, seen, now));
+        }
+        waits
+    }
+
+    fn shifting(&self, release: &Release, world: &World, now: Timestamp) -> Option<Wait> {
+        let (name, rollout, step) = release.moving()?;
+        let seen = Seen::of(world)?;
+        let situation = self.situation(name, rollout, seen, now);
+        let target = rollout::target(&rollout.strategy, step, &situation);
+        if !target.reached {
+            let needed = target.new.max(1);
+            return self.readiness(release, name, rollout, needed, seen, now).or_else(|| {
+                Some(Wait {
+                    what: format!("{name} {}: places become free for new instances", rollout.to),
+                    since: release.progress,
+                    until: self.deadline(release),
+                    last_error: None,
+                    unblock: "the old instances drain first".to_owned(),
+                })
+            });
+        }
+        let is_new = rollout.from.is_none();
+        let bake = rollout::watched(&rollout.strategy, step, is_new).map(|step| step.bake)?;
+        Some(self.bake_wait(
+            release,
+            bake,
+            now,
+            &format!("{name} {} takes its next step", rollout.to),
+            "`evenkeel promote` takes the next step now, `evenkeel abort` goes back",
+        ))
+    }
+
+    fn bake_wait(
+        &self,
+        release: &Release,
+        needed: Duration,
+        now: Timestamp,
+        then: &str,
+        unblock: &str,
+    ) -> Wait {
+        let bake = release.bake;
+        let running = bake.seen.map(|seen| now.since(seen)).unwrap_or_default();
+        let left = needed.saturating_sub(bake.healthy + running);
+        Wait {
+            what: format!("baking: healthy for {} of {}", human(needed - left), human(needed)),
+            since: release.since,
+            until: Some((now.after(left), then.to_owned())),
+            last_error: match bake.seen {
+                None if release.paused.is_none() => {
+                    Some("the clock stands still while things are not healthy".to_owned())
+                }
+                _ => None,
+            },
+            unblock: unblock.to_owned(),
+        }
+    }
+
+    fn readiness(
+        &self,
+        release: &Release,
+        name: &ServiceName,
+        rollout: &Rollout,
+        needed: u32,
+        seen: Seen<'_>,
+        now: Timestamp,
+    ) -> Option<Wait> {
+        let situation = self.situation(name, rollout, seen, now);
+        if situation.new.ready >= needed {
+            return None;
+        }
+        let pool = PoolId::new(name, rollout.to);
+        let kept = self.kept(name, rollout.to)?;
+        let mut last_error = None;
+        for (number, _) in kept.active() {
+            let id = pool.instance(number);
+            let health = seen.edge.instances.get(&id).map(|it| it.health).unwrap_or_default();
+            if health == Health::Healthy {
+                continue;
+            }
+            last_error = Some(match seen.platform.instances.get(&id) {
+                None => format!("{id}: not started yet"),
+                Some(instance) => match &instance.last_exit {
+                    Some(exit) => format!("{id}: {}, {exit}", phase_text(instance.phase)),
+                    None => format!("{id}: {}", phase_text(instance.phase)),
+                },
+            });
+            break;
+        }
+        let healthy = self.side(&pool, Duration::ZERO, seen, now).ready;
+        let counted = match healthy > situation.new.ready {
+            true => format!(" ({healthy} healthy, not yet for long enough)"),
+            false => String::new(),
+        };
+        Some(Wait {
+            what: format!("{pool}: {} of {needed} instances ready{counted}", situation.new.ready),
+            since: release.progress,
+            until: self.deadline(release),
+            last_error,
+            unblock: format!("`evenkeel logs {name}` shows what they say"),
+        })
+    }
+
+    fn deadline(&self, release: &Release) -> Option<(Timestamp, String)> {
+        let services = release.rollouts.keys().filter_map(|name| release.wanted.services.get(name));
+        let deadline = services.map(|service| service.rollout.progress_deadline).max()?;
+        Some((release.progress.after(deadline), "the release is taken back".to_owned()))
+    }
+
+    /// Instances of stable revisions that do not run as they should.
+    fn unwell_instances(&self, world: &World) -> Vec<Wait> {
+        let Some(seen) = Seen::of(world) else { return Vec::new() };
+        let mut waits = Vec::new();
+        for (name, service) in &self.services {
+            let Some(stable) = service.stable else { continue };
+            let Some(kept) = service.revisions.get(&stable) else { continue };
+            for (number, _) in kept.active() {
+                let id = PoolId::new(name, stable).instance(number);
+                let Some(backend) = seen.edge.instances.get(&id) else { continue };
+                if backend.health != Health::Unhealthy {
+                    continue;
+                }
+                let instance = seen.platform.instances.get(&id);
+                waits.push(Wait {
+                    what: format!("{id} is unhealthy and gets no requests"),
+                    since: backend.since,
+                    until: None,
+                    last_error: instance.map(|it| match &it.last_exit {
+                        Some(exit) => format!("{}, {exit}", phase_text(it.phase)),
+                        None => phase_text(it.phase).to_owned(),
+                    }),
+                    unblock: format!("`evenkeel logs {id}` shows what it says"),
+                });
+            }
+        }
+        waits
+    }
+}
+
+/// What cannot be seen at all.
+fn blind(world: &World, now: Timestamp) -> Vec<Wait> {
+    let mut waits = Vec::new();
+    let mut look = |what: &str, error: Option<&String>| {
+        if let Some(error) = error {
+            waits.push(Wait {
+                what: format!("{what} cannot be observed; nothing is stopped meanwhile"),
+                since: now,
+                until: None,
+                last_error: Some(error.clone()),
+                unblock: "`evenkeel doctor` looks at the roles".to_owned(),
+            });
+        }
+    };
+    look("the platform", unknown(&world.platform));
+    look("the edge", unknown(&world.edge));
+    look("the keeper", unknown(&world.keeper));
+    waits
+}
+
+fn unknown<T>(observed: &Observed<T>) -> Option<&String> {
+    match observed {
+        Observed::Known(..) => None,
+        Observed::Unknown(why) => Some(why),
+    }
+}
