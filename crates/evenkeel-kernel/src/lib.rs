@@ -15,6 +15,7 @@ pub mod plan;
 pub mod release;
 pub mod rollout;
 pub mod routing;
+pub mod spec;
 pub mod time;
 pub mod want;
 pub mod world;

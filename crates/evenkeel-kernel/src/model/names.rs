@@ -85,6 +85,14 @@ name! {
     RouteName
 }
 
+impl ServiceName {
+    /// The environment variable in which another service finds this one: `CATALOG_URL`.
+    #[must_use]
+    pub fn url_variable(&self) -> String {
+        format!("{}_URL", self.0.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident($inner:ty), $prefix:literal) => {
         $(#[$doc])*

@@ -58,6 +58,40 @@ impl Workload {
         let text = serde_json::to_vec(self).expect("a workload has only text keys");
         Digest::of(&text)
     }
+
+    /// What an instance on `port` is started with: `run`, with every `$PORT` and `${PORT}` in an
+    /// argument replaced by the port. No other variable is replaced, as no shell is involved.
+    #[must_use]
+    pub fn arguments(&self, port: u16) -> Vec<String> {
+        self.run.iter().map(|argument| with_port(argument, port)).collect()
+    }
+}
+
+fn with_port(argument: &str, port: u16) -> String {
+    let mut out = String::with_capacity(argument.len());
+    let mut rest = argument;
+    while let Some(at) = rest.find('$') {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let bare = from.strip_prefix("$PORT").filter(|after| !after.starts_with(continues_name));
+        match from.strip_prefix("${PORT}").or(bare) {
+            Some(after) => {
+                out.push_str(&port.to_string());
+                rest = after;
+            }
+            None => {
+                out.push('$');
+                rest = &from[1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// `$PORTAL` is another variable than `$PORT`.
+fn continues_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
 }
 
 /// How an instance is known to be well.
@@ -335,6 +369,19 @@ impl fmt::Display for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_port_is_replaced_in_arguments() {
+        for (argument, expected) in [
+            ("$PORT", "8080"),
+            ("--listen=:${PORT}/x", "--listen=:8080/x"),
+            ("$PORT$PORT", "80808080"),
+            ("$PORTAL $HOME ${PORT $$PORT $", "$PORTAL $HOME ${PORT $8080 $"),
+            ("é$PORTé", "é8080é"),
+        ] {
+            assert_eq!(with_port(argument, 8080), expected);
+        }
+    }
 
     #[test]
     fn weights_round_as_their_names_say() {

@@ -1,0 +1,494 @@
+//! The description of the stack file: every table and every key, with what they mean.
+//!
+//! Defaults are not written here a second time: they are read from the model.
+
+use std::time::Duration;
+
+use super::rollout::{Profile, STEP_BAKE};
+use super::schema::{Key, Kind, Table, span_text};
+use crate::model::{Health, Rollout, Stop};
+
+/// Where the edge listens when there are routes and the file does not say.
+pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
+/// The most services in one file; far beyond what one machine runs.
+pub const SERVICES_MAX: usize = 1_000;
+/// The most routes in one file.
+pub const ROUTES_MAX: usize = 1_000;
+/// The most instances of one service.
+pub const REPLICAS_MAX: u64 = 10_000;
+/// The most steps of one canary; a person watches each of them.
+pub const STEPS_MAX: usize = 20;
+
+const MINUTE: u64 = 60_000;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// The file itself.
+pub(crate) static STACK: Table = Table {
+    id: "stack",
+    header: "",
+    doc: "What one file describes: services, and which requests from outside reach them.",
+    short: None,
+    keys: &[
+        Key::new("stack", Kind::Name, "\"shop\"", "The name of the stack.")
+            .required()
+            .elsewhere(&["name", "project", "app"]),
+        Key::new(
+            "service",
+            Kind::Tables { of: &SERVICE, max: SERVICES_MAX },
+            "{ web = { run = [\"./web\"] } }",
+            "The services, by name.",
+        )
+        .elsewhere(&["services", "process", "processes"]),
+        Key::new(
+            "route",
+            Kind::Tables { of: &ROUTE, max: ROUTES_MAX },
+            "{ shop = { to = \"web\" } }",
+            "The routes, by name.",
+        )
+        .elsewhere(&["routes", "ingress", "http"]),
+        Key::new(
+            "edge",
+            Kind::Table(&EDGE),
+            "{ listen = \"127.0.0.1:8080\" }",
+            "The door to the outside.",
+        )
+        .elsewhere(&["proxy", "server"]),
+    ],
+};
+
+/// `[service.NAME]`
+static SERVICE: Table = Table {
+    id: "service",
+    header: "[service.NAME]",
+    doc: "A program that Evenkeel keeps running, as one or more equal instances. An instance \
+          listens on `$PORT`, finds a service that it uses in `<NAME>_URL`, and has said that it \
+          is ready when its health check succeeds. A change of anything but `replicas` and \
+          `rollout` makes a new revision.",
+    short: None,
+    keys: &[
+        Key::new(
+            "run",
+            Kind::Command,
+            "[\"./web\", \"--port\", \"$PORT\"]",
+            "The program and its arguments. No shell is involved: one text is split at spaces and \
+             quotes like a shell would, and only `$PORT` and `${PORT}` in an argument are \
+             replaced, by the instance's port.",
+        )
+        .required()
+        .elsewhere(&["command", "cmd", "exec", "start", "entrypoint", "args"]),
+        Key::new(
+            "dir",
+            Kind::Text,
+            "\"backend\"",
+            "The working folder, as seen from the file's folder.",
+        )
+        .otherwise("the file's folder")
+        .elsewhere(&["cwd", "workdir", "working_dir", "directory", "root", "chdir"]),
+        Key::new(
+            "env",
+            Kind::Variables,
+            "{ LOG = \"info\", WORKERS = 4 }",
+            "Environment variables. Numbers and flags are passed on as they are written.",
+        )
+        .elsewhere(&["environment", "envs", "variables", "vars"]),
+        Key::new(
+            "env_file",
+            Kind::Texts,
+            "[\".env\", \"web.env\"]",
+            "Files of NAME=value lines, as seen from the file's folder. A later file wins over an \
+             earlier one, and `env` over all. Lines for variables that Evenkeel itself sets, such \
+             as PORT, are passed over.",
+        )
+        .elsewhere(&["env_files", "dotenv", "envfile", "environment_file"]),
+        Key::new(
+            "replicas",
+            Kind::Count { min: 1, max: REPLICAS_MAX },
+            "4",
+            "How many instances serve.",
+        )
+        .preset(|| "1".to_owned())
+        .elsewhere(&["instances", "count", "scale", "num", "size", "numprocs"]),
+        Key::new(
+            "uses",
+            Kind::Services,
+            "[\"catalog\"]",
+            "The services it calls. Each is reached at the address in `<NAME>_URL`, here \
+             CATALOG_URL, through all its rollouts.",
+        )
+        .elsewhere(&["depends_on", "needs", "requires", "links", "after", "wants"]),
+        Key::new(
+            "health",
+            Kind::Table(&HEALTH),
+            "\"/healthz\"",
+            "How an instance is known to be well.",
+        )
+        .elsewhere(&[
+            "healthcheck",
+            "health_check",
+            "check",
+            "checks",
+            "probe",
+            "readiness",
+        ]),
+        Key::new(
+            "stop",
+            Kind::Table(&STOP),
+            "{ grace = \"10s\" }",
+            "How an instance is taken out of service.",
+        )
+        .elsewhere(&["shutdown", "kill", "stop_grace_period", "stop_signal"]),
+        Key::new(
+            "limits",
+            Kind::Table(&LIMITS),
+            "{ memory = \"512MiB\" }",
+            "What one instance may use up.",
+        )
+        .elsewhere(&["resources", "ulimits", "limit", "quota"]),
+        Key::new(
+            "exclusive",
+            Kind::Flag,
+            "true",
+            "Only one instance may run at a time, because it owns something that cannot be shared: \
+             a data folder, a device. The old instance is then stopped before the new one starts.",
+        )
+        .preset(|| "false".to_owned())
+        .elsewhere(&["singleton", "single"]),
+        Key::new(
+            "rollout",
+            Kind::Table(&ROLLOUT),
+            "{ strategy = \"canary\" }",
+            "How a new revision takes over.",
+        )
+        .elsewhere(&["deploy", "deployment", "update", "strategy", "update_config"]),
+    ],
+};
+
+/// `[service.NAME.health]`
+static HEALTH: Table = Table {
+    id: "health",
+    header: "[service.NAME.health]",
+    doc: "How an instance is known to be well. At most one of `http`, `tcp`, `exec`, `notify` and \
+          `process`; without any, a TCP connection where the service is routed or used by \
+          another, else that the process lives. `health = \"/healthz\"` is short for \
+          `health = { http = \"/healthz\" }`.",
+    short: Some("http"),
+    keys: &[
+        Key::new("http", Kind::UrlPath, "\"/healthz\"", "`GET` of this path answers 200 to 399.")
+            .elsewhere(&["path", "url", "endpoint", "http_get", "uri"]),
+        Key::new("tcp", Kind::Yes, "true", "The port accepts a connection.").elsewhere(&[
+            "port",
+            "tcp_socket",
+            "connect",
+        ]),
+        Key::new(
+            "exec",
+            Kind::Command,
+            "[\"./check\", \"--fast\"]",
+            "This command ends with exit status 0. It runs in the instance's folder and \
+             environment.",
+        )
+        .elsewhere(&["command", "cmd", "test", "script", "run"]),
+        Key::new(
+            "notify",
+            Kind::Yes,
+            "true",
+            "The instance says `READY=1` on `$NOTIFY_SOCKET`, as with systemd, and keeps its \
+             watchdog alive if it uses one.",
+        )
+        .elsewhere(&["sd_notify", "systemd"]),
+        Key::new("process", Kind::Yes, "true", "The process lives.").elsewhere(&["alive", "none"]),
+        Key::new(
+            "interval",
+            Kind::Span { min: 100, max: HOUR },
+            "\"1s\"",
+            "Time between two probes of an instance that is known to be well.",
+        )
+        .preset(|| span(Health::default().interval))
+        .elsewhere(&["period", "every", "period_seconds"]),
+        Key::new(
+            "timeout",
+            Kind::Span { min: 10, max: 10 * MINUTE },
+            "\"500ms\"",
+            "How long one probe may take.",
+        )
+        .preset(|| span(Health::default().timeout))
+        .elsewhere(&["timeout_seconds", "deadline"]),
+        Key::new(
+            "healthy_after",
+            Kind::Count { min: 1, max: 100 },
+            "3",
+            "Successes in a row that make it healthy.",
+        )
+        .preset(|| Health::default().healthy_after.to_string())
+        .elsewhere(&["rise", "success_threshold", "healthy_threshold"]),
+        Key::new(
+            "unhealthy_after",
+            Kind::Count { min: 1, max: 100 },
+            "5",
+            "Failures in a row that make it unhealthy.",
+        )
+        .preset(|| Health::default().unhealthy_after.to_string())
+        .elsewhere(&["fall", "retries", "failure_threshold", "unhealthy_threshold"]),
+    ],
+};
+
+/// `[service.NAME.stop]`
+static STOP: Table = Table {
+    id: "stop",
+    header: "[service.NAME.stop]",
+    doc: "How an instance is taken out of service: it gets no new requests, its running ones end, \
+          it is asked to end, and what is left of it is killed.",
+    short: None,
+    keys: &[
+        Key::new("signal", Kind::Signal, "\"INT\"", "The signal that asks it to end.")
+            .preset(|| "\"TERM\"".to_owned())
+            .elsewhere(&["stop_signal", "kill_signal"]),
+        Key::new(
+            "grace",
+            Kind::Span { min: 0, max: HOUR },
+            "\"10s\"",
+            "Time between that signal and the kill of its whole process tree.",
+        )
+        .preset(|| span(Stop::default().grace))
+        .elsewhere(&["timeout", "kill_timeout", "stop_grace_period", "grace_period"]),
+        Key::new(
+            "drain",
+            Kind::Span { min: 0, max: HOUR },
+            "\"1m\"",
+            "How long its running requests may take once it gets no new ones.",
+        )
+        .preset(|| span(Stop::default().drain))
+        .elsewhere(&["drain_timeout", "deregistration_delay", "shutdown_delay"]),
+        Key::new(
+            "drain_long_lived",
+            Kind::Span { min: 0, max: DAY },
+            "\"15m\"",
+            "The same for upgraded connections, such as WebSockets.",
+        )
+        .preset(|| span(Stop::default().drain_long_lived))
+        .elsewhere(&["drain_websocket", "drain_upgraded"]),
+    ],
+};
+
+/// `[service.NAME.limits]`
+static LIMITS: Table = Table {
+    id: "limits",
+    header: "[service.NAME.limits]",
+    doc: "What one instance may use up. What is left out is not limited.",
+    short: None,
+    keys: &[
+        Key::new(
+            "memory",
+            Kind::Size { min: 1 << 20 },
+            "\"512MiB\"",
+            "Resident memory of its whole process tree: `MiB` counts in 1024s, `MB` in 1000s, a \
+             bare number is bytes.",
+        )
+        .elsewhere(&["mem", "ram", "memory_max", "mem_limit"]),
+        Key::new(
+            "cpu",
+            Kind::Cpu,
+            "0.5",
+            "Processor time in cores: `0.5`, `\"500m\"` and `\"50%\"` are half a core.",
+        )
+        .elsewhere(&["cpus", "cores", "processor"]),
+        Key::new("files", Kind::Count { min: 16, max: 1 << 20 }, "4096", "Open files per process.")
+            .elsewhere(&["nofile", "fds", "open_files"]),
+    ],
+};
+
+/// `[service.NAME.rollout]`
+static ROLLOUT: Table = Table {
+    id: "rollout",
+    header: "[service.NAME.rollout]",
+    doc: "How a new revision takes over from the old one. The old one stays ready to serve until \
+          the release is over, so going back is always one change of routing.",
+    short: None,
+    keys: &[
+        Key::new(
+            "strategy",
+            Kind::Choice(&["rolling", "blue-green", "canary"]),
+            "\"canary\"",
+            "`rolling` replaces a few instances at a time, `blue-green` starts a whole second set \
+             and then moves all traffic at once, `canary` moves traffic by steps and judges each.",
+        )
+        .preset(|| "\"rolling\"".to_owned())
+        .elsewhere(&["type", "kind", "mode"]),
+        Key::new(
+            "max_surge",
+            Kind::Share,
+            "\"50%\"",
+            "How many instances may run beyond `replicas`; a part is rounded up.",
+        )
+        .only("rolling")
+        .otherwise("`\"25%\"`, or `0` for an exclusive service")
+        .elsewhere(&["surge", "maxsurge"]),
+        Key::new(
+            "max_unavailable",
+            Kind::Share,
+            "1",
+            "How many of `replicas` may be missing meanwhile; a part is rounded down.",
+        )
+        .only("rolling")
+        .otherwise("`0`, or `1` for an exclusive service")
+        .elsewhere(&["unavailable", "maxunavailable", "parallelism", "max_parallel"]),
+        Key::new(
+            "preview",
+            Kind::Host,
+            "\"next.shop.example.com\"",
+            "A host name under which the new revision can be looked at before the switch.",
+        )
+        .only("blue-green")
+        .elsewhere(&["preview_host", "test_host"]),
+        Key::new(
+            "profile",
+            Kind::Choice(Profile::NAMES),
+            "\"careful\"",
+            "A ready-made series of steps. `standard`: 1, 5, 25, 50 % in half an hour. `careful`: \
+             1 % for an hour, 10 % for half a day, then 25 and 50 % for 4 and 2 hours, with 1m of \
+             `min_ready` and 12h of `bake`. `hotfix`: 10 % for a minute. Keys beside it win.",
+        )
+        .only("canary")
+        .otherwise("`\"standard\"`, unless there are `steps`"),
+        Key::new(
+            "steps",
+            Kind::List { of: &STEP, max: STEPS_MAX },
+            "[{ weight = \"1%\", bake = \"5m\" }, { weight = \"25%\", bake = \"10m\" }]",
+            "Rising exposures, each watched for a while; the step to all traffic is not written.",
+        )
+        .only("canary")
+        .elsewhere(&["weights", "phases", "stages"]),
+        Key::new(
+            "min_ready",
+            Kind::Span { min: 0, max: HOUR },
+            "\"30s\"",
+            "How long a new instance must be healthy before it counts.",
+        )
+        .preset(|| span(Rollout::default().min_ready))
+        .elsewhere(&["min_ready_seconds", "min_healthy_time"]),
+        Key::new(
+            "start_deadline",
+            Kind::Span { min: 1_000, max: DAY },
+            "\"2m\"",
+            "How long one instance may take to become healthy.",
+        )
+        .preset(|| span(Rollout::default().start_deadline))
+        .elsewhere(&["healthy_deadline", "start_timeout", "start_period"]),
+        Key::new(
+            "progress_deadline",
+            Kind::Span { min: 1_000, max: 7 * DAY },
+            "\"20m\"",
+            "How long a release may go without progress before it is taken back.",
+        )
+        .preset(|| span(Rollout::default().progress_deadline))
+        .elsewhere(&["progress_deadline_seconds", "timeout"]),
+        Key::new(
+            "failure_budget",
+            Kind::Count { min: 0, max: REPLICAS_MAX },
+            "5",
+            "Failed starts of new instances that are tolerated.",
+        )
+        .otherwise("3 or half of the replicas, whichever is more")
+        .elsewhere(&["max_failures", "max_failure_ratio", "retries"]),
+        Key::new(
+            "bake",
+            Kind::Span { min: 0, max: DAY },
+            "\"1h\"",
+            "How long the old revision stays ready to serve after all traffic has moved.",
+        )
+        .preset(|| span(Rollout::default().bake))
+        .elsewhere(&["bake_time", "monitor", "soak"]),
+        Key::new("auto_rollback", Kind::Flag, "false", "A failing release goes back on its own.")
+            .preset(|| Rollout::default().auto_rollback.to_string())
+            .elsewhere(&["auto_revert", "rollback", "autorollback"]),
+    ],
+};
+
+/// One element of `steps`
+static STEP: Table = Table {
+    id: "step",
+    header: "steps = [{ … }]",
+    doc: "One step of a canary: either `weight` or `instances`, and how long it is watched.",
+    short: None,
+    keys: &[
+        Key::new(
+            "weight",
+            Kind::Weight,
+            "\"5%\"",
+            "This part of the traffic, on as many instances as that part needs.",
+        )
+        .elsewhere(&["percent", "percentage", "traffic", "set_weight"]),
+        Key::new(
+            "instances",
+            Kind::Count { min: 1, max: REPLICAS_MAX },
+            "1",
+            "This many instances, each with an even share of the traffic.",
+        )
+        .elsewhere(&["replicas", "count"]),
+        Key::new(
+            "bake",
+            Kind::Span { min: 0, max: DAY },
+            "\"10m\"",
+            "How long the step is watched, in healthy time.",
+        )
+        .preset(|| span(STEP_BAKE))
+        .elsewhere(&["duration", "pause", "wait", "time", "for"]),
+    ],
+};
+
+/// `[route.NAME]`
+static ROUTE: Table = Table {
+    id: "route",
+    header: "[route.NAME]",
+    doc: "Which requests from outside go to which service. The route with the exact host wins \
+          over the one for any host, then the longest path.",
+    short: None,
+    keys: &[
+        Key::new(
+            "to",
+            Kind::Service,
+            "\"service.web\"",
+            "The service that answers; `\"web\"` is enough.",
+        )
+        .required()
+        .elsewhere(&["service", "backend", "target", "upstream", "destination"]),
+        Key::new("host", Kind::Host, "\"shop.example.com\"", "The host asked for.")
+            .otherwise("any host")
+            .elsewhere(&["hosts", "hostname", "domain", "server_name"]),
+        Key::new(
+            "path",
+            Kind::UrlPath,
+            "\"/api\"",
+            "The beginning of the path, on whole segments: `/api` is also `/api/x`, but not \
+             `/apis`.",
+        )
+        .preset(|| "\"/\"".to_owned())
+        .elsewhere(&["prefix", "path_prefix", "location", "paths"]),
+    ],
+};
+
+/// `[edge]`
+static EDGE: Table = Table {
+    id: "edge",
+    header: "[edge]",
+    doc: "The door to the outside.",
+    short: None,
+    keys: &[Key::new(
+        "listen",
+        Kind::Addresses,
+        "[\"127.0.0.1:8080\", \"[::1]:8080\"]",
+        "Where it listens.",
+    )
+    .otherwise("`[\"127.0.0.1:8080\"]` if there are routes")
+    .elsewhere(&["bind", "address", "addr", "port", "ports"])],
+};
+
+fn span(span: Duration) -> String {
+    format!("\"{}\"", span_text(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// The table of rollouts, whose keys know which strategy they belong to.
+pub(crate) fn rollout() -> &'static Table {
+    &ROLLOUT
+}

@@ -1,0 +1,59 @@
+//! The stack file: the text of an `evenkeel.toml` to a [`Stack`] and every problem in it.
+//!
+//! Nothing here reads a disk. What the text alone can say is said by [`read`]; what files beside
+//! it say is bound to the stack by [`bind`], from [`Materials`] that the caller has read. What
+//! there may be in a file stands in one description ([`keys`]), which is also the reference
+//! ([`reference()`]) and the schema for editors ([`json_schema`]).
+
+mod check;
+mod command;
+mod env_file;
+mod json_schema;
+mod keys;
+mod materials;
+mod path;
+mod problem;
+mod quantity;
+mod reference;
+mod rollout;
+mod schema;
+mod service;
+mod stack;
+mod syntax;
+mod value;
+
+pub use env_file::ENV_FILE_MAX;
+pub use json_schema::json_schema;
+pub use keys::{LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
+pub use materials::{EnvProblem, Materials, Needs, bind, materials_of};
+pub use problem::{PROBLEMS_MAX, Problem};
+pub use reference::reference;
+
+use crate::model::Stack;
+use problem::{Lines, Mistake, Mistakes};
+
+/// The largest stack file, in bytes: a thousand services with a kilobyte each.
+pub const FILE_MAX: usize = 1 << 20;
+
+/// Reads the text of a stack file that lies in the absolute folder `base_dir`.
+///
+/// There is a stack exactly if there is no problem. Problems come in the order of the file.
+#[must_use]
+pub fn read(text: &str, base_dir: &str) -> (Option<Stack>, Vec<Problem>) {
+    let mut mistakes = Mistakes::default();
+    if text.len() > FILE_MAX {
+        let wrong = format!("the file has {} bytes", text.len());
+        mistakes.add(Mistake::at(&(0..0), "", wrong).expected(format!("at most {FILE_MAX}")));
+        return (None, mistakes.into_problems(text));
+    }
+    let stack = syntax::read(text, &mut mistakes, |table, mistakes| {
+        let fields =
+            check::table(&keys::STACK, table.get_ref(), table.span(), String::new(), mistakes);
+        stack::build(&fields, base_dir, &Lines::of(text), mistakes)
+    });
+    let problems = mistakes.into_problems(text);
+    (stack.filter(|_| problems.is_empty()), problems)
+}
+
+#[cfg(test)]
+mod tests;

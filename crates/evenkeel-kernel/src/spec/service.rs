@@ -1,0 +1,204 @@
+//! Services: checked fields to model values, with what only several keys together can say.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::check::{Fields, Named, last};
+use super::path;
+use super::problem::{Mistake, Mistakes};
+use super::rollout;
+use super::value::{did_you_mean, one_among};
+use crate::model::{Health, Limits, Probe, Service, ServiceName, Signal, Stop, Workload};
+
+/// The signals that ask a process to end, without their `SIG`.
+pub(crate) const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"];
+
+/// The ways to ask whether an instance is well.
+const PROBES: [&str; 5] = ["http", "tcp", "exec", "notify", "process"];
+
+/// What a service is built beside.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    /// The folder of the file, absolute.
+    pub(crate) base: &'a str,
+    /// The names of all services of the file.
+    pub(crate) services: &'a [&'a str],
+}
+
+/// Builds one service. What could not be read has been said, and stands here by its default.
+pub(crate) fn build(
+    named: &Named,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<(ServiceName, Service)> {
+    let fields = named.fields.as_ref()?;
+    let name: ServiceName = named.name.parse().ok()?;
+    let replicas = fields.count("replicas").unwrap_or(1);
+    let exclusive = fields.flag("exclusive").copied().unwrap_or(false);
+    if exclusive && replicas > 1 {
+        let wrong = format!("`{name}` is exclusive but has {replicas} replicas");
+        mistakes.add(
+            Mistake::at(&fields.place("replicas"), &fields.at("replicas"), wrong)
+                .expected("1 replica, or no `exclusive`"),
+        );
+    }
+    let uses = uses(&name, fields, around, mistakes);
+    let workload = Workload {
+        run: words(fields, "run"),
+        dir: path::resolve(around.base, fields.text("dir").map_or(".", String::as_str)),
+        env: env(fields, &uses, mistakes),
+        env_files: words(fields, "env_file")
+            .iter()
+            .map(|it| path::resolve(around.base, it))
+            .collect(),
+        files: BTreeMap::new(),
+        uses,
+        health: fields.table("health").map_or_else(Health::default, |it| health(it, mistakes)),
+        stop: fields.table("stop").map_or_else(Stop::default, stop),
+        limits: fields.table("limits").map_or_else(Limits::default, limits),
+        exclusive,
+        restarts: 0,
+    };
+    no_home(fields, mistakes);
+    let rollout = rollout::build(fields.table("rollout"), replicas, exclusive, mistakes);
+    Some((name, Service { workload, replicas, rollout }))
+}
+
+fn words(fields: &Fields, key: &str) -> Vec<String> {
+    fields.texts(key).into_iter().flatten().map(|(word, _)| word.clone()).collect()
+}
+
+/// `~/data` is a shell's abbreviation, and would be a folder called `~` here.
+fn no_home(fields: &Fields, mistakes: &mut Mistakes) {
+    let dir = fields.text("dir").map(|dir| (dir, fields.place("dir"), "dir"));
+    let files = fields.texts("env_file").into_iter().flatten();
+    let files = files.map(|(file, span)| (file, span.clone(), "env_file"));
+    for (text, span, key) in dir.into_iter().chain(files) {
+        if text == "~" || text.starts_with("~/") {
+            let wrong = format!("`~` in `{key}` is not replaced: no shell is involved");
+            let expected = "a path from the file's folder, or one that begins with `/`";
+            mistakes.add(Mistake::at(&span, &fields.at(key), wrong).expected(expected));
+        }
+        if text.is_empty() {
+            let wrong = format!("a path in `{key}` is empty");
+            mistakes.add(Mistake::at(&span, &fields.at(key), wrong).expected("a path"));
+        }
+    }
+}
+
+fn uses(
+    name: &ServiceName,
+    fields: &Fields,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> BTreeSet<ServiceName> {
+    let mut uses = BTreeSet::new();
+    for (text, span) in fields.texts("uses").into_iter().flatten() {
+        let used = reference(text, span, &fields.at("uses"), around.services, mistakes);
+        if used.as_ref() == Some(name) {
+            let wrong = format!("`{name}` uses itself");
+            mistakes.add(
+                Mistake::at(span, &fields.at("uses"), wrong)
+                    .expected("other services of this file"),
+            );
+        }
+        uses.extend(used);
+    }
+    uses
+}
+
+/// Finds the service that `service.web` or `web` names.
+pub(crate) fn reference(
+    text: &str,
+    span: &super::check::Span,
+    at: &str,
+    services: &[&str],
+    mistakes: &mut Mistakes,
+) -> Option<ServiceName> {
+    let name = text.strip_prefix("service.").unwrap_or(text);
+    if services.contains(&name) {
+        return name.parse().ok();
+    }
+    let wrong = format!("there is no service `{}`", super::value::brief(name));
+    mistakes.add(
+        Mistake::at(span, at, wrong)
+            .expected(one_among(services))
+            .hint(did_you_mean(name, services.iter().copied()))
+            .absence(),
+    );
+    None
+}
+
+fn env(
+    fields: &Fields,
+    uses: &BTreeSet<ServiceName>,
+    mistakes: &mut Mistakes,
+) -> BTreeMap<String, String> {
+    let Some(variables) = fields.variables("env") else { return BTreeMap::new() };
+    for used in uses {
+        let variable = used.url_variable();
+        if let Some((_, span)) = variables.get(&variable) {
+            let wrong = format!("`{variable}` is given by `uses`");
+            let at = format!("{}.{variable}", fields.at("env"));
+            let hint = format!("leave it out, or take `{used}` out of `uses`");
+            mistakes.add(Mistake::at(span, &at, wrong).hint(hint));
+        }
+    }
+    variables.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+}
+
+fn health(fields: &Fields, mistakes: &mut Mistakes) -> Health {
+    let preset = Health::default();
+    let asked: Vec<_> = PROBES.iter().filter_map(|key| fields.first(&[*key])).collect();
+    if let [(first, _), (second, field), ..] = asked.as_slice() {
+        let wrong = format!("`{}` has both `{first}` and `{second}`", last(&fields.path));
+        mistakes.add(
+            Mistake::at(&field.key, &fields.at(second), wrong)
+                .expected("one of `http`, `tcp`, `exec`, `notify` and `process`"),
+        );
+    }
+    let probe = match asked.first() {
+        Some(("http", _)) => fields.text("http").map(|path| Probe::Http { path: path.clone() }),
+        Some(("exec", _)) => Some(Probe::Exec { command: words(fields, "exec") }),
+        Some(("tcp", _)) => Some(Probe::Tcp),
+        Some(("notify", _)) => Some(Probe::Notify),
+        Some(_) => Some(Probe::Process),
+        None => None,
+    };
+    Health {
+        probe,
+        interval: fields.span("interval").copied().unwrap_or(preset.interval),
+        timeout: fields.span("timeout").copied().unwrap_or(preset.timeout),
+        healthy_after: fields.count("healthy_after").unwrap_or(preset.healthy_after),
+        unhealthy_after: fields.count("unhealthy_after").unwrap_or(preset.unhealthy_after),
+    }
+}
+
+fn stop(fields: &Fields) -> Stop {
+    let preset = Stop::default();
+    let signal = match fields.text("signal").map(String::as_str) {
+        Some("INT") => Signal::Int,
+        Some("QUIT") => Signal::Quit,
+        Some("HUP") => Signal::Hup,
+        Some("USR1") => Signal::Usr1,
+        Some("USR2") => Signal::Usr2,
+        Some(_) => Signal::Term,
+        None => preset.signal,
+    };
+    Stop {
+        signal,
+        grace: fields.span("grace").copied().unwrap_or(preset.grace),
+        drain: fields.span("drain").copied().unwrap_or(preset.drain),
+        drain_long_lived: fields
+            .span("drain_long_lived")
+            .copied()
+            .unwrap_or(preset.drain_long_lived),
+    }
+}
+
+fn limits(fields: &Fields) -> Limits {
+    Limits {
+        memory: fields.long("memory").copied(),
+        cpu_milli: fields.cpu("cpu").copied(),
+        files: fields.long("files").copied(),
+    }
+}

@@ -1,0 +1,127 @@
+//! The stack as a whole: its name, its door, its routes, and what services and routes say of one
+//! another.
+
+use std::collections::BTreeMap;
+
+use super::check::{Fields, Named, Span};
+use super::keys::LISTEN_DEFAULT;
+use super::problem::{Lines, Mistake, Mistakes};
+use super::service::{self, Surroundings};
+use crate::model::{Edge, Route, RouteName, Service, ServiceName, Stack, Strategy};
+
+/// Builds the stack; `None` if even its name is missing.
+pub(crate) fn build(
+    fields: &Fields,
+    base: &str,
+    lines: &Lines<'_>,
+    mistakes: &mut Mistakes,
+) -> Option<Stack> {
+    let named = |key: &str| fields.named(key).map_or(&[][..], Vec::as_slice);
+    let names: Vec<&str> = named("service").iter().map(|it| it.name.as_str()).collect();
+    let around = Surroundings { base, services: &names };
+    let services: BTreeMap<ServiceName, Service> = named("service")
+        .iter()
+        .filter_map(|service| service::build(service, &around, mistakes))
+        .collect();
+    let routes: BTreeMap<RouteName, Route> =
+        named("route").iter().filter_map(|named| route(named, &names, mistakes)).collect();
+    doubles(named("route"), &routes, lines, mistakes);
+    previews(named("service"), &services, &routes, mistakes);
+    let edge = edge(fields.table("edge"), named("route"), mistakes);
+    let name = fields.text("stack")?.parse().ok()?;
+    Some(Stack { name, services, routes, edge })
+}
+
+fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {
+    let fields = named.fields.as_ref()?;
+    let to = fields.text("to").and_then(|to| {
+        service::reference(to, &fields.place("to"), &fields.at("to"), services, mistakes)
+    })?;
+    let path = fields.text("path").map_or("/", String::as_str);
+    let route = Route { host: fields.text("host").cloned(), path: path.to_owned(), to };
+    // A host or path that could not be read must not look like the default one.
+    let unread = ["host", "path"]
+        .iter()
+        .any(|key| fields.field(key).is_some() && fields.text(key).is_none());
+    if unread { None } else { Some((named.name.parse().ok()?, route)) }
+}
+
+/// Two routes for the same requests: which of them wins would be chance.
+fn doubles(
+    all: &[Named],
+    routes: &BTreeMap<RouteName, Route>,
+    lines: &Lines<'_>,
+    mistakes: &mut Mistakes,
+) {
+    let mut seen: BTreeMap<(Option<&str>, &str), &Named> = BTreeMap::new();
+    let mut in_order: Vec<&Named> = all.iter().collect();
+    in_order.sort_by_key(|named| named.span.start);
+    for named in in_order {
+        let route = named.name.parse::<RouteName>().ok().and_then(|name| routes.get(&name));
+        let Some(route) = route else { continue };
+        let path = route.path.strip_suffix('/').unwrap_or(&route.path);
+        let Some(first) = seen.insert((route.host.as_deref(), path), named) else { continue };
+        let host = route.host.as_deref().unwrap_or("any host");
+        let wrong = format!(
+            "route `{}` is for the same requests as `{}` in line {}: {host}, {}",
+            named.name,
+            first.name,
+            lines.line(first.span.start),
+            route.path,
+        );
+        mistakes.add(
+            Mistake::at(&named.span, &format!("route.{}", named.name), wrong)
+                .expected("another `host` or `path`"),
+        );
+    }
+}
+
+/// A preview is a route of its own; no other may have its host.
+fn previews(
+    all: &[Named],
+    services: &BTreeMap<ServiceName, Service>,
+    routes: &BTreeMap<RouteName, Route>,
+    mistakes: &mut Mistakes,
+) {
+    let mut taken: BTreeMap<&str, String> = routes
+        .iter()
+        .filter_map(|(name, route)| Some((route.host.as_deref()?, format!("route `{name}`"))))
+        .collect();
+    for named in all {
+        let service = named.name.parse::<ServiceName>().ok().and_then(|name| services.get(&name));
+        let Some(Strategy::BlueGreen { preview: Some(host) }) =
+            service.map(|it| &it.rollout.strategy)
+        else {
+            continue;
+        };
+        let owner = format!("the preview of `{}`", named.name);
+        let Some(other) = taken.insert(host, owner) else { continue };
+        let Some(fields) = named.fields.as_ref().and_then(|it| it.table("rollout")) else {
+            continue;
+        };
+        let wrong = format!("`{host}` is also the host of {other}");
+        mistakes.add(
+            Mistake::at(&fields.place("preview"), &fields.at("preview"), wrong)
+                .expected("a host of its own"),
+        );
+    }
+}
+
+fn edge(fields: Option<&Fields>, routes: &[Named], mistakes: &mut Mistakes) -> Edge {
+    let given = fields.and_then(|fields| Some((fields, fields.addresses("listen")?)));
+    match given {
+        Some((fields, addresses)) => {
+            if addresses.is_empty() && !routes.is_empty() {
+                let wrong = "there are routes, but the edge listens nowhere";
+                mistakes.add(
+                    Mistake::at(&fields.place("listen"), &fields.at("listen"), wrong)
+                        .expected("an address with its port")
+                        .hint(format!("write `listen = [\"{LISTEN_DEFAULT}\"]`")),
+                );
+            }
+            Edge { listen: addresses.iter().map(|(addr, _): &(_, Span)| *addr).collect() }
+        }
+        None if routes.is_empty() => Edge::default(),
+        None => Edge { listen: LISTEN_DEFAULT.parse().into_iter().collect() },
+    }
+}

@@ -1,0 +1,523 @@
+//! Single values: a TOML value and the kind it should be, to a typed value or what is wrong.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a value of no kind that is asked for is one case, however many kinds there are"
+)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use toml::Spanned;
+use toml::de::{DeArray, DeInteger, DeString, DeTable, DeValue};
+
+use super::check::{Span, Value, last};
+use super::problem::{Mistake, Mistakes};
+use super::schema::{Kind, nearest, one_of, span_text};
+use super::{command, quantity};
+use crate::model::{ServiceName, Share, StackName, Weight};
+
+/// The longest text a process can be given in one piece (Linux: 32 pages).
+pub(crate) const TEXT_MAX: usize = 128 * 1024 - 1;
+/// The most elements of a list of texts; a command line of more is a mistake.
+const TEXTS_MAX: usize = 1_000;
+/// The most environment variables of one service.
+pub(crate) const VARIABLES_MAX: usize = 1_000;
+
+/// What is wrong with a value, besides that it is not what was expected.
+pub(crate) struct Wrong {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl Wrong {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+}
+
+/// Reads a value that is not a table of the description.
+pub(crate) fn read(
+    kind: Kind,
+    value: &Spanned<DeValue<'_>>,
+    path: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Value> {
+    let span = value.span();
+    let read = match (kind, value.get_ref()) {
+        (Kind::Variables, DeValue::Table(table)) => return variables(table, &span, path, mistakes),
+        (Kind::Command | Kind::Texts | Kind::Services, DeValue::Array(list)) => {
+            return texts(kind, list, &span, path, mistakes).map(Value::Texts);
+        }
+        (Kind::Addresses, DeValue::Array(list)) => {
+            let texts = texts(kind, list, &span, path, mistakes)?;
+            return addresses(&texts, path, mistakes);
+        }
+        (Kind::Addresses, DeValue::String(text)) => {
+            return addresses(&[(text.clone().into_owned(), span)], path, mistakes);
+        }
+        (_, DeValue::String(text)) => from_text(kind, text, &span, path),
+        (_, DeValue::Boolean(flag)) => from_flag(kind, *flag, path),
+        (_, DeValue::Integer(number)) => from_integer(kind, number, path),
+        (Kind::Cpu, DeValue::Float(number)) => from_float(number.as_str()),
+        (_, other) => Err(Wrong::new(wrong_type(path, other))),
+    };
+    match read {
+        Ok(value) => Some(value),
+        Err(wrong) => {
+            let mistake = Mistake::at(&span, path, wrong.message);
+            mistakes.add(mistake.expected(kind.expected()).hint(wrong.hint));
+            None
+        }
+    }
+}
+
+fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, Wrong> {
+    let key = last(path);
+    let no = |what: &str| Wrong::new(format!("`{}` is not {what}", brief(text)));
+    if text.contains('\0') {
+        return Err(Wrong::new(format!("`{key}` contains a NUL character")));
+    }
+    if text.len() > TEXT_MAX {
+        return Err(Wrong::new(format!("`{key}` is longer than {TEXT_MAX} bytes")));
+    }
+    let value = match kind {
+        Kind::Name => match text.parse::<StackName>() {
+            Ok(_) => Value::Text(text.to_owned()),
+            Err(_) => {
+                let hint = as_name(text).map(|name| format!("write `\"{name}\"`"));
+                return Err(no("a name").hint(hint));
+            }
+        },
+        Kind::Text if text.is_empty() => return Err(Wrong::new(format!("`{key}` is empty"))),
+        Kind::Text => Value::Text(text.to_owned()),
+        Kind::Span { min, max } => {
+            let span = quantity::span(text).ok_or_else(|| no("a duration").hint(unit(text)))?;
+            let range = span_text(min)..=span_text(max);
+            let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            if !(min..=max).contains(&ms) {
+                let side = if ms < min { "shorter than" } else { "longer than" };
+                let bound = if ms < min { range.start() } else { range.end() };
+                return Err(Wrong::new(format!("`{key}` is {side} \"{bound}\"")));
+            }
+            Value::Span(span)
+        }
+        Kind::Size { min } => {
+            let bytes = quantity::size(text).ok_or_else(|| no("a size").hint(binary(text)))?;
+            Value::Count(at_least(bytes, min, key)?)
+        }
+        Kind::Cpu => {
+            Value::Cpu(cores(quantity::cpu(text).ok_or_else(|| no("an amount of cores"))?)?)
+        }
+        Kind::Weight => {
+            let weight = quantity::percent(text)
+                .ok_or_else(|| no("a part of the whole").hint(percent_sign(text)))?;
+            if weight == Weight::NONE || weight == Weight::ALL {
+                let hint = (weight == Weight::ALL)
+                    .then(|| "leave it out: all traffic comes after the last step".to_owned());
+                return Err(no("a step").hint(hint));
+            }
+            Value::Weight(weight)
+        }
+        Kind::Share => Value::Share(Share::Percent(
+            quantity::percent(text).ok_or_else(|| no("a share").hint(percent_sign(text)))?,
+        )),
+        Kind::Command => Value::Texts(
+            command::split(text)?.into_iter().map(|word| (word, span.clone())).collect(),
+        ),
+        Kind::Texts | Kind::Services => Value::Texts(vec![(text.to_owned(), span.clone())]),
+        Kind::Service => Value::Text(text.to_owned()),
+        Kind::Choice(choices) => Value::Text(choice(choices, text)?),
+        Kind::Signal => {
+            let name = text.strip_prefix("SIG").unwrap_or(text);
+            Value::Text(choice(super::service::SIGNALS, name)?)
+        }
+        Kind::Host => Value::Text(host(text)?),
+        Kind::UrlPath => Value::Text(url_path(text)?),
+        Kind::Flag | Kind::Yes if matches!(text, "true" | "false") => {
+            let hint = format!("write `{key} = {text}`, without quotes");
+            return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
+        }
+        Kind::Count { .. } if text.parse::<u64>().is_ok() => {
+            let hint = format!("write `{key} = {text}`, without quotes");
+            return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
+        }
+        Kind::Flag
+        | Kind::Yes
+        | Kind::Count { .. }
+        | Kind::Variables
+        | Kind::Addresses
+        | Kind::Table(_)
+        | Kind::Tables { .. }
+        | Kind::List { .. } => return Err(Wrong::new(format!("`{key}` is a text"))),
+    };
+    Ok(value)
+}
+
+fn from_flag(kind: Kind, flag: bool, path: &str) -> Result<Value, Wrong> {
+    let key = last(path);
+    match kind {
+        Kind::Flag => Ok(Value::Flag(flag)),
+        Kind::Yes if flag => Ok(Value::Flag(true)),
+        Kind::Yes => Err(Wrong::new(format!("`{key}` is `false`")).hint("leave it out".to_owned())),
+        _ => Err(Wrong::new(format!("`{key}` is true or false"))),
+    }
+}
+
+fn from_integer(kind: Kind, number: &DeInteger<'_>, path: &str) -> Result<Value, Wrong> {
+    let key = last(path);
+    let Ok(number) = i128::from_str_radix(number.as_str(), number.radix()) else {
+        return Err(Wrong::new(format!("`{key}` is too large")));
+    };
+    let wrong = |what: &str| Wrong::new(format!("`{key}` {what}"));
+    let positive = u64::try_from(number).ok();
+    match kind {
+        Kind::Count { min, max } => match positive {
+            Some(count) if count < min => Err(wrong(&format!("is {count}"))),
+            Some(count) if count > max => Err(wrong(&format!("is {count}"))),
+            Some(count) => Ok(Value::Count(count)),
+            None => Err(wrong(&format!("is {number}"))),
+        },
+        Kind::Share => match positive.and_then(|count| u32::try_from(count).ok()) {
+            Some(count) if u64::from(count) <= super::keys::REPLICAS_MAX => {
+                Ok(Value::Share(Share::Count(count)))
+            }
+            _ => Err(wrong(&format!("is {number}"))),
+        },
+        Kind::Size { min } => match positive {
+            Some(bytes) => Ok(Value::Count(at_least(bytes, min, key)?)),
+            None => Err(wrong(&format!("is {number}"))),
+        },
+        Kind::Cpu => {
+            let milli = positive.and_then(|cores| cores.checked_mul(1_000));
+            let milli = milli.and_then(|milli| u32::try_from(milli).ok());
+            Ok(Value::Cpu(cores(milli.ok_or_else(|| wrong(&format!("is {number}")))?)?))
+        }
+        Kind::Span { .. } => {
+            Err(wrong("has no unit").hint(format!("write `{key} = \"{number}s\"` for seconds")))
+        }
+        Kind::Weight => Err(wrong("has no unit").hint(format!("write `{key} = \"{number}%\"`"))),
+        _ => Err(wrong("is a number")),
+    }
+}
+
+fn from_float(text: &str) -> Result<Value, Wrong> {
+    match quantity::cpu(text.strip_prefix('+').unwrap_or(text)) {
+        Some(milli) => Ok(Value::Cpu(cores(milli)?)),
+        None => Err(Wrong::new(format!("`{}` is not an amount of cores", brief(text)))),
+    }
+}
+
+fn cores(milli: u32) -> Result<u32, Wrong> {
+    // A thousand cores are more than any machine has; none is no process.
+    if (1..=1_000_000).contains(&milli) {
+        return Ok(milli);
+    }
+    Err(Wrong::new(format!("{}.{:03} cores cannot be had", milli / 1000, milli % 1000)))
+}
+
+fn at_least(bytes: u64, min: u64, key: &str) -> Result<u64, Wrong> {
+    if bytes >= min {
+        return Ok(bytes);
+    }
+    let hint = format!("a bare number is bytes; write `{key} = \"{bytes}MiB\"`");
+    let hint = (1..min).contains(&bytes).then_some(hint);
+    Err(Wrong::new(format!("`{key}` is less than \"{}\"", quantity::size_text(min))).hint(hint))
+}
+
+fn choice(choices: &[&str], text: &str) -> Result<String, Wrong> {
+    if choices.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let folded = text.to_lowercase().replace('_', "-");
+    let same =
+        choices.iter().find(|it| it.to_lowercase().replace('-', "") == folded.replace('-', ""));
+    let hint = same.copied().or_else(|| nearest(text, choices.iter().copied()));
+    let hint = hint.map(|name| format!("did you mean `\"{name}\"`?"));
+    Err(Wrong::new(format!("`{}` is not known here", brief(text))).hint(hint))
+}
+
+/// Texts of a list, each checked for what every process argument must be.
+fn texts(
+    kind: Kind,
+    list: &DeArray<'_>,
+    span: &Span,
+    path: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Vec<(String, Span)>> {
+    let key = last(path);
+    let mut say = |span: &Span, message: String, hint: Option<String>| {
+        mistakes.add(Mistake::at(span, path, message).expected(kind.expected()).hint(hint));
+    };
+    if list.len() > TEXTS_MAX {
+        say(span, format!("`{key}` has more than {TEXTS_MAX} elements"), None);
+        return None;
+    }
+    let mut all = Vec::with_capacity(list.len());
+    for element in list.iter() {
+        let span = element.span();
+        match element.get_ref() {
+            DeValue::String(text) if text.contains('\0') => {
+                say(&span, format!("this part of `{key}` contains a NUL character"), None);
+            }
+            DeValue::String(text) if text.len() > TEXT_MAX => {
+                say(&span, format!("this part of `{key}` is longer than {TEXT_MAX} bytes"), None);
+            }
+            DeValue::String(text) => all.push((text.clone().into_owned(), span)),
+            other => {
+                let hint = scalar(other).map(|text| format!("write `\"{text}\"`"));
+                say(&span, format!("this part of `{key}` is {}", type_of(other)), hint);
+            }
+        }
+    }
+    if list.is_empty() && matches!(kind, Kind::Command) {
+        say(span, format!("`{key}` is empty"), None);
+        return None;
+    }
+    if all.first().is_some_and(|(program, _)| program.is_empty()) && matches!(kind, Kind::Command) {
+        say(span, format!("the program in `{key}` is an empty text"), None);
+        return None;
+    }
+    (all.len() == list.len()).then_some(all)
+}
+
+fn addresses(texts: &[(String, Span)], path: &str, mistakes: &mut Mistakes) -> Option<Value> {
+    let mut all: Vec<(SocketAddr, Span)> = Vec::with_capacity(texts.len());
+    for (text, span) in texts {
+        let wrong = match text.parse::<SocketAddr>() {
+            Ok(addr) if addr.port() == 0 => Wrong::new("port 0 is not one port"),
+            Ok(addr) if all.iter().any(|(other, _)| *other == addr) => {
+                Wrong::new(format!("`{addr}` is there twice"))
+            }
+            Ok(addr) => {
+                all.push((addr, span.clone()));
+                continue;
+            }
+            Err(_) => {
+                let message = format!("`{}` is not an address with a port", brief(text));
+                Wrong::new(message).hint(full_address(text))
+            }
+        };
+        let mistake = Mistake::at(span, path, wrong.message).hint(wrong.hint);
+        mistakes.add(mistake.expected(Kind::Addresses.expected()));
+    }
+    (all.len() == texts.len()).then_some(Value::Addresses(all))
+}
+
+fn full_address(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
+    match host {
+        "" => {
+            Some(format!("write `\"127.0.0.1:{port}\"`, or `\"0.0.0.0:{port}\"` for every network"))
+        }
+        "localhost" => Some(format!("write `\"127.0.0.1:{port}\"`")),
+        "*" => Some(format!("write `\"0.0.0.0:{port}\"`")),
+        _ => None,
+    }
+}
+
+fn variables(
+    table: &DeTable<'_>,
+    span: &Span,
+    path: &str,
+    mistakes: &mut Mistakes,
+) -> Option<Value> {
+    let mut all = BTreeMap::new();
+    if table.len() > VARIABLES_MAX {
+        let wrong = format!("`{}` has more than {VARIABLES_MAX} variables", last(path));
+        mistakes.add(Mistake::at(span, path, wrong));
+        return None;
+    }
+    for (name, value) in table {
+        let at = format!("{path}.{}", name.get_ref());
+        if let Some(mistake) = wrong_variable(name, &at) {
+            mistakes.add(mistake);
+        }
+        // A value may be a secret, so it is never repeated in what is said of it.
+        match scalar(value.get_ref()) {
+            Some(text) if text.contains('\0') || text.len() > TEXT_MAX => {
+                let wrong = format!("`{}` contains a NUL character or is too long", name.get_ref());
+                let expected = format!("a text of at most {TEXT_MAX} bytes");
+                mistakes.add(Mistake::at(&value.span(), &at, wrong).expected(expected));
+            }
+            Some(text) => {
+                all.insert(name.get_ref().clone().into_owned(), (text, name.span()));
+            }
+            None => {
+                let wrong = format!("`{}` is {}", name.get_ref(), type_of(value.get_ref()));
+                let expected = "a text, a number, `true` or `false`";
+                mistakes.add(Mistake::at(&value.span(), &at, wrong).expected(expected));
+            }
+        }
+    }
+    Some(Value::Variables(all))
+}
+
+/// Whether programs and shells can name a variable so.
+pub(crate) fn is_variable(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether Evenkeel gives this variable itself.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    matches!(name, "PORT" | "NOTIFY_SOCKET") || name.starts_with("EVENKEEL_")
+}
+
+fn wrong_variable(name: &Spanned<DeString<'_>>, at: &str) -> Option<Mistake> {
+    let word = name.get_ref().as_ref();
+    if !is_variable(word) {
+        let wrong = format!("`{}` is not a name for a variable", brief(word));
+        let expected = "letters, digits and `_`, not beginning with a digit";
+        return Some(Mistake::at(&name.span(), at, wrong).expected(expected));
+    }
+    let hint = (word == "PORT")
+        .then(|| "leave it out: every instance gets a free port of its own".to_owned());
+    let wrong = format!("`{word}` is given by Evenkeel");
+    is_reserved(word)
+        .then(|| Mistake::at(&name.span(), at, wrong).expected("another name").hint(hint))
+}
+
+/// A number or flag as it was written; a text as it is.
+fn scalar(value: &DeValue<'_>) -> Option<String> {
+    match value {
+        DeValue::String(text) => Some(text.clone().into_owned()),
+        DeValue::Integer(number) => {
+            let parsed = i128::from_str_radix(number.as_str(), number.radix());
+            Some(parsed.map_or_else(|_| number.to_string(), |number| number.to_string()))
+        }
+        DeValue::Float(number) => Some(number.as_str().to_owned()),
+        DeValue::Boolean(flag) => Some(flag.to_string()),
+        DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
+    }
+}
+
+/// Reads a host name; in lower case, because host names have no case.
+fn host(text: &str) -> Result<String, Wrong> {
+    let name = text.to_ascii_lowercase();
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if name.len() <= 253 && name.split('.').all(label) {
+        return Ok(name);
+    }
+    let wrong = Wrong::new(format!("`{}` is not a host name", brief(text)));
+    let bare = name.split_once("://").map_or(name.as_str(), |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');
+    let hint = match bare {
+        it if it.starts_with("*.") => Some("a route has one host, or none for any".to_owned()),
+        it if !it.is_ascii() => Some("write it in its ASCII form, `xn--…`".to_owned()),
+        it if it != name && it.split('.').all(label) => Some(format!("write `\"{it}\"`")),
+        _ => None,
+    };
+    Err(wrong.hint(hint))
+}
+
+/// Reads a path as a request could ask for it.
+fn url_path(text: &str) -> Result<String, Wrong> {
+    let wrong = |why: &str| Wrong::new(format!("`{}` {why}", brief(text)));
+    if !text.starts_with('/') {
+        let hint = text.bytes().all(|b| b.is_ascii_graphic()) && !text.contains(':');
+        return Err(
+            wrong("does not begin with `/`").hint(hint.then(|| format!("write `\"/{text}\"`")))
+        );
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(wrong("has a character that must be written as `%xx`"));
+    }
+    if text.contains(['?', '#']) {
+        return Err(wrong("has more than a path"));
+    }
+    if text.contains("//") || text.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(wrong("has empty or relative parts, which no request has"));
+    }
+    Ok(text.to_owned())
+}
+
+fn unit(text: &str) -> Option<String> {
+    let number = text.trim();
+    if number.parse::<u64>().is_ok() {
+        return Some(format!("write `\"{number}s\"` for seconds"));
+    }
+    let spoken =
+        [("millisecond", "ms"), ("second", "s"), ("sec", "s"), ("minute", "m"), ("min", "m")];
+    let spoken = spoken.into_iter().chain([("hour", "h"), ("hr", "h"), ("day", "d")]);
+    let (digits, word) = number.split_at(number.find(|c: char| !c.is_ascii_digit())?);
+    let word = word.trim().trim_end_matches('s').to_lowercase();
+    let unit = spoken.filter(|(name, _)| word == *name).map(|(_, unit)| unit).next()?;
+    (!digits.is_empty()).then(|| format!("write `\"{digits}{unit}\"`"))
+}
+
+fn binary(text: &str) -> Option<String> {
+    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
+    let unit = text.get(number.len()..)?.trim().to_ascii_uppercase();
+    number.parse::<u64>().ok()?;
+    match unit.as_str() {
+        "" => Some(format!("write `\"{number}B\"` for bytes, `\"{number}MiB\"` for mebibytes")),
+        "K" | "M" | "G" | "T" => {
+            Some(format!("write `\"{number}{unit}iB\"`, or `\"{number}{unit}B\"`"))
+        }
+        _ => None,
+    }
+}
+
+fn percent_sign(text: &str) -> Option<String> {
+    text.trim().parse::<u32>().ok().map(|number| format!("write `\"{number}%\"`"))
+}
+
+/// The name that a text could have been, if only its spelling is wrong.
+pub(crate) fn as_name(text: &str) -> Option<String> {
+    let name: String = text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(63)
+        .collect();
+    let name = name.trim_matches('-').trim_start_matches(|c: char| !c.is_ascii_lowercase());
+    name.parse::<ServiceName>().is_ok().then(|| name.to_owned())
+}
+
+/// The beginning of a text, short enough for a message.
+pub(crate) fn brief(text: &str) -> String {
+    let clean = |c: char| if c.is_control() { '·' } else { c };
+    let start: String = text.chars().take(40).map(clean).collect();
+    if text.chars().nth(40).is_some() { format!("{start}…") } else { start }
+}
+
+pub(crate) fn wrong_type(path: &str, value: &DeValue<'_>) -> String {
+    format!("`{}` is {}", last(path), type_of(value))
+}
+
+pub(crate) fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a text",
+        DeValue::Integer(_) | DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// The nearest of some names, as a hint.
+pub(crate) fn did_you_mean<'n>(
+    word: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Option<String> {
+    nearest(word, known).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// All of some names, as what was expected.
+pub(crate) fn one_among(names: &[&str]) -> String {
+    // A stack of a thousand services is not listed in a message.
+    if names.len() <= 12 { one_of(names) } else { format!("one of {} services", names.len()) }
+}
