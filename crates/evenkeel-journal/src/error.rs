@@ -104,10 +104,8 @@ impl StoreError {
 
     /// A failure of the file system.
     pub(crate) fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
-        let kind = match source.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::Full,
-            _ => Kind::Io,
-        };
+        let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded];
+        let kind = if full.contains(&source.kind()) { Kind::Full } else { Kind::Io };
         Self { doing: doing.into(), kind, source: Some(Box::new(source)) }
     }
 

@@ -76,14 +76,11 @@ fn backups(dir: &Path) -> Vec<(u64, PathBuf)> {
 }
 
 /// Adds the newest good backup of `dir` to a corruption.
-pub(crate) fn name_backup(error: StoreError, dir: &Path) -> StoreError {
-    match error.kind {
-        Kind::Corrupt { because, backup: None } => {
-            let backup = newest_good_backup(&dir.join(BACKUPS));
-            StoreError { kind: Kind::Corrupt { because, backup }, ..error }
-        }
-        kind => StoreError { kind, ..error },
+pub(crate) fn name_backup(mut error: StoreError, dir: &Path) -> StoreError {
+    if let Kind::Corrupt { backup, .. } = &mut error.kind {
+        *backup = newest_good_backup(&dir.join(BACKUPS));
     }
+    error
 }
 
 /// Puts a backup in the place of the journal in `dir`; what was there is kept as `broken-<n>.db`.

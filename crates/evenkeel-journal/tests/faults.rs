@@ -231,13 +231,13 @@ int fdatasync(int fd) {
         let mut journal = Journal::open(&home, 1).expect("a new journal");
         journal.claim().expect("claims");
         assert!(journal.has_ballast());
-        let mut last = commit_until_full(journal, fill(&disk.join("filler")), 0);
+        let mut last = commit_on_a_full_disk(journal, &disk.join("filler"), 0);
         assert_eq!(version(&home), last, "the ballast makes room to open it");
         assert!(!Journal::open(&home, 1).expect("opens").has_ballast(), "there is little room");
 
         let mut journal = Journal::open(&home, 1).expect("opens");
         last = commit(&mut journal, last, 4_000_000).expect("the way back is written");
-        last = commit_until_full(journal, fill(&disk.join("filler-2")), last);
+        last = commit_on_a_full_disk(journal, &disk.join("filler-2"), last);
         assert_eq!(version(&home), last, "it opens with no room at all");
 
         fs::remove_file(disk.join("filler")).expect("ours");
@@ -253,7 +253,9 @@ int fdatasync(int fd) {
         while file.write_all(&block).is_ok() {}
     }
 
-    fn commit_until_full(mut journal: Journal, _disk_is_full: (), mut last: u64) -> u64 {
+    /// Fills the disk, then commits until that is noticed: the log may have room of its own.
+    fn commit_on_a_full_disk(mut journal: Journal, filler: &Path, mut last: u64) -> u64 {
+        fill(filler);
         let error = loop {
             match commit(&mut journal, last, 500_000) {
                 Ok(next) => last = next,

@@ -134,13 +134,19 @@ fn a_changed_row_is_refused_and_the_newest_good_backup_named() {
     let newer = journal.backup(&backups).unwrap();
     drop(journal);
     forge(&dir.path().join(FILE), "UPDATE journal SET actor = 'eve' WHERE seq = 2");
-    let named = |dir: &Path| match Journal::open(dir, 1).unwrap_err().kind {
-        Kind::Corrupt { because, backup } => (because, backup),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(named(dir.path()), ("the chain breaks at row 2".to_owned(), Some(newer.clone())));
+    assert_eq!(
+        corruption(dir.path()),
+        ("the chain breaks at row 2".to_owned(), Some(newer.clone()))
+    );
     forge(&newer, "UPDATE state SET body = 'eve'");
-    assert_eq!(named(dir.path()).1, Some(older));
+    assert_eq!(corruption(dir.path()).1, Some(older));
+}
+
+/// Why the journal is refused, and the backup named instead.
+fn corruption(dir: &Path) -> (String, Option<PathBuf>) {
+    let kind = Journal::open(dir, 1).unwrap_err().kind;
+    let Kind::Corrupt { because, backup } = kind else { panic!("{kind:?}") };
+    (because, backup)
 }
 
 /// Changes a closed file behind the journal's back, triggers and all put back as they were.
@@ -171,10 +177,7 @@ fn rows_cut_off_the_end_and_triggers_removed_are_noticed() {
         let dir = tempfile::tempdir().unwrap();
         drop(filled(dir.path(), 3));
         forge(&dir.path().join(FILE), change);
-        match Journal::open(dir.path(), 1).unwrap_err().kind {
-            Kind::Corrupt { because, .. } => assert_eq!(because, wanted),
-            other => panic!("{change}: {other:?}"),
-        }
+        assert_eq!(corruption(dir.path()).0, wanted, "{change}");
     }
 }
 
