@@ -1,1 +1,43 @@
-fn main() {}
+//! Automation of this workspace: `cargo xtask <command>`. One file per command.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line speaks through its output")]
+
+mod test;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  tidy    say everything in the tree that breaks a rule of the house
+  test    format, tidy, clippy, every test, the simulator's seeds
+";
+
+fn main() -> anyhow::Result<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let ok = match words.as_slice() {
+        ["tidy"] => tidy::run(&root()?)?,
+        ["test"] => test::run(&root()?)?,
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            true
+        }
+        _ => {
+            print!("{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    };
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The folder of the workspace: the parent of this crate's.
+fn root() -> anyhow::Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(here.parent().context("could not find the workspace above xtask")?.to_owned())
+}

@@ -21,7 +21,7 @@ pub struct Clock {
 
 impl Clock {
     /// The clock to go on with: `kept` if this is still its boot, else one that continues from
-    /// `latest`, the largest time in the saved state.
+    /// `latest`, the largest time in the saved state. An empty `boot` is unknown, hence a new one.
     ///
     /// To be kept in the store before the first decision when it differs from `kept`.
     #[must_use]
@@ -30,7 +30,7 @@ impl Clock {
         let continued = i64::try_from(shift).unwrap_or(if shift < 0 { i64::MIN } else { i64::MAX });
         match kept {
             // A kept clock that is behind the state was restored from an older backup.
-            Some(kept) if kept.boot == boot => {
+            Some(kept) if kept.boot == boot && !boot.is_empty() => {
                 Self { offset_ms: kept.offset_ms.max(continued), ..kept }
             }
             Some(_) | None => Self { boot: boot.to_owned(), offset_ms: continued },
@@ -75,6 +75,13 @@ mod tests {
         let rebooted = Clock::resume(kept, Timestamp(4_000), "boot-b", 20);
         assert_eq!(rebooted.at(20), Timestamp(4_000));
         assert_eq!(rebooted.at(1_020), Timestamp(5_000));
+    }
+
+    #[test]
+    fn an_unknown_boot_is_a_new_one() {
+        let kept = Clock { boot: String::new(), offset_ms: 1_000 };
+        let resumed = Clock::resume(Some(kept), Timestamp(4_000), "", 20);
+        assert_eq!(resumed.at(20), Timestamp(4_000));
     }
 
     #[test]

@@ -72,10 +72,14 @@ mod tests {
         command
     }
 
-    /// Said past the test harness, which hides what passing tests print.
+    /// Said past the test harness, which hides what passing tests print, and noted for the summary
+    /// of the whole run.
     fn skipped(because: &str) {
-        let mut out = std::io::stderr();
-        writeln!(out, "skipped: {because}").expect("stderr can be written");
+        writeln!(std::io::stderr(), "skipped: {because}").expect("stderr can be written");
+        if let Some(notes) = std::env::var_os("EVENKEEL_TESTS_SKIPPED") {
+            let notes = File::options().append(true).open(notes);
+            notes.and_then(|mut it| writeln!(it, "{because}")).expect("the run keeps its notes");
+        }
     }
 
     /// Reads what the child acknowledges, until it ends or `enough` was acknowledged.
