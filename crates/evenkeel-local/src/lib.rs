@@ -1,1 +1,27 @@
-//! To be filled.
+//! The platform "this machine": one shim per instance, and the driver that starts, adopts and
+//! stops them.
+//!
+//! The driver ([`Local`]) lives in control and may die at any moment. A shim ([`shim()`]) keeps one
+//! process running and knows nothing of pools, releases or traffic. They meet in the instance's
+//! folder and on the shim's socket.
+
+pub mod artifact;
+mod backoff;
+mod cgroup;
+mod child;
+mod driver;
+
+mod folder;
+mod isolation;
+mod log;
+mod process;
+mod protocol;
+mod shim;
+mod spec;
+mod status;
+mod tree;
+
+pub use driver::{Config, Local, Routed};
+pub use folder::{LogFile, log_files};
+pub use isolation::{Enforcement, Isolation, isolation};
+pub use shim::shim;

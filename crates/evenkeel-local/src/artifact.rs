@@ -1,0 +1,187 @@
+//! Files that revisions name, kept by content.
+//!
+//! A revision names its program by digest, but it lies somewhere on the disk where the next build
+//! overwrites it. A copy is kept, so that an old revision always starts as itself.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Component, Path, PathBuf};
+
+use evenkeel_kernel::layout;
+use evenkeel_kernel::model::Digest;
+use sha2::Digest as _;
+
+use crate::folder::private_dir;
+use crate::process::unique_id;
+
+/// How much is read at a time.
+const PIECE: usize = 64 * 1024;
+
+/// Digests the file at `path` and keeps a copy of it below `home`, unless it is kept already.
+///
+/// # Errors
+/// When the file cannot be read, or the copy not be written.
+pub fn pin(home: &Path, path: &Path) -> io::Result<Digest> {
+    let mut from = File::open(path)?;
+    let meta = from.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let folder = home.join(layout::ARTIFACTS);
+    private_dir(&folder)?;
+    // Digested while it is copied: whatever happens to the original meanwhile, the copy has the
+    // content that the digest names.
+    let part = folder.join(format!("{}.part", unique_id()?));
+    let result = copy(&mut from, &part, &meta).and_then(|digest| {
+        let kept = kept_path(home, path, &digest);
+        match fs::metadata(&kept) {
+            Ok(old) if old.len() == fs::metadata(&part)?.len() => {
+                // The same content again, maybe built again: the copy takes the newest time.
+                File::open(&kept)?.set_modified(meta.modified()?)?;
+            }
+            Ok(_) | Err(_) => {
+                private_dir(kept.parent().unwrap_or(&folder))?;
+                fs::rename(&part, &kept)?;
+            }
+        }
+        Ok(digest)
+    });
+    crate::folder::remove_file(&part)?;
+    result
+}
+
+fn copy(from: &mut File, part: &Path, meta: &fs::Metadata) -> io::Result<Digest> {
+    let mut to = File::create_new(part)?;
+    let digest = hash(from, |piece| to.write_all(piece))?;
+    to.set_permissions(meta.permissions())?;
+    to.set_modified(meta.modified()?)?;
+    to.sync_all()?;
+    Ok(digest)
+}
+
+fn hash(from: &mut File, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<Digest> {
+    let mut hasher = sha2::Sha256::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let length = from.read(&mut piece)?;
+        let read = piece.get(..length).unwrap_or_default();
+        if read.is_empty() {
+            return Ok(Digest::from_sha256(&hasher.finalize()));
+        }
+        hasher.update(read);
+        each(read)?;
+    }
+}
+
+fn kept_path(home: &Path, path: &Path, digest: &Digest) -> PathBuf {
+    let name = path.file_name().unwrap_or("file".as_ref());
+    home.join(layout::ARTIFACTS).join(digest.hex()).join(name)
+}
+
+/// Removes the copies that are not in `keep`, and what an interrupted [`pin`] left behind.
+///
+/// Nobody may be pinning meanwhile.
+///
+/// # Errors
+/// When the folder cannot be read or a copy not be removed.
+pub fn sweep(home: &Path, keep: &BTreeSet<Digest>) -> io::Result<()> {
+    let kept: BTreeSet<&str> = keep.iter().map(Digest::hex).collect();
+    let entries = match fs::read_dir(home.join(layout::ARTIFACTS)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        if name.ends_with(".part") {
+            fs::remove_file(entry.path())?;
+        } else if name.len() == 64 && !kept.contains(name) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The path under which the content `digest` can be found now: where the revision named it, as
+/// long as it is unchanged there, else the copy. The error says what to do.
+pub(crate) fn locate(home: &Path, path: &Path, digest: &Digest) -> Result<PathBuf, String> {
+    let kept = kept_path(home, path, digest);
+    let there = fs::metadata(path).ok();
+    let Ok(copy) = fs::metadata(&kept) else {
+        let same = there.is_some()
+            && File::open(path)
+                .and_then(|mut file| hash(&mut file, |_| Ok(())))
+                .is_ok_and(|now| now == *digest);
+        return match same {
+            true => Ok(path.to_owned()),
+            false => Err(format!(
+                "{} is not what this revision was made of ({digest}), and the copy that was kept \
+                 is gone; put the file back, or apply again for a new revision",
+                path.display()
+            )),
+        };
+    };
+    let unchanged = there.is_some_and(|there| {
+        there.len() == copy.len() && there.modified().ok() == copy.modified().ok()
+    });
+    Ok(if unchanged { path.to_owned() } else { kept })
+}
+
+/// The same path without `.` and `..`, by its text alone.
+pub(crate) fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                plain.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => plain.push(part),
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_kept_once_and_found_after_it_was_overwritten() {
+        let home = tempfile::tempdir().unwrap();
+        let program = home.path().join("web");
+        fs::write(&program, "one").unwrap();
+        let one = pin(home.path(), &program).unwrap();
+        assert_eq!(one, Digest::of(b"one"));
+        assert_eq!(pin(home.path(), &program).unwrap(), one);
+        assert_eq!(locate(home.path(), &program, &one).unwrap(), program);
+
+        fs::write(&program, "two!").unwrap();
+        let kept = locate(home.path(), &program, &one).unwrap();
+        assert_eq!(fs::read(&kept).unwrap(), b"one");
+        assert_eq!(kept.file_name(), program.file_name());
+
+        let two = pin(home.path(), &program).unwrap();
+        sweep(home.path(), &BTreeSet::from([two.clone()])).unwrap();
+        assert_eq!(locate(home.path(), &program, &two).unwrap(), program);
+        let reason = locate(home.path(), &program, &one).unwrap_err();
+        assert!(reason.contains("apply again"), "{reason}");
+        assert_eq!(fs::read_dir(home.path().join(layout::ARTIFACTS)).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn without_a_copy_the_original_is_believed_by_content() {
+        let home = tempfile::tempdir().unwrap();
+        let program = home.path().join("web");
+        fs::write(&program, "one").unwrap();
+        assert_eq!(locate(home.path(), &program, &Digest::of(b"one")).unwrap(), program);
+        assert!(locate(home.path(), &program, &Digest::of(b"two")).is_err());
+    }
+
+    #[test]
+    fn paths_are_made_plain_by_their_text() {
+        assert_eq!(plain(Path::new("/a/./b/../c")), Path::new("/a/c"));
+    }
+}

@@ -1,0 +1,234 @@
+//! What the driver knows of each instance: a copy of what lies on the disk, and whether its shim
+//! lives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use evenkeel_kernel::model::{InstanceId, PoolId};
+use evenkeel_kernel::time::Timestamp;
+use evenkeel_kernel::world::{self, InstancePhase, Platform};
+
+use super::Wanted;
+use super::watch::Watch;
+use crate::folder::Folder;
+use crate::process::Ident;
+use crate::spec::Spec;
+use crate::status::{Phase, Status};
+
+/// The longest pause between two tries to start a shim that does not come up.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// The first one.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// All instances that have a folder, or are about to get one.
+#[derive(Default)]
+pub(super) struct Book {
+    entries: BTreeMap<InstanceId, Entry>,
+}
+
+/// One instance.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) status: Option<Status>,
+    /// Inode and change time of the file that `status` was read from.
+    stamp: Option<(u64, i64, i64)>,
+    /// Its shim, while it lives.
+    shim: Option<Shim>,
+    /// What is on the disk, as far as we have read or written it.
+    pub(super) spec: Option<Spec>,
+    /// When the status began, on the caller's clock; kept so that it does not waver.
+    since: Option<(u64, Timestamp)>,
+    /// Tries to start a shim that came to nothing, in a row.
+    pub(super) failures: u32,
+    /// The wait before the next try is over.
+    pub(super) waited: bool,
+    /// The shim has acknowledged this order to stop, then.
+    pub(super) stop_sent: Option<Instant>,
+}
+
+/// A living shim, and the handle by which its end is noticed.
+struct Shim {
+    ident: Ident,
+    _handle: OwnedFd,
+}
+
+/// Whether an instance exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// There is nothing of it, at most what it has left behind.
+    Absent,
+    /// A shim has been started and has not said anything yet.
+    Starting,
+    /// Its shim lives.
+    Held,
+    /// Its shim is gone without having ended it.
+    Lost,
+}
+
+impl Entry {
+    pub(super) fn life(&self) -> Life {
+        match (&self.shim, &self.status) {
+            (None, None) => Life::Absent,
+            (None, Some(status)) if status.phase == Phase::Stopped => Life::Absent,
+            (None, Some(_)) => Life::Lost,
+            (Some(shim), Some(status)) if shim.ident == status.shim => Life::Held,
+            (Some(_), _) => Life::Starting,
+        }
+    }
+
+    /// How long to wait before the next try to start its shim.
+    pub(super) fn retry_after(&self) -> Duration {
+        let factor = 1_u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
+        match self.failures {
+            0 => Duration::ZERO,
+            _ if self.waited => Duration::ZERO,
+            _ => RETRY_FIRST.saturating_mul(factor).min(RETRY_MAX),
+        }
+    }
+}
+
+impl Book {
+    pub(super) fn all(&self) -> impl Iterator<Item = InstanceId> {
+        self.entries.keys().cloned()
+    }
+
+    pub(super) fn of_pool(&self, pool: &PoolId) -> impl Iterator<Item = InstanceId> {
+        let first = pool.instance(0);
+        self.entries.range(first..).map(|(id, _)| id).take_while(|id| id.pool == *pool).cloned()
+    }
+
+    pub(super) fn entry(&mut self, id: &InstanceId) -> &mut Entry {
+        self.entries.entry(id.clone()).or_default()
+    }
+
+    pub(super) fn life(&self, id: &InstanceId) -> Life {
+        self.entries.get(id).map_or(Life::Absent, Entry::life)
+    }
+
+    pub(super) fn forget(&mut self, id: &InstanceId) {
+        self.entries.remove(id);
+    }
+
+    /// Takes note of a shim that was started just now.
+    pub(super) fn started(&mut self, id: &InstanceId, pid: u32, watch: &Watch) {
+        if let Some(ident) = Ident::of(pid) {
+            let entry = self.entry(id);
+            entry.stop_sent = None;
+            entry.hold(id, ident, watch);
+        }
+    }
+
+    /// Takes note of the end of a shim. Returns whether it was the one that counts.
+    pub(super) fn shim_ended(&mut self, id: &InstanceId, pid: u32) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        let was_held = entry.life() == Life::Held;
+        let ended = entry.shim.take_if(|shim| shim.ident.pid == pid).is_some();
+        if ended && !was_held {
+            entry.failures = entry.failures.saturating_add(1);
+        }
+        ended
+    }
+
+    /// Reads the status on the disk, if it changed, and looks whether its shim lives.
+    pub(super) fn read(&mut self, id: &InstanceId, folder: &Folder, boot_id: &str, watch: &Watch) {
+        let entry = self.entry(id);
+        let stamp = fs::metadata(folder.status_path())
+            .ok()
+            .map(|meta| (meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        if stamp.is_some() && stamp == entry.stamp {
+            return entry.look(id, watch);
+        }
+        // Of another boot nothing is left but the files.
+        let status = folder.status().ok();
+        entry.status = status.filter(|status| status.boot_id == boot_id && status.instance == *id);
+        entry.stamp = stamp;
+        if entry.spec.is_none() {
+            entry.spec = folder.spec().ok();
+        }
+        if entry.status.as_ref().is_some_and(|status| status.phase == Phase::Running) {
+            entry.failures = 0;
+        }
+        entry.look(id, watch);
+    }
+
+    /// Whether a worker has something to do for an instance, as far as can be seen from here.
+    pub(super) fn needs_work(&self, id: &InstanceId, wanted: &Wanted) -> bool {
+        let Some(entry) = self.entries.get(id) else { return true };
+        let (life, slot) = (entry.life(), wanted.pool.slots.get(&id.slot));
+        match (slot, &entry.status, &entry.spec) {
+            (None, _, _) => life != Life::Absent && entry.stop_sent.is_none(),
+            (Some(slot), Some(status), Some(spec)) => {
+                life != Life::Held
+                    || status.fence < wanted.pool.fence
+                    || spec.fence < wanted.pool.fence
+                    || spec.port != slot.port
+            }
+            (Some(_), _, _) => true,
+        }
+    }
+
+    /// The kernel's view of it all.
+    pub(super) fn platform(&mut self, now: Timestamp, now_ms: u64) -> Platform {
+        let instances = self.entries.iter_mut().filter_map(|(id, entry)| {
+            let instance = entry.instance(now, now_ms)?;
+            Some((id.clone(), instance))
+        });
+        Platform { instances: instances.collect() }
+    }
+}
+
+impl Entry {
+    /// Looks whether the shim that the status names lives, unless it is being watched already.
+    fn look(&mut self, id: &InstanceId, watch: &Watch) {
+        let Some(status) = &self.status else { return };
+        let named = status.shim;
+        match &self.shim {
+            Some(shim) if shim.ident == named => {}
+            // One that we have started ourselves and that has not written its status yet.
+            Some(shim) if shim.ident.lives() => {}
+            Some(_) | None => {
+                self.shim = None;
+                if named.lives() {
+                    self.hold(id, named, watch);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, id: &InstanceId, ident: Ident, watch: &Watch) {
+        let Some(handle) = ident.open() else { return };
+        // Unwatched, its end is noticed by the next look.
+        let _best_effort = watch.add(&handle, id, ident.pid);
+        self.shim = Some(Shim { ident, _handle: handle });
+    }
+
+    /// The kernel's view of one instance; `None` when there is none.
+    fn instance(&mut self, now: Timestamp, now_ms: u64) -> Option<world::Instance> {
+        let life = self.life();
+        let status = self.status.as_ref()?;
+        let phase = match life {
+            Life::Absent => return None,
+            Life::Lost => InstancePhase::Lost,
+            Life::Starting | Life::Held => status.phase.seen()?,
+        };
+        let since = match self.since {
+            Some((at_ms, since)) if at_ms == status.since_ms => since,
+            Some(_) | None => {
+                Timestamp(now.0.saturating_sub(now_ms.saturating_sub(status.since_ms)))
+            }
+        };
+        self.since = Some((status.since_ms, since));
+        Some(world::Instance {
+            phase,
+            since,
+            port: status.port,
+            exits: status.exits,
+            last_exit: status.last_exit.clone(),
+            pid: status.process.map(|process| process.pid),
+            fence: status.fence,
+        })
+    }
+}

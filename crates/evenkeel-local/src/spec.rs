@@ -1,0 +1,102 @@
+//! What one instance runs: the file that the driver writes and the shim reads.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use evenkeel_kernel::model::{Digest, InstanceId, Limits, Probe, Stop};
+use evenkeel_kernel::want;
+use evenkeel_kernel::world::Fence;
+use serde::{Deserialize, Serialize};
+
+/// The version of `spec.json` and `status.json` that this build writes.
+pub(crate) const VERSION: u32 = 1;
+/// The variable that marks every process of an instance with its incarnation.
+pub(crate) const MARKER: &str = "EVENKEEL_INCARNATION";
+
+/// `spec.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) version: u32,
+    pub(crate) instance: InstanceId,
+    /// Drawn anew for each life of the instance; never used twice.
+    pub(crate) incarnation: String,
+    pub(crate) run: Vec<String>,
+    pub(crate) dir: String,
+    /// The whole environment, but for what only the shim knows.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) port: u16,
+    pub(crate) probe: Probe,
+    pub(crate) probe_interval: Duration,
+    pub(crate) probe_timeout: Duration,
+    pub(crate) stop: Stop,
+    pub(crate) limits: Limits,
+    /// Pinned files by absolute path.
+    pub(crate) files: BTreeMap<String, Digest>,
+    /// The decision it was written for.
+    pub(crate) fence: Fence,
+}
+
+/// What the place adds to an instance's environment, weakest first: the platform's own variables,
+/// then those of the stack. What the revision sets wins over both.
+#[derive(Clone, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) platform: &'a BTreeMap<String, String>,
+    pub(crate) stack: Option<&'a str>,
+}
+
+impl Spec {
+    /// What `instance` of `pool` is to run.
+    pub(crate) fn new(
+        pool: &want::Pool,
+        instance: &InstanceId,
+        slot: want::Slot,
+        incarnation: String,
+        place: &Place<'_>,
+    ) -> Self {
+        let workload = &pool.workload;
+        let mut env = place.platform.clone();
+        env.extend(pool.surroundings.clone());
+        env.extend(workload.env.clone());
+        let own = [
+            ("EVENKEEL_INSTANCE", instance.to_string()),
+            ("EVENKEEL_REVISION", instance.pool.revision.to_string()),
+            ("PORT", slot.port.to_string()),
+            (MARKER, incarnation.clone()),
+        ];
+        env.extend(own.map(|(name, value)| (name.to_owned(), value)));
+        env.extend(place.stack.map(|stack| ("EVENKEEL_STACK".to_owned(), stack.to_owned())));
+        Self {
+            version: VERSION,
+            instance: instance.clone(),
+            incarnation,
+            run: workload.run.clone(),
+            dir: workload.dir.clone(),
+            env,
+            port: slot.port,
+            probe: pool.probe.clone(),
+            probe_interval: workload.health.interval,
+            probe_timeout: workload.health.timeout,
+            stop: workload.stop.clone(),
+            limits: workload.limits.clone(),
+            files: workload.files.clone(),
+            fence: pool.fence,
+        }
+    }
+
+    /// Whether both describe the same, whichever decision they were written for.
+    pub(crate) fn same_but_fence(&self, other: &Self) -> bool {
+        let fence = self.fence;
+        *self == Self { fence, ..other.clone() }
+    }
+
+    /// The line in the environment of every process of this incarnation.
+    pub(crate) fn marker(&self) -> String {
+        format!("{MARKER}={}", self.incarnation)
+    }
+
+    /// The working folder.
+    pub(crate) fn dir(&self) -> &Path {
+        Path::new(&self.dir)
+    }
+}

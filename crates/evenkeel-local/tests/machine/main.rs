@@ -1,0 +1,109 @@
+//! The platform against real processes.
+//!
+//! This file is its own test harness, because it also is the shim and some of the programs that
+//! the tests run: a shim has to be the first thing in its process. It understands as much of the
+//! usual harness's arguments as people and nextest use.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "everything here is a test, though the lints cannot see it"
+)]
+
+mod house;
+mod lives;
+mod measures;
+mod orders;
+mod roles;
+mod trees;
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::panic;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+/// A test and its name.
+type Test = (&'static str, fn());
+
+/// Tests at a time; each of them mostly waits.
+const THREADS: usize = 4;
+
+macro_rules! tests {
+    ($($module:ident: $($name:ident)+;)+) => {
+        [$($((concat!(stringify!($module), "::", stringify!($name)), $module::$name as fn()),)+)+]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    match args.next() {
+        Some(role) if role == "shim" => evenkeel_local::shim(args),
+        Some(role) if role == "role" => roles::play(args),
+        first => run(first.into_iter().chain(args).collect()),
+    }
+}
+
+fn run(args: Vec<OsString>) -> ExitCode {
+    let args: Vec<String> = args.into_iter().map(|arg| arg.into_string().unwrap()).collect();
+    let has = |flag: &str| args.iter().any(|arg| arg == flag);
+    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-')).collect();
+    let matches = |name: &str| match has("--exact") {
+        true => filters.iter().any(|filter| *filter == name),
+        false => filters.is_empty() || filters.iter().any(|filter| name.contains(*filter)),
+    };
+    let chosen: VecDeque<Test> = all().into_iter().filter(|(name, _)| matches(name)).collect();
+    if has("--list") {
+        // None of them is ever ignored.
+        let listed = chosen.iter().filter(|_| !has("--ignored"));
+        listed.for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    let (queue, failed) = (Mutex::new(chosen), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap().pop_front();
+                    let Some((name, test)) = next else { return };
+                    let began = Instant::now();
+                    let verdict = match panic::catch_unwind(test) {
+                        Ok(()) => "ok",
+                        Err(_) => {
+                            failed.lock().unwrap().push(name);
+                            "FAILED"
+                        }
+                    };
+                    println!("test {name} ... {verdict} ({:.1?})", began.elapsed());
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("failed: {}", failed.join(" "));
+    ExitCode::FAILURE
+}
+
+fn all() -> Vec<Test> {
+    tests! {
+        lives: starts_and_stops restarts_without_a_driver is_adopted_by_the_next_driver
+            outlives_its_shim outlives_its_shim_and_its_driver a_stranger_with_its_pid_is_left_alone
+            a_reboot_leaves_nothing says_why_it_cannot_start waits_for_its_port
+            runs_the_content_it_was_made_of a_normal_user_can_do_it_all a_lost_instance_is_ended;
+        trees: daemons_do_not_survive fifty_processes_do_not_survive
+            whoever_ignores_the_signal_is_killed the_group_of_a_quick_shell_keeps_its_grace
+            strays_are_cleared_before_a_restart memory_is_limited a_flood_of_output_is_cut
+            the_shim_ends_its_instance_on_sigterm;
+        orders: older_orders_are_refused notify_makes_ready a_command_makes_ready
+            stuck_clients_hold_nobody_up control_is_woken_by_name a_new_surrounding_comes_with_the_next_start;
+        measures: shims_are_small_and_quick;
+    }
+    .to_vec()
+}
