@@ -9,11 +9,11 @@ use std::ops::Range;
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::{DeArray, DeTable, DeValue};
+use toml::de::{DeArray, DeString, DeTable, DeValue};
 
 use super::problem::{Mistake, Mistakes};
 use super::schema::{Key, Kind, Table, nearest, one_of};
-use super::value;
+use super::value::{self, brief};
 use crate::model::{ServiceName, Share, Weight};
 
 /// A range of bytes in the file.
@@ -135,8 +135,10 @@ pub(crate) fn table(
     mistakes: &mut Mistakes,
 ) -> Fields {
     let mut fields = BTreeMap::new();
+    let mut meant = Vec::new();
     for (name, value) in table {
         let Some(key) = of.key(name.get_ref()) else {
+            meant.extend(meant_by(of, name.get_ref()));
             mistakes.add(unknown(of, name, &path));
             continue;
         };
@@ -148,7 +150,9 @@ pub(crate) fn table(
         };
         fields.insert(key.name, field);
     }
-    for key in of.keys.iter().filter(|key| key.required && !fields.contains_key(key.name)) {
+    // A key that is there under another name is not missing too.
+    let absent = |key: &&Key| !fields.contains_key(key.name) && !meant.contains(&key.name);
+    for key in of.keys.iter().filter(|key| key.required).filter(absent) {
         mistakes.add(missing(key, &span, &path));
     }
     Fields { span, path, fields }
@@ -207,14 +211,15 @@ fn example_table(of: &Table) -> String {
 
 fn named(
     of: &'static Table,
-    (name, value): (&Spanned<std::borrow::Cow<'_, str>>, &Spanned<DeValue<'_>>),
+    (name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>),
     path: &str,
     mistakes: &mut Mistakes,
 ) -> Named {
-    let at = join(path, name.get_ref());
+    let word = brief(name.get_ref());
+    let at = join(path, &word);
     // Every name is a DNS label; services stand for all of them here.
     if name.get_ref().parse::<ServiceName>().is_err() {
-        let wrong = format!("`{}` is not a name for a {}", name.get_ref(), of.id);
+        let wrong = format!("`{word}` is not a name for a {}", of.id);
         let hint = value::as_name(name.get_ref()).map(|name| format!("write `{name}`"));
         mistakes
             .add(Mistake::at(&name.span(), &at, wrong).expected(Kind::Name.expected()).hint(hint));
@@ -222,14 +227,15 @@ fn named(
     let fields = match value.get_ref().as_table() {
         Some(inner) => Some(table(of, inner, value.span(), at, mistakes)),
         None => {
-            let known = of.key(name.get_ref());
-            let hint = known.map(|key| format!("`{}` goes below `{}`", key.name, of.header));
-            let wrong = format!("`{}` is {}", name.get_ref(), value::type_of(value.get_ref()));
-            mistakes.add(
-                Mistake::at(&name.span(), &at, wrong)
-                    .expected(format!("a table `{}`", of.header))
-                    .hint(hint),
-            );
+            let known = of.key(name.get_ref()).map(|key| key.name);
+            let hint = match (known, value.get_ref().is_array()) {
+                (Some(key), _) => Some(format!("`{key}` goes below `{}`", of.header)),
+                (None, true) => Some(format!("write `[{at}]`, in single brackets")),
+                (None, false) => None,
+            };
+            let wrong = format!("`{word}` is {}", value::type_of(value.get_ref()));
+            let expected = format!("a table `{}`", of.header);
+            mistakes.add(Mistake::at(&name.span(), &at, wrong).expected(expected).hint(hint));
             None
         }
     };
@@ -277,25 +283,31 @@ fn bounded(count: usize, max: usize, at: &Span, path: &str, mistakes: &mut Mista
     Some(())
 }
 
-fn unknown(of: &'static Table, name: &Spanned<std::borrow::Cow<'_, str>>, path: &str) -> Mistake {
-    let word = name.get_ref();
+fn unknown(of: &'static Table, name: &Spanned<DeString<'_>>, path: &str) -> Mistake {
+    let word = brief(name.get_ref());
     let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
     let names: Vec<&str> = of.keys.iter().map(|key| key.name).collect();
-    Mistake::at(&name.span(), &join(path, word), format!("unknown key `{word}`{place}"))
+    Mistake::at(&name.span(), &join(path, &word), format!("unknown key `{word}`{place}"))
         .expected(one_of(&names))
-        .hint(suggestion(of, word))
+        .hint(suggestion(of, name.get_ref()))
 }
 
 /// What an unknown key was most likely meant to be.
 fn suggestion(of: &'static Table, word: &str) -> Option<String> {
-    let names = || of.keys.iter().map(|key| key.name);
-    if let Some(key) = of.keys.iter().find(|key| key.elsewhere.contains(&word)) {
-        return Some(format!("it is called `{}` here", key.name));
+    match (meant_by(of, word), deeper(of, word)) {
+        (Some(name), _) if nearest(word, [name]).is_some() => {
+            Some(format!("did you mean `{name}`?"))
+        }
+        (Some(name), _) => Some(format!("it is called `{name}` here")),
+        (None, Some((parent, key))) => Some(format!("`{}` belongs in `{}`", key.name, parent.name)),
+        (None, None) => None,
     }
-    if let Some(name) = nearest(word, names()) {
-        return Some(format!("did you mean `{name}`?"));
-    }
-    deeper(of, word).map(|(parent, key)| format!("`{}` belongs in `{}`", key.name, parent.name))
+}
+
+/// The key of this table that a word stands for: what other tools call it, or the nearest.
+fn meant_by(of: &'static Table, word: &str) -> Option<&'static str> {
+    let elsewhere = of.keys.iter().find(|key| key.elsewhere.contains(&word)).map(|key| key.name);
+    elsewhere.or_else(|| nearest(word, of.keys.iter().map(|key| key.name)))
 }
 
 /// The key of that name one table further down, and the key of that table.

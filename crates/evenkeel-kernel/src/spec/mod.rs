@@ -19,6 +19,7 @@ mod rollout;
 mod schema;
 mod service;
 mod stack;
+mod starter;
 mod syntax;
 mod value;
 
@@ -28,6 +29,7 @@ pub use keys::{LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX
 pub use materials::{EnvProblem, Materials, Needs, bind, materials_of};
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use reference::reference;
+pub use starter::{Found, starter};
 
 use crate::model::Stack;
 use problem::{Lines, Mistake, Mistakes};

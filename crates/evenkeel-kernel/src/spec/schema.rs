@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use crate::time::human;
 
+/// The longest word that is compared with known ones, in bytes: names end at 63, and comparing
+/// takes time and memory in the length of both.
+const WORD_MAX: usize = 80;
+
 /// One kind of table.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -221,6 +225,9 @@ pub(crate) fn one_of(names: &[&str]) -> String {
 
 /// The name among `known` that a person who wrote `word` most likely meant.
 pub(crate) fn nearest<'n>(word: &str, known: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    if word.len() > WORD_MAX {
+        return None;
+    }
     let word = word.to_lowercase();
     // A third of the letters may be wrong: `helth` is `health`, but `port` is not `host`.
     let tolerated = (word.chars().count() / 3).clamp(1, 3);

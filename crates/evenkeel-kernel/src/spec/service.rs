@@ -92,16 +92,16 @@ fn uses(
     mistakes: &mut Mistakes,
 ) -> BTreeSet<ServiceName> {
     let mut uses = BTreeSet::new();
+    let at = fields.at("uses");
     for (text, span) in fields.texts("uses").into_iter().flatten() {
-        let used = reference(text, span, &fields.at("uses"), around.services, mistakes);
-        if used.as_ref() == Some(name) {
+        if text.strip_prefix("service.").unwrap_or(text) == name.as_str() {
             let wrong = format!("`{name}` uses itself");
-            mistakes.add(
-                Mistake::at(span, &fields.at("uses"), wrong)
-                    .expected("other services of this file"),
-            );
+            mistakes.add(Mistake::at(span, &at, wrong).expected("other services of this file"));
+            continue;
         }
-        uses.extend(used);
+        let others: Vec<&str> =
+            around.services.iter().copied().filter(|other| *other != name.as_str()).collect();
+        uses.extend(reference(text, span, &at, &others, mistakes));
     }
     uses
 }

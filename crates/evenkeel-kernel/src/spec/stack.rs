@@ -17,6 +17,10 @@ pub(crate) fn build(
     mistakes: &mut Mistakes,
 ) -> Option<Stack> {
     let named = |key: &str| fields.named(key).map_or(&[][..], Vec::as_slice);
+    if fields.field("service").is_some() && fields.named("service").is_none() {
+        // Every reference to a service would look wrong.
+        return None;
+    }
     let names: Vec<&str> = named("service").iter().map(|it| it.name.as_str()).collect();
     let around = Surroundings { base, services: &names };
     let services: BTreeMap<ServiceName, Service> = named("service")

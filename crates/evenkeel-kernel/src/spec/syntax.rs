@@ -39,9 +39,12 @@ fn swallowing(table: &DeTable<'_>, text: &str, error: &Error) -> Option<Range<us
     let at = error.span()?.start;
     let span = enclosing(table, at)?;
     let body = text.get(span.clone())?;
+    let line_start = text.get(..span.start)?.rfind('\n').map_or(0, |at| at + 1);
+    let depth = indentation(text.get(line_start..)?);
     let mut offset = span.start;
     for (number, line) in body.split_inclusive('\n').enumerate() {
-        if number > 0 && begins_anew(line) {
+        // What is indented further belongs to the value.
+        if number > 0 && begins_anew(line) && indentation(line) <= depth {
             return Some(span.start..offset);
         }
         offset += line.len();
@@ -72,6 +75,10 @@ fn enclosing(table: &DeTable<'_>, at: usize) -> Option<Range<usize>> {
 /// `[[table]]` is a list too, but one whose elements are headers.
 fn in_tables(list: &DeArray<'_>, at: usize) -> Option<Range<usize>> {
     list.iter().find_map(|element| enclosing(element.get_ref().as_table()?, at))
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches([' ', '\t']).len()
 }
 
 /// Whether a line looks like `key = …` or `[header]`, which no element of a list does.
@@ -130,7 +137,7 @@ fn mistake(error: &Error, text: &str) -> Mistake {
                 "True" | "False" | "TRUE" | "FALSE" => format!("`{}`", found.to_lowercase()),
                 "yes" | "on" => "`true`".to_owned(),
                 "no" | "off" => "`false`".to_owned(),
-                _ => format!("`\"{found}\"`"),
+                _ => format!("`\"{}\"`", super::value::brief(found)),
             };
             mistake.expected("quotes around a text").hint(format!("write {hint}"))
         }

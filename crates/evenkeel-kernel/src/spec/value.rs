@@ -335,14 +335,15 @@ fn variables(
         return None;
     }
     for (name, value) in table {
-        let at = format!("{path}.{}", name.get_ref());
+        let word = brief(name.get_ref());
+        let at = format!("{path}.{word}");
         if let Some(mistake) = wrong_variable(name, &at) {
             mistakes.add(mistake);
         }
         // A value may be a secret, so it is never repeated in what is said of it.
         match scalar(value.get_ref()) {
             Some(text) if text.contains('\0') || text.len() > TEXT_MAX => {
-                let wrong = format!("`{}` contains a NUL character or is too long", name.get_ref());
+                let wrong = format!("`{word}` contains a NUL character or is too long");
                 let expected = format!("a text of at most {TEXT_MAX} bytes");
                 mistakes.add(Mistake::at(&value.span(), &at, wrong).expected(expected));
             }
@@ -350,7 +351,7 @@ fn variables(
                 all.insert(name.get_ref().clone().into_owned(), (text, name.span()));
             }
             None => {
-                let wrong = format!("`{}` is {}", name.get_ref(), type_of(value.get_ref()));
+                let wrong = format!("`{word}` is {}", type_of(value.get_ref()));
                 let expected = "a text, a number, `true` or `false`";
                 mistakes.add(Mistake::at(&value.span(), &at, wrong).expected(expected));
             }
@@ -486,11 +487,12 @@ pub(crate) fn as_name(text: &str) -> Option<String> {
     name.parse::<ServiceName>().is_ok().then(|| name.to_owned())
 }
 
-/// The beginning of a text, short enough for a message.
+/// The beginning of a text, short enough for a message and long enough for every name.
 pub(crate) fn brief(text: &str) -> String {
+    const SHOWN: usize = 64;
     let clean = |c: char| if c.is_control() { '·' } else { c };
-    let start: String = text.chars().take(40).map(clean).collect();
-    if text.chars().nth(40).is_some() { format!("{start}…") } else { start }
+    let start: String = text.chars().take(SHOWN).map(clean).collect();
+    if text.chars().nth(SHOWN).is_some() { format!("{start}…") } else { start }
 }
 
 pub(crate) fn wrong_type(path: &str, value: &DeValue<'_>) -> String {
@@ -519,5 +521,10 @@ pub(crate) fn did_you_mean<'n>(
 /// All of some names, as what was expected.
 pub(crate) fn one_among(names: &[&str]) -> String {
     // A stack of a thousand services is not listed in a message.
-    if names.len() <= 12 { one_of(names) } else { format!("one of {} services", names.len()) }
+    let short = names.iter().all(|name| name.len() <= 63);
+    if names.len() <= 12 && short {
+        one_of(names)
+    } else {
+        format!("one of {} services", names.len())
+    }
 }

@@ -1,5 +1,10 @@
 //! Whole files in, problems or stacks out.
 
+mod agreement;
+mod binding;
+mod description;
+mod round_trip;
+
 use expect_test::{Expect, expect};
 
 use super::*;
@@ -94,7 +99,7 @@ listen = ":8080"
             evenkeel.toml:10:9: error: there is no service `catalogue`
                |
             10 | uses = ["service.catalogue", "web"]
-               |         ^^^^^^^^^^^^^^^^^^^ expected `catalog` or `web`
+               |         ^^^^^^^^^^^^^^^^^^^ expected `catalog`
                = help: did you mean `catalog`?
             evenkeel.toml:10:30: error: `web` uses itself
                |
@@ -170,9 +175,128 @@ listen = ":8080"
                |
             27 | [services.x]
                |  ^^^^^^^^ expected `stack`, `service`, `route` or `edge`
-               = help: it is called `service` here
+               = help: did you mean `service`?
         "#]],
     );
+}
+
+#[test]
+fn positions_count_characters_and_marks_stand_below_them() {
+    check(
+        "stack = \"é\"\n[service.wéb]\n\trun = [\"ü\", 5]\nenv = { \"ßß\" = [] } # \u{1b}[31m\r\n",
+        &expect![[r#"
+            evenkeel.toml:1:9: error: `é` is not a name
+              |
+            1 | stack = "é"
+              |         ^^^ expected a name: 1 to 63 lower-case letters, digits and dashes, beginning with a letter
+            evenkeel.toml:2:11: error: invalid unquoted key
+              |
+            2 | [service.wéb]
+              |           ^ expected letters, numbers, `-`, `_`
+            evenkeel.toml:3:14: error: this part of `run` is a number
+              |
+            3 | 	run = ["ü", 5]
+              | 	            ^ expected a list of arguments, or one text that is split like a shell would
+              = help: write `"5"`
+            evenkeel.toml:4:23: error: invalid comment character
+              |
+            4 | env = { "ßß" = [] } # ·[31m
+              |                       ^ expected printable characters
+        "#]],
+    );
+    check(
+        "\u{feff}stac = 1",
+        &expect![[r#"
+            evenkeel.toml:1:1: error: unknown key `stac`
+              |
+            1 | stac = 1
+              | ^^^^ expected `stack`, `service`, `route` or `edge`
+              = help: did you mean `stack`?
+        "#]],
+    );
+    let wide = format!("stack = \"shop\"\nx = [{}]\n", "\"é\", ".repeat(200));
+    check(
+        &wide,
+        &expect![[r#"
+        evenkeel.toml:2:1: error: unknown key `x`
+          |
+        2 | x = ["é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é",
+          | ^ expected `stack`, `service`, `route` or `edge`
+    "#]],
+    );
+    let far = format!("stack = \"shop\"\nedge = {{ {}x = 1 }}\n", " ".repeat(400));
+    check(
+        &far,
+        &expect![[r#"
+        evenkeel.toml:2:410: error: unknown key `x` in `edge`
+          |
+        2 |                                         x = 1 }
+          |                                         ^ expected `listen`
+    "#]],
+    );
+}
+
+#[test]
+fn a_list_that_is_never_closed_hides_nothing_below_it() {
+    check(
+        r#"stack = "shop"
+[service.web]
+run = ["./web",
+       "x"
+env = { A = "1",
+  B = "2"
+[service.web.rollout]
+strategy = "canary"
+steps = [
+  { weight = "5%", bake = "1m" },
+  { weight = "1%"
+[[route.x]]
+to = "web"
+"#,
+        &expect![[r#"
+            evenkeel.toml:3:7: error: this `[` is never closed
+              |
+            3 | run = ["./web",
+              |       ^ expected `]` before the next key
+            evenkeel.toml:5:7: error: this `{` is never closed
+              |
+            5 | env = { A = "1",
+              |       ^ expected `}` before the next key
+            evenkeel.toml:9:9: error: this `[` is never closed
+              |
+            9 | steps = [
+              |         ^ expected `]` before the next key
+            evenkeel.toml:12:9: error: `x` is a list
+               |
+            12 | [[route.x]]
+               |         ^ expected a table `[route.NAME]`
+               = help: write `[route.x]`, in single brackets
+        "#]],
+    );
+}
+
+#[test]
+fn garbage_is_bounded_in_what_is_said_and_in_time() {
+    let (stack, problems) = read(&"x".repeat(FILE_MAX + 1), "/srv");
+    assert!(stack.is_none());
+    assert_eq!(problems.len(), 1);
+    let lines = "a = @\n".repeat(FILE_MAX / 6);
+    let one_line = format!("a = [{}", "@ ".repeat(FILE_MAX / 2 - 8));
+    let keys = (0..FILE_MAX / 12).map(|i| format!("k{i:07} = 1\n")).collect::<String>();
+    let braces = "[{".repeat(FILE_MAX / 2);
+    let nested = "x = [\n".repeat(FILE_MAX / 6);
+    let word = format!("{} = 1", "k".repeat(FILE_MAX - 4));
+    let name = format!("[service.\"{}\"]\nx = 1", "é".repeat(FILE_MAX / 2 - 20));
+    for text in [lines, one_line, keys, braces, nested, word, name] {
+        let (stack, problems) = read(&text, "/srv");
+        assert!(stack.is_none());
+        assert!((1..=PROBLEMS_MAX).contains(&problems.len()), "{}", problems.len());
+        let said: usize = problems.iter().map(|it| it.render("evenkeel.toml", &text).len()).sum();
+        assert!(said < 2_000 * PROBLEMS_MAX, "{said} bytes");
+    }
+    let keys = "a=1\n".repeat(3) + &(0..500).map(|i| format!("k{i}=1\n")).collect::<String>();
+    let (_, problems) = read(&keys, "/srv");
+    expect!["304 more problems from here on"].assert_eq(&problems[PROBLEMS_MAX - 1].message);
 }
 
 #[test]

@@ -1,0 +1,314 @@
+//! Any stack, printed as a file, is read back as the same stack; any text is read without panic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::model::{
+    Edge, Exposure, Health, Limits, Probe, Rollout, Route, RouteName, Service, ServiceName, Share,
+    Signal, Stack, Step, Stop, Strategy as Shape, Weight, Workload,
+};
+use crate::spec::read;
+use crate::spec::starter::quoted;
+
+/// The services that a generated stack is made of.
+const NAMES: [&str; 4] = ["web", "catalog", "mail-worker", "x9"];
+
+fn text() -> impl Strategy<Value = String> {
+    "[^\0]{1,12}"
+}
+
+fn span(max_secs: u64) -> impl Strategy<Value = Duration> {
+    (1_000..=max_secs * 1_000).prop_map(Duration::from_millis)
+}
+
+fn probe() -> impl Strategy<Value = Option<Probe>> {
+    prop_oneof![
+        Just(None),
+        "/[a-z0-9]{0,8}".prop_map(|path| Some(Probe::Http { path })),
+        Just(Some(Probe::Tcp)),
+        vec(text(), 1..3).prop_map(|command| Some(Probe::Exec { command })),
+        Just(Some(Probe::Notify)),
+        Just(Some(Probe::Process)),
+    ]
+}
+
+fn health() -> impl Strategy<Value = Health> {
+    (probe(), span(3_600), span(600), 1_u32..=100, 1_u32..=100).prop_map(
+        |(probe, interval, timeout, healthy_after, unhealthy_after)| Health {
+            probe,
+            interval,
+            timeout,
+            healthy_after,
+            unhealthy_after,
+        },
+    )
+}
+
+fn stop() -> impl Strategy<Value = Stop> {
+    let signals =
+        [Signal::Term, Signal::Int, Signal::Quit, Signal::Hup, Signal::Usr1, Signal::Usr2];
+    (select(signals.to_vec()), span(3_600), span(3_600), span(86_400)).prop_map(
+        |(signal, grace, drain, drain_long_lived)| Stop { signal, grace, drain, drain_long_lived },
+    )
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let memory = proptest::option::of((1_u64 << 20)..(1 << 50));
+    let cpu = proptest::option::of(1_u32..=1_000_000);
+    (memory, cpu, proptest::option::of(16_u64..=1 << 20))
+        .prop_map(|(memory, cpu_milli, files)| Limits { memory, cpu_milli, files })
+}
+
+fn share() -> impl Strategy<Value = Share> {
+    prop_oneof![
+        (1_u32..=10_000).prop_map(Share::Count),
+        (1_u16..=10_000).prop_map(|weight| Share::Percent(Weight(weight))),
+    ]
+}
+
+fn shape(exclusive: bool) -> BoxedStrategy<Shape> {
+    if exclusive {
+        let max_unavailable = Share::Count(1);
+        return Just(Shape::Rolling { max_surge: Share::Count(0), max_unavailable }).boxed();
+    }
+    let steps = btree_set(1_u16..10_000, 1..6).prop_flat_map(|weights| {
+        let count = weights.len();
+        (Just(weights), vec(span(86_400), count))
+    });
+    let steps = steps.prop_map(|(weights, bakes)| {
+        let step = |(weight, bake)| Step { exposure: Exposure::Weight(Weight(weight)), bake };
+        weights.into_iter().zip(bakes).map(step).collect()
+    });
+    prop_oneof![
+        (share(), share())
+            .prop_map(|(max_surge, max_unavailable)| Shape::Rolling { max_surge, max_unavailable }),
+        Just(Shape::BlueGreen { preview: None }),
+        steps.prop_map(|steps| Shape::Canary { steps }),
+    ]
+    .boxed()
+}
+
+fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
+    let spans = (span(3_600), span(86_400), span(7 * 86_400), span(86_400));
+    (shape(exclusive), spans, proptest::option::of(0_u32..=10_000), any::<bool>()).prop_map(
+        |(strategy, spans, failure_budget, auto_rollback)| Rollout {
+            strategy,
+            min_ready: spans.0,
+            start_deadline: spans.1,
+            progress_deadline: spans.2,
+            failure_budget,
+            bake: spans.3,
+            auto_rollback,
+        },
+    )
+}
+
+fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Service> + use<> {
+    let others: Vec<ServiceName> = all.iter().filter(|other| *other != name).cloned().collect();
+    let uses = (0..=others.len())
+        .prop_map(move |count| others.iter().take(count).cloned().collect::<BTreeSet<_>>());
+    let env = btree_map("[A-Za-z_][A-Z0-9_]{0,6}x", "[^\0]{0,12}", 0..4);
+    let files = vec("/[a-z]{1,5}(/[a-z]{1,5}){0,2}", 0..3);
+    let texts = (vec(text(), 1..4), "/[a-z]{1,5}", env, files, uses).boxed();
+    any::<bool>().prop_flat_map(move |exclusive| {
+        let parts = (texts.clone(), health(), stop(), limits(), rollout(exclusive), 1_u32..=10_000);
+        parts.prop_map(move |(texts, health, stop, limits, rollout, replicas)| {
+            let (run, dir, env, env_files, uses) = texts;
+            let workload = Workload {
+                run,
+                dir,
+                env,
+                env_files,
+                files: BTreeMap::new(),
+                uses,
+                health,
+                stop,
+                limits,
+                exclusive,
+                restarts: 0,
+            };
+            Service { workload, replicas: if exclusive { 1 } else { replicas }, rollout }
+        })
+    })
+}
+
+fn stack() -> impl Strategy<Value = Stack> {
+    (0..=NAMES.len()).prop_flat_map(|count| {
+        let names: Vec<ServiceName> =
+            NAMES.iter().take(count).map(|name| name.parse().unwrap()).collect();
+        let services: Vec<_> = names.iter().map(|name| service(name, &names)).collect();
+        let paths = if count == 0 { 0..1 } else { 0..4 };
+        let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
+        let ports = btree_set(1_u16.., 1..3);
+        (Just(names), services, routes, ports).prop_map(|(names, services, routes, ports)| {
+            let to = names.first().cloned();
+            let route = |(number, (host, path)): (usize, _)| {
+                let name: RouteName = format!("r{number}").parse().unwrap();
+                Some((name, Route { host, path, to: to.clone()? }))
+            };
+            Stack {
+                name: "shop".parse().unwrap(),
+                routes: routes.into_iter().enumerate().filter_map(route).collect(),
+                services: names.into_iter().zip(services).collect(),
+                edge: Edge {
+                    listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
+                },
+            }
+        })
+    })
+}
+
+fn ms(span: Duration) -> String {
+    format!("\"{}ms\"", span.as_millis())
+}
+
+fn list<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+    let texts: Vec<String> = texts.into_iter().map(|it| quoted(it)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
+fn share_text(share: Share) -> String {
+    match share {
+        Share::Count(count) => count.to_string(),
+        Share::Percent(part) => format!("\"{part}\""),
+    }
+}
+
+/// Prints a stack as a file that says everything.
+fn print(stack: &Stack) -> String {
+    let mut out = format!("stack = \"{}\"\n", stack.name);
+    let listen: Vec<String> = stack.edge.listen.iter().map(ToString::to_string).collect();
+    writeln!(out, "edge.listen = {}", list(&listen)).unwrap();
+    for (name, service) in &stack.services {
+        print_service(&mut out, name, service).unwrap();
+    }
+    for (name, route) in &stack.routes {
+        writeln!(out, "[route.{name}]\npath = \"{}\"\nto = \"service.{}\"", route.path, route.to)
+            .unwrap();
+        if let Some(host) = &route.host {
+            writeln!(out, "host = \"{}\"", host.to_uppercase()).unwrap();
+        }
+    }
+    out
+}
+
+fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std::fmt::Result {
+    let Service { workload, replicas, rollout } = service;
+    writeln!(out, "[service.{name}]\nrun = {}\nreplicas = {replicas}", list(&workload.run))?;
+    writeln!(out, "dir = {}\nenv_file = {}", quoted(&workload.dir), list(&workload.env_files))?;
+    writeln!(out, "exclusive = {}", workload.exclusive)?;
+    let uses: Vec<String> = workload.uses.iter().map(ToString::to_string).collect();
+    writeln!(out, "uses = {}", list(&uses))?;
+    for (name, value) in &workload.env {
+        writeln!(out, "env.{name} = {}", quoted(value))?;
+    }
+    let limits = &workload.limits;
+    for (key, value) in [
+        ("memory", limits.memory.map(|it| it.to_string())),
+        ("cpu", limits.cpu_milli.map(|it| format!("{}.{:03}", it / 1_000, it % 1_000))),
+        ("files", limits.files.map(|it| it.to_string())),
+    ] {
+        if let Some(value) = value {
+            writeln!(out, "limits.{key} = {value}")?;
+        }
+    }
+    print_health(out, name, &workload.health)?;
+    let stop = &workload.stop;
+    let signal = format!("{:?}", stop.signal).to_uppercase();
+    writeln!(out, "[service.{name}.stop]\nsignal = \"SIG{signal}\"\ngrace = {}", ms(stop.grace))?;
+    writeln!(out, "drain = {}\ndrain_long_lived = {}", ms(stop.drain), ms(stop.drain_long_lived))?;
+    print_rollout(out, name, rollout)
+}
+
+fn print_health(out: &mut String, name: &ServiceName, health: &Health) -> std::fmt::Result {
+    writeln!(out, "[service.{name}.health]")?;
+    writeln!(out, "interval = {}\ntimeout = {}", ms(health.interval), ms(health.timeout))?;
+    writeln!(out, "healthy_after = {}", health.healthy_after)?;
+    writeln!(out, "unhealthy_after = {}", health.unhealthy_after)?;
+    match &health.probe {
+        Some(Probe::Http { path }) => writeln!(out, "http = {}", quoted(path)),
+        Some(Probe::Tcp) => writeln!(out, "tcp = true"),
+        Some(Probe::Exec { command }) => writeln!(out, "exec = {}", list(command)),
+        Some(Probe::Notify) => writeln!(out, "notify = true"),
+        Some(Probe::Process) => writeln!(out, "process = true"),
+        None => Ok(()),
+    }
+}
+
+fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std::fmt::Result {
+    writeln!(out, "[service.{name}.rollout]\nmin_ready = {}", ms(rollout.min_ready))?;
+    writeln!(out, "start_deadline = {}", ms(rollout.start_deadline))?;
+    writeln!(out, "progress_deadline = {}", ms(rollout.progress_deadline))?;
+    writeln!(out, "bake = {}\nauto_rollback = {}", ms(rollout.bake), rollout.auto_rollback)?;
+    if let Some(budget) = rollout.failure_budget {
+        writeln!(out, "failure_budget = {budget}")?;
+    }
+    match &rollout.strategy {
+        Shape::Rolling { max_surge, max_unavailable } => {
+            writeln!(out, "max_surge = {}", share_text(*max_surge))?;
+            writeln!(out, "max_unavailable = {}", share_text(*max_unavailable))
+        }
+        Shape::BlueGreen { preview } => {
+            writeln!(out, "strategy = \"blue-green\"")?;
+            preview.iter().try_for_each(|host| writeln!(out, "preview = \"{host}\""))
+        }
+        Shape::Canary { steps } => {
+            writeln!(out, "strategy = \"canary\"\nsteps = [")?;
+            for step in steps {
+                let exposure = match step.exposure {
+                    Exposure::Weight(weight) => format!("weight = \"{weight}\""),
+                    Exposure::Instances(count) => format!("instances = {count}"),
+                };
+                writeln!(out, "  {{ {exposure}, bake = {} }},", ms(step.bake))?;
+            }
+            writeln!(out, "]")
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_stack_that_is_printed_is_read_back(stack in stack()) {
+        let text = print(&stack);
+        let (read, problems) = read(&text, "/srv");
+        prop_assert_eq!(problems, vec![], "{}", text);
+        prop_assert_eq!(read, Some(stack), "{}", text);
+    }
+
+    #[test]
+    fn a_damaged_file_is_read_without_panic(
+        stack in stack(),
+        cuts in vec((any::<prop::sample::Index>(), 0_usize..20, "[\\[\\]{}=\"'#,.\né0a ]{0,4}"), 1..4),
+    ) {
+        let mut text = print(&stack);
+        for (at, length, instead) in cuts {
+            let at = text.floor_char_boundary(at.index(text.len()));
+            let end = text.ceil_char_boundary((at + length).min(text.len()));
+            text.replace_range(at..end, &instead);
+        }
+        let (stack, problems) = read(&text, "/srv");
+        prop_assert_eq!(stack.is_some(), problems.is_empty());
+        for problem in problems {
+            prop_assert!(problem.line >= 1 && problem.column >= 1 && problem.length >= 1);
+            prop_assert!(problem.render("evenkeel.toml", &text).contains(" error: "));
+        }
+    }
+
+    #[test]
+    fn any_text_is_read_without_panic(text in any::<String>(), toml in "[a-c=\\[\\]{}\"'.,# \n\\\\é0-9]{0,80}") {
+        for text in [text, toml] {
+            let (stack, problems) = read(&text, "/srv");
+            prop_assert_eq!(stack.is_some(), problems.is_empty());
+            for problem in problems {
+                prop_assert!(problem.render("evenkeel.toml", &text).contains(" error: "));
+            }
+        }
+    }
+}
