@@ -145,6 +145,20 @@ pub enum Probe {
     Process,
 }
 
+impl Probe {
+    /// The probe of an instance on `port`: the port stands in a command where `$PORT` stood, as in
+    /// [`Workload::arguments`].
+    #[must_use]
+    pub fn on_port(&self, port: u16) -> Self {
+        match self {
+            Self::Exec { command } => {
+                Self::Exec { command: command.iter().map(|it| with_port(it, port)).collect() }
+            }
+            Self::Http { .. } | Self::Tcp | Self::Notify | Self::Process => self.clone(),
+        }
+    }
+}
+
 /// A signal that asks a process to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Signal {

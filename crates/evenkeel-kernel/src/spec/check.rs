@@ -11,9 +11,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeArray, DeString, DeTable, DeValue};
 
+use super::hint::{as_name, brief};
 use super::problem::{Mistake, Mistakes};
 use super::schema::{Key, Kind, Table, nearest, one_of};
-use super::value::{self, brief};
+use super::value;
 use crate::model::{ServiceName, Share, Weight};
 
 /// A range of bytes in the file.
@@ -220,7 +221,7 @@ fn named(
     // Every name is a DNS label; services stand for all of them here.
     if name.get_ref().parse::<ServiceName>().is_err() {
         let wrong = format!("`{word}` is not a name for a {}", of.id);
-        let hint = value::as_name(name.get_ref()).map(|name| format!("write `{name}`"));
+        let hint = as_name(name.get_ref()).map(|name| format!("write `{name}`"));
         mistakes
             .add(Mistake::at(&name.span(), &at, wrong).expected(Kind::Name.expected()).hint(hint));
     }

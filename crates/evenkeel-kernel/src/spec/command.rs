@@ -1,6 +1,7 @@
 //! Commands written as one text: split like a shell would, but never given to one.
 
-use super::value::{Wrong, brief};
+use super::hint::brief;
+use super::value::Wrong;
 
 /// What a shell would act on, and a program would only be confused by.
 const OPERATORS: [&str; 14] =
@@ -20,7 +21,7 @@ pub(crate) fn split(text: &str) -> Result<Vec<String>, Wrong> {
         return Err(Wrong::new(message).hint(hint));
     }
     if let Some((name, _)) = program.split_once('=')
-        && super::value::is_variable(name)
+        && super::word::is_variable(name)
     {
         let message = format!("`{}=…` is not a program", brief(name));
         return Err(Wrong::new(message).hint(format!("variables go into `env = {{ {name} = … }}`")));

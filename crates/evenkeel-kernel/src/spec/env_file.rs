@@ -13,7 +13,8 @@
 use std::collections::BTreeMap;
 
 use super::problem::Lines;
-use super::value::{TEXT_MAX, is_variable};
+use super::value::TEXT_MAX;
+use super::word::is_variable;
 
 /// The largest environment file, in bytes; beyond what a process can be started with.
 pub const ENV_FILE_MAX: usize = 1 << 20;

@@ -186,7 +186,7 @@ static HEALTH: Table = Table {
             Kind::Command,
             "[\"./check\", \"--fast\"]",
             "This command ends with exit status 0. It runs in the instance's folder and \
-             environment.",
+             environment, and `$PORT` in it is replaced as in `run`.",
         )
         .elsewhere(&["command", "cmd", "test", "script", "run"]),
         Key::new(

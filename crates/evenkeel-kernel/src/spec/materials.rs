@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::env_file;
 use super::path;
-use super::value::{VARIABLES_MAX, is_reserved};
+use super::value::VARIABLES_MAX;
+use super::word::is_reserved;
 use crate::model::{Digest, Stack, Workload};
 
 /// The longest path a kernel takes, in bytes (Linux: 4096 with its end).

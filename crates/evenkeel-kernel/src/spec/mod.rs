@@ -8,6 +8,7 @@
 mod check;
 mod command;
 mod env_file;
+mod hint;
 mod json_schema;
 mod keys;
 mod materials;
@@ -22,6 +23,7 @@ mod stack;
 mod starter;
 mod syntax;
 mod value;
+mod word;
 
 pub use env_file::ENV_FILE_MAX;
 pub use json_schema::json_schema;

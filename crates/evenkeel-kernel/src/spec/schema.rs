@@ -210,7 +210,13 @@ impl Kind {
 
 /// A duration the way people write it.
 pub(crate) fn span_text(ms: u64) -> String {
-    human(Duration::from_millis(ms))
+    const DAY: u64 = 24 * 60 * 60 * 1_000;
+    match ms {
+        0 => "0s".to_owned(),
+        // One day is 24h, as people say of bounds.
+        _ if ms > DAY && ms.is_multiple_of(DAY) => format!("{}d", ms / DAY),
+        _ => human(Duration::from_millis(ms)),
+    }
 }
 
 /// `a`, `b` or `c`.

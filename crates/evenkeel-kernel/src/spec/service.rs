@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{Fields, Named, last};
+use super::hint::{did_you_mean, one_among};
 use super::path;
 use super::problem::{Mistake, Mistakes};
 use super::rollout;
-use super::value::{did_you_mean, one_among};
 use crate::model::{Health, Limits, Probe, Service, ServiceName, Signal, Stop, Workload};
 
 /// The signals that ask a process to end, without their `SIG`.
@@ -118,7 +118,7 @@ pub(crate) fn reference(
     if services.contains(&name) {
         return name.parse().ok();
     }
-    let wrong = format!("there is no service `{}`", super::value::brief(name));
+    let wrong = format!("there is no service `{}`", super::hint::brief(name));
     mistakes.add(
         Mistake::at(span, at, wrong)
             .expected(one_among(services))

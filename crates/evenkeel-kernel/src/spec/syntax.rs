@@ -137,7 +137,7 @@ fn mistake(error: &Error, text: &str) -> Mistake {
                 "True" | "False" | "TRUE" | "FALSE" => format!("`{}`", found.to_lowercase()),
                 "yes" | "on" => "`true`".to_owned(),
                 "no" | "off" => "`false`".to_owned(),
-                _ => format!("`\"{}\"`", super::value::brief(found)),
+                _ => format!("`\"{}\"`", super::hint::brief(found)),
             };
             mistake.expected("quotes around a text").hint(format!("write {hint}"))
         }

@@ -12,10 +12,12 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeString, DeTable, DeValue};
 
 use super::check::{Span, Value, last};
+use super::hint::{as_name, binary, brief, full_address, percent_sign, unit};
 use super::problem::{Mistake, Mistakes};
-use super::schema::{Kind, nearest, one_of, span_text};
+use super::schema::{Kind, nearest, span_text};
+use super::word::{host, is_reserved, is_variable, url_path};
 use super::{command, quantity};
-use crate::model::{ServiceName, Share, StackName, Weight};
+use crate::model::{Share, StackName, Weight};
 
 /// The longest text a process can be given in one piece (Linux: 32 pages).
 pub(crate) const TEXT_MAX: usize = 128 * 1024 - 1;
@@ -309,19 +311,6 @@ fn addresses(texts: &[(String, Span)], path: &str, mistakes: &mut Mistakes) -> O
     (all.len() == texts.len()).then_some(Value::Addresses(all))
 }
 
-fn full_address(text: &str) -> Option<String> {
-    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-    let port: u16 = port.parse().ok().filter(|port| *port > 0)?;
-    match host {
-        "" => {
-            Some(format!("write `\"127.0.0.1:{port}\"`, or `\"0.0.0.0:{port}\"` for every network"))
-        }
-        "localhost" => Some(format!("write `\"127.0.0.1:{port}\"`")),
-        "*" => Some(format!("write `\"0.0.0.0:{port}\"`")),
-        _ => None,
-    }
-}
-
 fn variables(
     table: &DeTable<'_>,
     span: &Span,
@@ -360,17 +349,6 @@ fn variables(
     Some(Value::Variables(all))
 }
 
-/// Whether programs and shells can name a variable so.
-pub(crate) fn is_variable(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-}
-
-/// Whether Evenkeel gives this variable itself.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name, "PORT" | "NOTIFY_SOCKET") || name.starts_with("EVENKEEL_")
-}
-
 fn wrong_variable(name: &Spanned<DeString<'_>>, at: &str) -> Option<Mistake> {
     let word = name.get_ref().as_ref();
     if !is_variable(word) {
@@ -399,102 +377,6 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Reads a host name; in lower case, because host names have no case.
-fn host(text: &str) -> Result<String, Wrong> {
-    let name = text.to_ascii_lowercase();
-    let label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if name.len() <= 253 && name.split('.').all(label) {
-        return Ok(name);
-    }
-    let wrong = Wrong::new(format!("`{}` is not a host name", brief(text)));
-    let bare = name.split_once("://").map_or(name.as_str(), |(_, rest)| rest);
-    let bare = bare.split(['/', ':']).next().unwrap_or_default().trim_end_matches('.');
-    let hint = match bare {
-        it if it.starts_with("*.") => Some("a route has one host, or none for any".to_owned()),
-        it if !it.is_ascii() => Some("write it in its ASCII form, `xn--…`".to_owned()),
-        it if it != name && it.split('.').all(label) => Some(format!("write `\"{it}\"`")),
-        _ => None,
-    };
-    Err(wrong.hint(hint))
-}
-
-/// Reads a path as a request could ask for it.
-fn url_path(text: &str) -> Result<String, Wrong> {
-    let wrong = |why: &str| Wrong::new(format!("`{}` {why}", brief(text)));
-    if !text.starts_with('/') {
-        let hint = text.bytes().all(|b| b.is_ascii_graphic()) && !text.contains(':');
-        return Err(
-            wrong("does not begin with `/`").hint(hint.then(|| format!("write `\"/{text}\"`")))
-        );
-    }
-    if !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(wrong("has a character that must be written as `%xx`"));
-    }
-    if text.contains(['?', '#']) {
-        return Err(wrong("has more than a path"));
-    }
-    if text.contains("//") || text.split('/').any(|part| matches!(part, "." | "..")) {
-        return Err(wrong("has empty or relative parts, which no request has"));
-    }
-    Ok(text.to_owned())
-}
-
-fn unit(text: &str) -> Option<String> {
-    let number = text.trim();
-    if number.parse::<u64>().is_ok() {
-        return Some(format!("write `\"{number}s\"` for seconds"));
-    }
-    let spoken =
-        [("millisecond", "ms"), ("second", "s"), ("sec", "s"), ("minute", "m"), ("min", "m")];
-    let spoken = spoken.into_iter().chain([("hour", "h"), ("hr", "h"), ("day", "d")]);
-    let (digits, word) = number.split_at(number.find(|c: char| !c.is_ascii_digit())?);
-    let word = word.trim().trim_end_matches('s').to_lowercase();
-    let unit = spoken.filter(|(name, _)| word == *name).map(|(_, unit)| unit).next()?;
-    (!digits.is_empty()).then(|| format!("write `\"{digits}{unit}\"`"))
-}
-
-fn binary(text: &str) -> Option<String> {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic()).trim_end();
-    let unit = text.get(number.len()..)?.trim().to_ascii_uppercase();
-    number.parse::<u64>().ok()?;
-    match unit.as_str() {
-        "" => Some(format!("write `\"{number}B\"` for bytes, `\"{number}MiB\"` for mebibytes")),
-        "K" | "M" | "G" | "T" => {
-            Some(format!("write `\"{number}{unit}iB\"`, or `\"{number}{unit}B\"`"))
-        }
-        _ => None,
-    }
-}
-
-fn percent_sign(text: &str) -> Option<String> {
-    text.trim().parse::<u32>().ok().map(|number| format!("write `\"{number}%\"`"))
-}
-
-/// The name that a text could have been, if only its spelling is wrong.
-pub(crate) fn as_name(text: &str) -> Option<String> {
-    let name: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
-        .take(63)
-        .collect();
-    let name = name.trim_matches('-').trim_start_matches(|c: char| !c.is_ascii_lowercase());
-    name.parse::<ServiceName>().is_ok().then(|| name.to_owned())
-}
-
-/// The beginning of a text, short enough for a message and long enough for every name.
-pub(crate) fn brief(text: &str) -> String {
-    const SHOWN: usize = 64;
-    let clean = |c: char| if c.is_control() { '·' } else { c };
-    let start: String = text.chars().take(SHOWN).map(clean).collect();
-    if text.chars().nth(SHOWN).is_some() { format!("{start}…") } else { start }
-}
-
 pub(crate) fn wrong_type(path: &str, value: &DeValue<'_>) -> String {
     format!("`{}` is {}", last(path), type_of(value))
 }
@@ -507,24 +389,5 @@ pub(crate) fn type_of(value: &DeValue<'_>) -> &'static str {
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
-    }
-}
-
-/// The nearest of some names, as a hint.
-pub(crate) fn did_you_mean<'n>(
-    word: &str,
-    known: impl IntoIterator<Item = &'n str>,
-) -> Option<String> {
-    nearest(word, known).map(|name| format!("did you mean `{name}`?"))
-}
-
-/// All of some names, as what was expected.
-pub(crate) fn one_among(names: &[&str]) -> String {
-    // A stack of a thousand services is not listed in a message.
-    let short = names.iter().all(|name| name.len() <= 63);
-    if names.len() <= 12 && short {
-        one_of(names)
-    } else {
-        format!("one of {} services", names.len())
     }
 }

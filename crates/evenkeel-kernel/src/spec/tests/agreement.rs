@@ -189,10 +189,13 @@ fn steps_rise() {
         5:94 service.web.rollout.steps[2].instances: `instances` is 0; a whole number from 1 to 10000
     "#]],
     );
-    steps("{}, { weight = \"1%\", instances = 1 }", &expect![[r#"
+    steps(
+        "{}, { weight = \"1%\", instances = 1 }",
+        &expect![[r#"
         5:43 service.web.rollout.steps[0]: this step has neither `weight` nor `instances`; either of them (write `weight = "5%"`)
         5:64 service.web.rollout.steps[1]: this step has both `weight` and `instances`; either of them
-    "#]]);
+    "#]],
+    );
     steps(
         "{}, { weight = \"1%\", instances = 1 }, 5",
         &expect![[r#"

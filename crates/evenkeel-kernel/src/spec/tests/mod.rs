@@ -108,7 +108,7 @@ listen = ":8080"
             evenkeel.toml:11:18: error: `5 minutes` is not a duration
                |
             11 | stop = { grace = "5 minutes", signal = "KILL" }
-               |                  ^^^^^^^^^^^ expected a duration from "0ms" to "1h"
+               |                  ^^^^^^^^^^^ expected a duration from "0s" to "1h"
                = help: write `"5m"`
             evenkeel.toml:11:40: error: `KILL` is not known here
                |
