@@ -24,8 +24,9 @@ pub(crate) struct Ident {
 pub(crate) struct Stat {
     pub(crate) ident: Ident,
     pub(crate) parent: u32,
+    pub(crate) group: u32,
     pub(crate) session: u32,
-    /// It has ended and only waits for its parent to ask how.
+    /// All of it has ended, and it only waits for its parent to ask how.
     pub(crate) ended: bool,
 }
 
@@ -47,11 +48,14 @@ fn parse_stat(pid: u32, line: &[u8]) -> Option<Stat> {
     let rest = std::str::from_utf8(line.get(name_end + 1..)?).ok()?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3).copied();
+    // A process whose first thread has ended looks the same, but has other threads.
+    let threads: u32 = field(20)?.parse().ok()?;
     Some(Stat {
         ident: Ident { pid, start: field(22)?.parse().ok()? },
         parent: field(4)?.parse().ok()?,
+        group: field(5)?.parse().ok()?,
         session: field(6)?.parse().ok()?,
-        ended: matches!(field(3)?, "Z" | "X"),
+        ended: matches!(field(3)?, "Z" | "X") && threads <= 1,
     })
 }
 
@@ -139,7 +143,18 @@ mod tests {
     fn a_name_cannot_pose_as_other_fields() {
         let line = b"7 (a) R 1 1 1 (b)) S 41 7 40 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0";
         let stat = parse_stat(7, line).unwrap();
-        assert_eq!((stat.parent, stat.session, stat.ident.start, stat.ended), (41, 40, 99, false));
+        assert_eq!((stat.parent, stat.group, stat.session), (41, 7, 40));
+        assert_eq!((stat.ident.start, stat.ended), (99, false));
+    }
+
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        let ended = |threads: u32| {
+            let line = format!("7 (a) Z 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 {threads} 0 99 0 0");
+            parse_stat(7, line.as_bytes()).unwrap().ended
+        };
+        assert!(ended(1));
+        assert!(!ended(2));
     }
 
     #[test]

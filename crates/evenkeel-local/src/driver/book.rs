@@ -12,7 +12,7 @@ use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, InstancePhase, Platform};
 
 use super::Wanted;
-use super::watch::Watch;
+use super::watch::{Watch, reap};
 use crate::folder::Folder;
 use crate::process::Ident;
 use crate::spec::Spec;
@@ -20,6 +20,8 @@ use crate::status::{Phase, Status};
 
 /// The longest pause between two tries to start a shim that does not come up.
 const RETRY_MAX: Duration = Duration::from_secs(30);
+/// A shim that lived this long was not stillborn; the next is started at once.
+const STEADY: Duration = Duration::from_secs(10);
 /// The first one.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
@@ -52,6 +54,7 @@ pub(super) struct Entry {
 /// A living shim, and the handle by which its end is noticed.
 struct Shim {
     ident: Ident,
+    held: Instant,
     _handle: OwnedFd,
 }
 
@@ -117,19 +120,27 @@ impl Book {
         if let Some(ident) = Ident::of(pid) {
             let entry = self.entry(id);
             entry.stop_sent = None;
-            entry.hold(id, ident, watch);
+            if !entry.hold(id, ident, watch) {
+                // It has ended already, and nobody will report it.
+                entry.failures = entry.failures.saturating_add(1);
+                reap(pid);
+            }
         }
     }
 
     /// Takes note of the end of a shim. Returns whether it was the one that counts.
     pub(super) fn shim_ended(&mut self, id: &InstanceId, pid: u32) -> bool {
         let Some(entry) = self.entries.get_mut(id) else { return false };
-        let was_held = entry.life() == Life::Held;
-        let ended = entry.shim.take_if(|shim| shim.ident.pid == pid).is_some();
-        if ended && !was_held {
-            entry.failures = entry.failures.saturating_add(1);
-        }
-        ended
+        let Some(shim) = entry.shim.take_if(|shim| shim.ident.pid == pid) else { return false };
+        let as_asked = entry
+            .status
+            .as_ref()
+            .is_some_and(|status| status.shim == shim.ident && status.phase == Phase::Stopped);
+        entry.failures = match as_asked || shim.held.elapsed() >= STEADY {
+            true => 0,
+            false => entry.failures.saturating_add(1),
+        };
+        true
     }
 
     /// Reads the status on the disk, if it changed, and looks whether its shim lives.
@@ -148,9 +159,6 @@ impl Book {
         if entry.spec.is_none() {
             entry.spec = folder.spec().ok();
         }
-        if entry.status.as_ref().is_some_and(|status| status.phase == Phase::Running) {
-            entry.failures = 0;
-        }
         entry.look(id, watch);
     }
 
@@ -165,6 +173,7 @@ impl Book {
                     || status.fence < wanted.pool.fence
                     || spec.fence < wanted.pool.fence
                     || spec.port != slot.port
+                    || status.port != slot.port
             }
             (Some(_), _, _) => true,
         }
@@ -192,17 +201,19 @@ impl Entry {
             Some(_) | None => {
                 self.shim = None;
                 if named.lives() {
-                    self.hold(id, named, watch);
+                    // Ended at this very moment: then it is gone.
+                    let _held = self.hold(id, named, watch);
                 }
             }
         }
     }
 
-    fn hold(&mut self, id: &InstanceId, ident: Ident, watch: &Watch) {
-        let Some(handle) = ident.open() else { return };
+    fn hold(&mut self, id: &InstanceId, ident: Ident, watch: &Watch) -> bool {
+        let Some(handle) = ident.open() else { return false };
         // Unwatched, its end is noticed by the next look.
         let _best_effort = watch.add(&handle, id, ident.pid);
-        self.shim = Some(Shim { ident, _handle: handle });
+        self.shim = Some(Shim { ident, held: Instant::now(), _handle: handle });
+        true
     }
 
     /// The kernel's view of one instance; `None` when there is none.
@@ -211,8 +222,9 @@ impl Entry {
         let status = self.status.as_ref()?;
         let phase = match life {
             Life::Absent => return None,
-            Life::Lost => InstancePhase::Lost,
-            Life::Starting | Life::Held => status.phase.seen()?,
+            // What a shim that is gone has written says nothing of now.
+            Life::Lost | Life::Starting => status.phase.seen().map(|_| InstancePhase::Lost)?,
+            Life::Held => status.phase.seen()?,
         };
         let since = match self.since {
             Some((at_ms, since)) if at_ms == status.since_ms => since,

@@ -187,15 +187,18 @@ impl Local {
         if known.is_some_and(|known| want.fence < known.pool.fence) {
             return;
         }
-        let pool = match known {
-            Some(known) if *known.pool == want => Arc::clone(&known.pool),
-            Some(_) | None => Arc::new(want),
+        let (pool, is_new) = match known {
+            Some(known) if *known.pool == want => (Arc::clone(&known.pool), false),
+            Some(_) | None => (Arc::new(want), true),
         };
         let mut instances: BTreeSet<InstanceId> = state.book.of_pool(&pool.id).collect();
         instances.extend(pool.slots.keys().map(|&slot| pool.id.instance(slot)));
         let wanted = Wanted { pool, routed };
         for id in instances {
-            if state.book.needs_work(&id, &wanted) {
+            if is_new && state.book.needs_work(&id, &wanted) {
+                state.due.insert(id, Instant::now());
+            } else if state.book.needs_work(&id, &wanted) {
+                // Whatever it waits for, it goes on waiting.
                 state.due.entry(id).or_insert_with(Instant::now);
             }
         }

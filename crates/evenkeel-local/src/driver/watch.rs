@@ -85,7 +85,7 @@ impl Shared {
 }
 
 /// Takes note of a shim's end towards the system, in case it is our own child.
-fn reap(pid: u32) {
+pub(super) fn reap(pid: u32) {
     let pid = pid.try_into().ok().and_then(Pid::from_raw);
     // Not our child: then init does it.
     let _best_effort = rustix::process::waitpid(pid, WaitOptions::NOHANG);

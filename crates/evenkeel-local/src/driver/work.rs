@@ -25,6 +25,8 @@ const LOOK_SOON: Duration = Duration::from_millis(20);
 const ROUTED_PAUSE: Duration = Duration::from_millis(200);
 /// How soon something that went wrong is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How soon a shim that refused an order is asked again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// A shim that has acknowledged a stop reports its end by itself; it is reminded this long after
 /// the grace was over.
 const STOP_REMINDER: Duration = Duration::from_secs(10);
@@ -46,16 +48,15 @@ impl Shared {
     /// The life of a worker.
     pub(super) fn work(&self) {
         while let Some((id, case)) = self.next() {
-            let again = self.step(&id, case).unwrap_or(Some(RETRY));
+            let again = self.step(&id, &case).unwrap_or(Some(RETRY));
             let mut state = self.lock();
+            // Somebody asked for it while we had it in hand: then it is looked at again at once.
+            let asked = state.due.remove(&id);
             self.read(&mut state, &id);
+            state.due.remove(&id);
             state.busy.remove(&id);
-            match again {
-                // Also when reading it has just found it in need: not sooner than this.
-                Some(pause) => drop(state.due.insert(id, Instant::now() + pause)),
-                // Nothing to be done, whatever it looked like from afar.
-                None => drop(state.due.remove(&id)),
-            }
+            let next = asked.or_else(|| Some(Instant::now() + again?));
+            state.due.extend(next.map(|at| (id, at)));
             self.due.notify_one();
         }
     }
@@ -90,10 +91,10 @@ impl Shared {
         }
     }
 
-    fn step(&self, id: &InstanceId, case: Case) -> io::Result<Again> {
+    fn step(&self, id: &InstanceId, case: &Case) -> io::Result<Again> {
         match case.wanted.pool.slots.get(&id.slot).copied() {
-            Some(slot) => self.have(id, &case, slot),
-            None => self.have_not(id, &case),
+            Some(slot) => self.have(id, case, slot),
+            None => self.have_not(id, case),
         }
     }
 
@@ -138,7 +139,7 @@ impl Shared {
         let wanted = self.spec(id, &case.wanted, slot, status.incarnation.clone());
         let same = case.spec.as_ref().is_some_and(|spec| spec.same_but_fence(&wanted));
         let stays = status.port == slot.port || status.phase != Phase::Running;
-        if !same && !stays {
+        if !stays {
             return self.stop(id, case, status);
         }
         if case.spec.as_ref() != Some(&wanted) {
@@ -151,8 +152,8 @@ impl Shared {
         let order = if same { Order::Keep(mandate) } else { Order::Reload(mandate) };
         Ok(match ask(&Folder::new(&self.config.home, id), status.shim, order)? {
             Reply::Ok(_) => None,
-            // A higher order has been there: that one counts.
-            Reply::Refused(_) => Some(RETRY),
+            // A higher order has been there, or the shim speaks another version: it goes on.
+            Reply::Refused(_) => Some(REFUSED_PAUSE),
         })
     }
 
@@ -190,7 +191,7 @@ impl Shared {
                 self.lock().book.entry(id).stop_sent = Some(Instant::now());
                 Ok(Some(reminder))
             }
-            Reply::Refused(_) => Ok(Some(RETRY)),
+            Reply::Refused(_) => Ok(Some(REFUSED_PAUSE)),
         }
     }
 

@@ -272,7 +272,6 @@ impl Instance {
         }
         self.status.phase = phase;
         self.status.process = self.leader.as_ref().map(|leader| leader.ident);
-        self.status.port = self.spec.port;
         self.write(true);
     }
 

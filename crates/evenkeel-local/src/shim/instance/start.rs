@@ -137,6 +137,7 @@ impl Instance {
 
     /// Starts the process, or says why not.
     pub(super) fn start(&mut self, now_ms: u64) {
+        self.status.port = self.spec.port;
         let started = self.try_start();
         self.status.starting = false;
         let (phase, reason, wait_ms) = match started {

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal};
 use super::{Instance, State, Then};
 use crate::cgroup::Leaf;
 use crate::folder::remove_file;
-use crate::process::Ident;
+use crate::process::{self, Ident};
 use crate::status::Phase;
 
 /// The longest pause between two looks for what is left.
@@ -95,9 +95,11 @@ fn signal_group(leader: Ident, signal: Signal) {
     }
 }
 
-/// Whether anybody is in the process group that `leader` led.
+/// Whether anybody lives in the process group that `leader` led.
 fn group_lives(leader: Ident) -> bool {
+    // The quick question also counts those that ended and were not reaped by their parents yet.
     pid(leader).is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
+        && process::all().iter().any(|stat| stat.group == leader.pid && !stat.ended)
 }
 
 fn pid(ident: Ident) -> Option<Pid> {
