@@ -1,1 +1,37 @@
-//! To be filled.
+//! The data plane: it listens, routes, picks, probes, counts and drains.
+//!
+//! It runs as a process of its own ([`run`]) and goes on serving whatever happens to control: the
+//! last good table is on its disk. It decides nothing about releases; it is told a table
+//! ([`client`]), serves it at once and says what it sees. Its listening sockets belong to the
+//! keeper ([`handover`]), so its own end loses no connection.
+//!
+//! HTTP lives in one module, `http`; tables, picks, health and counters know nothing of it.
+
+#![forbid(unsafe_code)]
+
+mod budget;
+pub mod client;
+mod clock;
+mod counts;
+mod door;
+mod ewma;
+#[cfg(test)]
+mod fixtures;
+pub mod handover;
+mod http;
+mod instance;
+mod lanes;
+mod limits;
+mod log;
+mod peer;
+mod pick;
+mod probe;
+mod protocol;
+mod run;
+mod sanity;
+mod saved;
+mod shared;
+mod table;
+mod wake;
+
+pub use run::{Config, Edge, Error, run};

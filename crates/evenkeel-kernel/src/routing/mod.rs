@@ -87,14 +87,19 @@ pub struct Route {
     pub revision: Option<RevisionNumber>,
 }
 
+impl Route {
+    /// Whether a request for `host` (lower case, without port) and `path` is this route's.
+    #[must_use]
+    pub fn matches(&self, host: &str, path: &str) -> bool {
+        self.host.as_deref().is_none_or(|wanted| wanted == host) && has_prefix(path, &self.path)
+    }
+}
+
 impl RoutingTable {
     /// The route for `host` (lower case, without port) and `path`, if there is one.
     #[must_use]
     pub fn route(&self, host: &str, path: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| {
-            route.host.as_deref().is_none_or(|wanted| wanted == host)
-                && has_prefix(path, &route.path)
-        })
+        self.routes.iter().find(|route| route.matches(host, path))
     }
 
     /// Puts `routes` into the order in which they are tried.

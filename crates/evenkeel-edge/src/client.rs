@@ -1,0 +1,104 @@
+//! How control speaks to the edge: synchronous, with a time limit on everything.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use evenkeel_kernel::layout;
+use evenkeel_kernel::model::InstanceId;
+use evenkeel_kernel::routing::RoutingTable;
+use evenkeel_kernel::time::Timestamp;
+use evenkeel_kernel::world::{self, Fence};
+
+use crate::limits::MESSAGE_BYTES;
+use crate::protocol::{Answer, Ask, Request, Response, VERSION};
+
+/// Longest wait for the edge to read or write something. An edge that takes longer is not well,
+/// and control sees it as unknown.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection to the edge's door. After an [`Error::Io`] it is of no more use.
+#[derive(Debug)]
+pub struct Client {
+    stream: BufReader<UnixStream>,
+}
+
+/// Why the edge did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It refused, and goes on serving what it served.
+    #[error("the edge refused: {because}")]
+    Refused {
+        /// Why, for people.
+        because: String,
+        /// What it serves.
+        serving: Fence,
+    },
+    /// It could not be asked, or the answer did not come; whether it did it is unknown.
+    #[error("could not speak to the edge")]
+    Io(#[from] io::Error),
+}
+
+impl Client {
+    /// Knocks at the door of the edge below `home`.
+    pub fn connect(home: &Path) -> io::Result<Self> {
+        let stream = UnixStream::connect(home.join(layout::EDGE_SOCKET))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Makes the edge serve `table`. When this returns, every request accepted from then on is
+    /// routed by it, and it is on the edge's disk (unless that disk hangs).
+    pub fn apply(&mut self, table: &RoutingTable) -> Result<Fence, Error> {
+        match self.ask(Ask::Serve(Box::new(table.clone())))? {
+            Answer::Serving(fence) => Ok(fence),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// What the edge knows, in the caller's time.
+    pub fn observe(&mut self, now: Timestamp) -> Result<world::Edge, Error> {
+        match self.ask(Ask::Observe)? {
+            Answer::Observed(observation) => Ok(observation.into_edge(now)),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Whether new requests may go to the instance by the table that is served now.
+    pub fn routes_to(&mut self, instance: &InstanceId) -> Result<bool, Error> {
+        match self.ask(Ask::RoutesTo(instance.clone()))? {
+            Answer::RoutesTo(routed) => Ok(routed),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) -> Result<Answer, Error> {
+        let mut text =
+            serde_json::to_vec(&Request { version: VERSION, ask }).map_err(io::Error::from)?;
+        text.push(b'\n');
+        self.stream.get_mut().write_all(&text)?;
+        let limit = u64::try_from(MESSAGE_BYTES).unwrap_or(u64::MAX);
+        let mut line = Vec::new();
+        (&mut self.stream).take(limit).read_until(b'\n', &mut line)?;
+        if !line.ends_with(b"\n") {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let response: Response = serde_json::from_slice(&line).map_err(io::Error::from)?;
+        if response.version != VERSION {
+            let text = format!("the edge speaks version {}", response.version);
+            return Err(io::Error::other(text).into());
+        }
+        Ok(response.answer)
+    }
+}
+
+fn unexpected(answer: Answer) -> Error {
+    match answer {
+        Answer::Refused { because, serving } => Error::Refused { because, serving },
+        Answer::Serving(_) | Answer::Observed(_) | Answer::RoutesTo(_) => {
+            io::Error::other("the answer belongs to another question").into()
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The edge's own clock: milliseconds that only grow, small enough for one atomic.
+
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// Milliseconds since the first call in this process, plus one: zero means "never".
+pub(crate) fn now_ms() -> u64 {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    let elapsed = ORIGIN.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX - 1) + 1
+}

@@ -1,0 +1,288 @@
+//! What goes back to the client: an instance's answer, or a short one of the edge's own.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::link::Link;
+use super::outgoing::Progress;
+use super::watch::Turn;
+use super::worker::Worker;
+use crate::counts::Ending;
+use crate::instance::Claim;
+use crate::log;
+use crate::pick::Picked;
+use crate::table::Pool;
+
+const CAUSE: HeaderName = HeaderName::from_static("x-evenkeel-error");
+
+/// Why the edge answers itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Malformed,
+    AmbiguousLength,
+    UriTooLong,
+    MethodNotAllowed,
+    BodyIncomplete,
+    NoTable,
+    NoRoute,
+    NoInstance,
+    Overloaded,
+    ConnectFailure,
+    Reset,
+    Timeout,
+}
+
+impl Cause {
+    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "malformed request\n"),
+            Self::AmbiguousLength => {
+                (StatusCode::BAD_REQUEST, "ambiguous-length", "ambiguous request length\n")
+            }
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "uri-too-long", "target too long\n"),
+            Self::MethodNotAllowed => {
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "method not allowed\n")
+            }
+            Self::BodyIncomplete => {
+                (StatusCode::BAD_REQUEST, "body-incomplete", "request body incomplete\n")
+            }
+            Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "no such route\n"),
+            Self::NoTable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no-table", "nothing to serve yet\n")
+            }
+            Self::NoInstance => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no-instance", "no instance available\n")
+            }
+            Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "overloaded\n"),
+            Self::ConnectFailure => {
+                (StatusCode::BAD_GATEWAY, "connect-failure", "could not reach an instance\n")
+            }
+            Self::Reset => (StatusCode::BAD_GATEWAY, "reset", "the instance broke off\n"),
+            Self::Timeout => {
+                (StatusCode::GATEWAY_TIMEOUT, "timeout", "the instance did not answer in time\n")
+            }
+        }
+    }
+}
+
+/// The body of an answer.
+pub(crate) struct Answer {
+    kind: Kind,
+    /// The request ends when this is dropped.
+    _turn: Option<Turn>,
+}
+
+enum Kind {
+    Text(Option<Bytes>),
+    Relayed(Incoming, Exchange),
+}
+
+impl Answer {
+    /// The answer of an instance.
+    pub(crate) fn relayed(body: Incoming, exchange: Exchange, turn: Turn) -> Self {
+        Self { kind: Kind::Relayed(body, exchange), _turn: Some(turn) }
+    }
+
+    /// Nothing: the connection has become something else.
+    pub(crate) fn upgraded() -> Self {
+        Self { kind: Kind::Text(None), _turn: None }
+    }
+
+    /// An answer of the edge's own.
+    pub(crate) fn own(worker: &Worker, cause: Cause, turn: Option<Turn>) -> Response<Self> {
+        let rejections = &worker.shared.rejections;
+        let counter = match cause {
+            Cause::Malformed
+            | Cause::AmbiguousLength
+            | Cause::UriTooLong
+            | Cause::MethodNotAllowed
+            | Cause::BodyIncomplete => Some(&rejections.rejected),
+            Cause::NoRoute => Some(&rejections.no_route),
+            Cause::NoTable | Cause::NoInstance => Some(&rejections.no_instance),
+            Cause::Overloaded => Some(&rejections.overloaded),
+            // Counted with the pool.
+            Cause::ConnectFailure | Cause::Reset | Cause::Timeout => None,
+        };
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let (status, word, text) = cause.parts();
+        let body = Kind::Text(Some(Bytes::from_static(text.as_bytes())));
+        let mut response = Response::new(Self { kind: body, _turn: turn });
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CAUSE, HeaderValue::from_static(word));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status.is_client_error() && cause != Cause::NoRoute {
+            // Where the next request would begin is not certain.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut self.get_mut().kind {
+            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Kind::Relayed(body, exchange) => {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                match &frame {
+                    Some(Ok(_)) if !body.is_end_stream() => {}
+                    Some(Ok(_)) | None => exchange.complete(),
+                    Some(Err(_)) => exchange.broke(),
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Text(text) => text.is_none(),
+            Kind::Relayed(body, _) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Text(text) => {
+                let length = text.as_ref().map_or(0, Bytes::len);
+                SizeHint::with_exact(u64::try_from(length).unwrap_or(u64::MAX))
+            }
+            Kind::Relayed(body, _) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        // A body without bytes is never polled, nor is one whose length was known.
+        if let Kind::Relayed(body, exchange) = &mut self.kind
+            && body.is_end_stream()
+        {
+            exchange.complete();
+        }
+    }
+}
+
+/// One request at one instance, from the claim to the end, counted exactly once.
+pub(crate) struct Exchange {
+    worker: Rc<Worker>,
+    pool: Arc<Pool>,
+    claim: Option<Claim>,
+    link: Option<Link>,
+    body: Option<Rc<Progress>>,
+    status: u16,
+    ended: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(worker: &Rc<Worker>, picked: Picked) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            pool: picked.pool,
+            claim: Some(picked.claim),
+            link: None,
+            body: None,
+            status: 0,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The connection it uses, and how far the request body has come.
+    pub(crate) fn uses(&mut self, link: Link, body: Option<Rc<Progress>>) {
+        self.link = Some(link);
+        self.body = body;
+    }
+
+    /// The answer has begun.
+    pub(crate) fn answered(&mut self, status: StatusCode, after: std::time::Duration) {
+        self.status = status.as_u16();
+        self.pool.counts.answered_after(self.worker.index, after);
+        if let Some(claim) = &self.claim {
+            let ms = after.as_secs_f32() * 1_000.0;
+            claim.instance().answered(ms, Ending::Status(self.status).is_failure());
+        }
+    }
+
+    /// It failed, and is made again elsewhere: not counted as a request.
+    pub(crate) fn give_up_for_retry(mut self) {
+        self.pool.counts.retried(self.worker.index);
+        self.ended = true;
+    }
+
+    /// It failed for good, or ended before it had an answer.
+    pub(crate) fn fail(mut self, ending: Ending) {
+        self.end(ending);
+    }
+
+    /// It has become an upgraded connection.
+    pub(crate) fn upgrade(mut self) -> Option<Claim> {
+        self.end(Ending::Status(self.status));
+        self.claim.take().map(Claim::into_long_lived)
+    }
+
+    fn complete(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.end(Ending::Status(self.status));
+        let sent = self.body.as_ref().is_none_or(|body| body.finished.get());
+        if let (Some(link), Some(claim), true) = (self.link.take(), &self.claim, sent) {
+            link.keep(&self.worker, claim.instance().key);
+        }
+        self.claim = None;
+    }
+
+    fn broke(&mut self) {
+        if let Some(claim) = &self.claim {
+            self.worker.shared.connection_failed(&self.pool, claim.instance());
+        }
+        self.end(Ending::Reset);
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if self.pool.counts.ended(self.worker.index, ending) {
+            log::warn(format_args!("ten requests in a row failed on {}", self.pool.id));
+            self.worker.shared.around.wake.call();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.end(Ending::ClientGone);
+        if let Some(link) = &self.link
+            && self.status != StatusCode::SWITCHING_PROTOCOLS.as_u16()
+        {
+            // Nobody reads what is still to come on it.
+            link.cut();
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! HTTP/1.1: the only part of the edge that knows the codec.
+
+mod answer;
+mod connection;
+mod forward;
+mod framing;
+mod headers;
+mod link;
+mod outgoing;
+mod upgrade;
+mod watch;
+mod worker;
+
+pub(crate) use worker::Worker;

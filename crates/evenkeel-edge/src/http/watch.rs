@@ -1,0 +1,292 @@
+//! Watches over one client connection: what it is doing, and whether it has been doing it for too
+//! long.
+//!
+//! The connection only sets flags; the sweep, a few times a second, looks at the clock. So a
+//! request costs no timer.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::framing::Tap;
+use crate::limits::{
+    CLIENT_IDLE_CROWDED_MS, CLIENT_IDLE_MS, HEAD_TIMEOUT_MS, LINGER_MS, SILENCE_MS,
+};
+use crate::shared::Shared;
+
+/// What a client connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for a request.
+    Idle = 0,
+    /// Part of a request head has come.
+    Head = 1,
+    /// A request is being answered.
+    Request = 2,
+}
+
+/// What is seen of a connection from inside its socket.
+#[derive(Debug, Default)]
+pub(crate) struct Signs {
+    phase: AtomicU8,
+    /// Rises with every change of phase.
+    turn: AtomicU32,
+    active: AtomicBool,
+    tap: Mutex<Tap>,
+}
+
+impl Signs {
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Request,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+        self.turn.store(self.turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    fn active(&self) {
+        self.active.store(true, Ordering::Relaxed);
+    }
+
+    fn read(&self, bytes: &[u8]) {
+        self.active();
+        match self.phase() {
+            Phase::Request => return,
+            Phase::Idle if !bytes.is_empty() => self.enter(Phase::Head),
+            Phase::Idle | Phase::Head => {}
+        }
+        self.tap.lock().unwrap_or_else(PoisonError::into_inner).record(bytes);
+    }
+}
+
+/// What the connection's task is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Go on.
+    Go,
+    /// End after the request under way, now if there is none.
+    Finish,
+    /// End now.
+    Cut,
+}
+
+/// One watched connection.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) signs: Arc<Signs>,
+    shared: Arc<Shared>,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+    /// The sweep's memory: the turn it saw last, and since when nothing has changed.
+    seen_turn: Cell<u32>,
+    since_ms: Cell<u64>,
+}
+
+impl Watched {
+    pub(crate) fn new(shared: &Arc<Shared>, now_ms: u64) -> Rc<Self> {
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        Rc::new(Self {
+            signs: Arc::default(),
+            shared: Arc::clone(shared),
+            order: Cell::new(Order::Go),
+            waker: RefCell::new(None),
+            seen_turn: Cell::new(0),
+            since_ms: Cell::new(now_ms),
+        })
+    }
+
+    /// What to do now; the task is woken when that changes.
+    pub(crate) fn order(&self, cx: &Context<'_>) -> Order {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        self.order.get()
+    }
+
+    fn give(&self, order: Order) {
+        if self.order.get() != order {
+            self.order.set(order);
+            if let Some(waker) = self.waker.borrow().as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
+    /// Looks whether its time is up.
+    pub(crate) fn sweep(&self, now_ms: u64, crowded: bool) {
+        let turn = self.signs.turn.load(Ordering::Relaxed);
+        let phase = self.signs.phase();
+        let moved = turn != self.seen_turn.replace(turn);
+        let active = self.signs.active.swap(false, Ordering::Relaxed);
+        // A head that comes byte by byte is not the better for it.
+        if moved || (active && phase != Phase::Head) {
+            self.since_ms.set(now_ms);
+        }
+        let closing = self.shared.closing.load(Ordering::Relaxed);
+        let age = now_ms.saturating_sub(self.since_ms.get());
+        match phase {
+            Phase::Idle if age >= idle_max(crowded, closing) => self.give(Order::Finish),
+            Phase::Head if age >= HEAD_TIMEOUT_MS => self.give(Order::Cut),
+            Phase::Request if age >= SILENCE_MS => self.give(Order::Cut),
+            Phase::Idle | Phase::Head | Phase::Request => {}
+        }
+    }
+
+    /// A request begins; it has ended when what is returned is dropped.
+    pub(crate) fn begin(self: &Rc<Self>) -> Turn {
+        self.signs.enter(Phase::Request);
+        Turn(Rc::clone(self))
+    }
+
+    /// Whether the head that was read last names its length twice; see [`Tap`].
+    pub(crate) fn is_ambiguous(&self, method: &str) -> bool {
+        self.signs.tap.lock().unwrap_or_else(PoisonError::into_inner).is_ambiguous(method)
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn idle_max(crowded: bool, closing: bool) -> u64 {
+    match (closing, crowded) {
+        (true, _) => LINGER_MS,
+        (false, true) => CLIENT_IDLE_CROWDED_MS,
+        (false, false) => CLIENT_IDLE_MS,
+    }
+}
+
+/// A request being answered.
+#[derive(Debug)]
+pub(crate) struct Turn(Rc<Watched>);
+
+impl Turn {
+    /// Keeps the connection counted beyond the request: it was upgraded.
+    pub(crate) fn watched(&self) -> Rc<Watched> {
+        Rc::clone(&self.0)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.signs.tap.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.signs.enter(Phase::Idle);
+    }
+}
+
+/// A client's socket that leaves signs.
+#[derive(Debug)]
+pub(crate) struct Metered {
+    pub(crate) stream: TcpStream,
+    pub(crate) signs: Arc<Signs>,
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            self.signs.read(buf.filled().get(before..).unwrap_or_default());
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.signs.active();
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.signs.active();
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::table::Surroundings;
+    use crate::wake::Wake;
+
+    fn watched() -> Rc<Watched> {
+        let around = Surroundings { threads: 1, wake: Wake::silent() };
+        Watched::new(&Arc::new(Shared::new(Path::new("/nowhere"), around, 1)), 1)
+    }
+
+    #[test]
+    fn a_head_has_its_time_however_it_trickles() {
+        let it = watched();
+        for now in (1..12_000).step_by(250) {
+            it.signs.read(b"G");
+            it.sweep(now, false);
+        }
+        assert_eq!(it.order.get(), Order::Cut);
+    }
+
+    #[test]
+    fn idle_connections_finish_sooner_in_a_crowd() {
+        let it = watched();
+        it.sweep(CLIENT_IDLE_CROWDED_MS + 1, false);
+        assert_eq!(it.order.get(), Order::Go);
+        it.sweep(CLIENT_IDLE_CROWDED_MS + 1, true);
+        assert_eq!(it.order.get(), Order::Finish);
+    }
+
+    #[test]
+    fn a_long_answer_is_left_alone_while_it_moves() {
+        let it = watched();
+        let turn = it.begin();
+        for now in (1..1_000_000).step_by(250_000) {
+            it.signs.active();
+            it.sweep(now, false);
+        }
+        assert_eq!(it.order.get(), Order::Go);
+        it.sweep(1_000_000 + SILENCE_MS, false);
+        assert_eq!(it.order.get(), Order::Cut);
+        drop(turn);
+        assert_eq!(it.signs.phase(), Phase::Idle);
+    }
+}

@@ -1,0 +1,178 @@
+//! One thread of the edge: its listeners, its client connections, its connections to instances.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::connection;
+use super::link::Link;
+use super::watch::Watched;
+use crate::clock::now_ms;
+use crate::lanes::Lanes;
+use crate::limits::{SHUTDOWN, SWEEP};
+use crate::log;
+use crate::shared::{Listener, Shared};
+
+/// Between two looks whether there is room, or whether accepting works again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// One thread's world.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) lanes: Lanes<Link>,
+    watched: RefCell<BTreeMap<u64, Weak<Watched>>>,
+    last_id: Cell<u64>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        Rc::new(Self {
+            index,
+            shared,
+            lanes: Lanes::new(),
+            watched: RefCell::new(BTreeMap::new()),
+            last_id: Cell::new(0),
+        })
+    }
+
+    /// A number that no other connection of this thread has.
+    pub(crate) fn next_id(&self) -> u64 {
+        self.last_id.set(self.last_id.get() + 1);
+        self.last_id.get()
+    }
+
+    /// Watches a new client connection until it is dropped.
+    fn watch(&self) -> Rc<Watched> {
+        let watched = Watched::new(&self.shared, now_ms());
+        self.watched.borrow_mut().insert(self.next_id(), Rc::downgrade(&watched));
+        watched
+    }
+
+    /// Serves until the edge ends and its requests have, or have had their time.
+    pub(crate) async fn run(self: Rc<Self>) {
+        let sweeping = tokio::task::spawn_local(Rc::clone(&self).sweep());
+        let mut listeners = self.shared.listeners.subscribe();
+        let mut accepting: BTreeMap<String, (Arc<OwnedFd>, AbortHandle)> = BTreeMap::new();
+        while !self.shared.closing.load(Ordering::Relaxed) {
+            let wanted = listeners.borrow_and_update().clone();
+            accepting.retain(|name, (socket, task)| {
+                let keep = wanted.get(name).is_some_and(|it| Arc::ptr_eq(&it.socket, socket));
+                if !keep {
+                    task.abort();
+                }
+                keep
+            });
+            for (name, listener) in wanted {
+                if !accepting.contains_key(&name) {
+                    match self.accept_on(&name, &listener) {
+                        Ok(task) => drop(accepting.insert(name, (listener.socket, task))),
+                        Err(error) => log::error(format_args!(
+                            "could not listen on {name} {}: {error}",
+                            listener.addr
+                        )),
+                    }
+                }
+            }
+            if listeners.changed().await.is_err() {
+                break;
+            }
+        }
+        accepting.values().for_each(|(_, task)| task.abort());
+        drop(accepting);
+        let _ = tokio::time::timeout(SHUTDOWN, self.emptied()).await;
+        sweeping.abort();
+    }
+
+    async fn emptied(&self) {
+        while self.watched.borrow().values().any(|it| it.strong_count() > 0) {
+            sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    fn accept_on(self: &Rc<Self>, name: &str, listener: &Listener) -> io::Result<AbortHandle> {
+        let socket = std::net::TcpListener::from(listener.socket.try_clone()?);
+        socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(socket)?;
+        let place = Place::new(name);
+        let task = tokio::task::spawn_local(Rc::clone(self).accept(socket, Rc::new(place)));
+        Ok(task.abort_handle())
+    }
+
+    async fn accept(self: Rc<Self>, listener: TcpListener, place: Rc<Place>) {
+        loop {
+            // Beyond the bound connections wait in the kernel's queue, which is lossless.
+            while self.shared.connections.load(Ordering::Relaxed) >= self.shared.connections_max {
+                sleep(ACCEPT_PAUSE).await;
+            }
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let served = connection::serve(
+                        Rc::clone(&self),
+                        self.watch(),
+                        Rc::clone(&place),
+                        stream,
+                        peer.ip(),
+                    );
+                    tokio::task::spawn_local(served);
+                    // The other threads get their share of a burst.
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => {
+                    log::warn(format_args!("could not accept a connection: {error}"));
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn sweep(self: Rc<Self>) {
+        let mut ticks = interval(SWEEP);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            let now = now_ms();
+            self.lanes.sweep(now);
+            let open = self.shared.connections.load(Ordering::Relaxed);
+            let crowded = open.saturating_mul(10) >= self.shared.connections_max.saturating_mul(9);
+            // The list is left before anybody is told: who ends takes itself off.
+            let mut alive = Vec::new();
+            self.watched.borrow_mut().retain(|_, it| match it.upgrade() {
+                Some(it) => {
+                    alive.push(it);
+                    true
+                }
+                None => false,
+            });
+            for it in alive {
+                it.sweep(now, crowded);
+            }
+        }
+    }
+}
+
+/// The listener a connection came in by.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: String,
+    /// Requests from other services of the stack, whose word is taken for where they come from.
+    pub(crate) internal: bool,
+}
+
+impl Place {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), internal: name.starts_with(INTERNAL_PREFIX) }
+    }
+}
+
+/// What the names of internal listeners start with.
+pub(crate) const INTERNAL_PREFIX: &str = "svc-";

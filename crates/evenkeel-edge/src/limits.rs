@@ -1,0 +1,74 @@
+//! Every bound of the data plane, with its reason. What is not bounded here is bounded by one of
+//! these.
+
+use std::time::Duration;
+
+/// Time for a TCP connection to an instance. On one machine it takes microseconds; a full accept
+/// queue shows as a first retransmission after 1 s.
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time from the last byte of a request sent to the first byte of its answer.
+pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a client to send a whole request head, from its first byte.
+pub(crate) const HEAD_TIMEOUT_MS: u64 = 10_000;
+/// Time a client connection may be idle between requests; browsers give up at about the same.
+pub(crate) const CLIENT_IDLE_MS: u64 = 75_000;
+/// The same when nearly all connections are in use: room for those who have something to say.
+pub(crate) const CLIENT_IDLE_CROWDED_MS: u64 = 1_000;
+/// Time within a request in which neither side sends anything.
+pub(crate) const SILENCE_MS: u64 = 300_000;
+/// Time an idle connection to an instance is kept: below the 5 s after which Node closes it.
+pub(crate) const UPSTREAM_IDLE_MS: u64 = 4_000;
+/// The same before a request that may have an effect: it cannot be tried again when the instance
+/// closes the connection at that moment.
+pub(crate) const UPSTREAM_IDLE_EFFECT_MS: u64 = 3_000;
+/// Idle connections kept per instance and thread.
+pub(crate) const UPSTREAM_IDLE_MAX: usize = 256;
+/// Bytes of a request head. Also the buffer of each connection.
+pub(crate) const HEAD_BYTES: usize = 64 * 1024;
+/// Header lines of one message.
+pub(crate) const HEADERS_MAX: usize = 128;
+/// Bytes of a request target.
+pub(crate) const URI_BYTES: usize = 16 * 1024;
+/// Bytes of a body that is kept to be sent again; more would be memory per request for nothing.
+pub(crate) const REPLAY_BYTES: u64 = 64 * 1024;
+/// Requests one instance answers at a time.
+pub(crate) const IN_FLIGHT_MAX: u32 = 1_024;
+/// Tries on other instances after one that sent nothing.
+pub(crate) const RETRIES_UNSENT: u32 = 2;
+/// Tries after one that was sent, for requests that can be repeated.
+pub(crate) const RETRIES_SENT: u32 = 1;
+/// How long a retry waits for its turn when the budget is used up.
+pub(crate) const RETRY_WAIT: Duration = Duration::from_secs(1);
+/// How long a request waits for an instance when none can be tried.
+pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(3);
+/// Requests of one service that wait so; at up to 28 KiB each, 28 MiB.
+pub(crate) const QUEUE_MAX: usize = 1_024;
+/// Failed connections and resets in a row after which an instance counts as unhealthy.
+pub(crate) const PASSIVE_FAILURES: u32 = 3;
+/// Failed requests in a row that make one streak.
+pub(crate) const STREAK: u32 = 10;
+/// Time over which a new instance's share grows from a tenth to the whole.
+pub(crate) const SLOW_START_MS: u64 = 10_000;
+/// File descriptors kept back from client connections: listeners, probes, files.
+pub(crate) const FDS_RESERVED: u64 = 256;
+/// The backlog of every listening socket: what may wait while no edge runs.
+pub(crate) const BACKLOG: i32 = 4_096;
+/// Time between two looks at what has run out.
+pub(crate) const SWEEP: Duration = Duration::from_millis(250);
+/// Time for requests to end when the edge itself ends.
+pub(crate) const SHUTDOWN: Duration = Duration::from_secs(10);
+/// Time an idle connection is kept when the edge ends, so that a request already on its way still
+/// gets its answer, with `Connection: close`.
+pub(crate) const LINGER_MS: u64 = 2_000;
+/// Instances of one table; the prober and the pick are measured up to this.
+pub(crate) const INSTANCES_MAX: usize = 10_000;
+/// Bytes of one message at the door; a table of 10,000 instances takes about 1 MiB.
+pub(crate) const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// Connections served at the door at a time.
+pub(crate) const DOOR_CONNECTIONS: usize = 16;
+/// Probes under way at a time.
+pub(crate) const PROBES_MAX: usize = 64;
+/// Listeners a keeper holds.
+pub(crate) const LISTENERS_MAX: usize = 1_024;
+/// Bytes of one packet between keeper, edge and control: the wants of 1,024 listeners.
+pub(crate) const PACKET_BYTES: usize = 160 * 1024;

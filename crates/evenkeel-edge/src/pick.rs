@@ -1,0 +1,300 @@
+//! Who answers a request: first the pool by weight, then the instance by load.
+//!
+//! The pool: weights are shares among the pools that have an instance that can be tried; one that
+//! has none passes its share on. The instance: of a few candidates the one with the least
+//! `average time × (requests in flight + 1)`. Healthy ones first; when no pool has any, those that
+//! once were.
+
+use std::sync::Arc;
+
+use evenkeel_kernel::model::{PoolId, RevisionNumber};
+use evenkeel_kernel::world::Health;
+
+use crate::clock::now_ms;
+use crate::instance::{Claim, Instance};
+use crate::table::{Pool, Service};
+
+/// Candidates compared. Two already avoid the worst; four see a slow one nearly always.
+const CANDIDATES: usize = 4;
+/// Draws to find them in a large pool before it is searched from end to end.
+const DRAWS: usize = 16;
+/// Candidates within this factor of the best are equal: otherwise the one that happened to be
+/// fastest would get every request of a quiet service.
+const NOISE: f32 = 1.5;
+/// Times a claim is made again because its instance began to drain in that moment.
+const CLAIMS_MAX: usize = 4;
+
+/// A claimed instance and its pool.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) claim: Claim,
+}
+
+/// What is wanted of a pick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish<'a> {
+    /// Only this revision, whatever the split says.
+    pub(crate) revision: Option<RevisionNumber>,
+    /// This pool first: the one whose try failed.
+    pub(crate) prefer: Option<&'a PoolId>,
+    /// Not these instances, by key: they were tried.
+    pub(crate) tried: &'a [u64],
+}
+
+/// How much is asked of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standard {
+    Healthy,
+    OnceHealthy,
+}
+
+impl Service {
+    /// Claims an instance for one request; `None` when there is none that can be tried.
+    pub(crate) fn pick(&self, wish: &Wish<'_>) -> Option<Picked> {
+        (0..CLAIMS_MAX).find_map(|_| {
+            let (pool, instance) = self
+                .candidate(wish, Standard::Healthy)
+                .or_else(|| self.candidate(wish, Standard::OnceHealthy))?;
+            let claim = instance.claim()?;
+            Some(Picked { pool: Arc::clone(pool), claim })
+        })
+    }
+
+    fn candidate(
+        &self,
+        wish: &Wish<'_>,
+        standard: Standard,
+    ) -> Option<(&Arc<Pool>, &Arc<Instance>)> {
+        let within = |pool: &'_ Arc<Pool>| pool.choose(wish.tried, standard).is_some();
+        if let Some(revision) = wish.revision {
+            let pool = self.pools.iter().find(|pool| pool.id.revision == revision)?;
+            return pool.choose(wish.tried, standard).map(|it| (pool, it));
+        }
+        let preferred = self
+            .weighted()
+            .map(|(pool, _)| pool)
+            .find(|pool| wish.prefer == Some(&pool.id) && within(pool));
+        if let Some(pool) = preferred {
+            return pool.choose(wish.tried, standard).map(|it| (pool, it));
+        }
+        // The common case: the pool that the split draws has somebody.
+        let drawn = draw(self.weighted())?;
+        if let Some(it) = drawn.choose(wish.tried, standard) {
+            return Some((drawn, it));
+        }
+        let able = self.weighted().filter(|(pool, _)| within(pool));
+        let able: Vec<_> = able.collect();
+        let pool = draw(able.iter().copied())?;
+        pool.choose(wish.tried, standard).map(|it| (pool, it))
+    }
+
+    fn weighted(&self) -> impl Iterator<Item = (&Arc<Pool>, u32)> + Clone {
+        self.weights.iter().filter_map(|(place, weight)| Some((self.pools.get(*place)?, *weight)))
+    }
+}
+
+/// One of `pools`, each with the chance of its weight.
+fn draw<'a>(pools: impl Iterator<Item = (&'a Arc<Pool>, u32)> + Clone) -> Option<&'a Arc<Pool>> {
+    let total: u32 = pools.clone().map(|(_, weight)| weight).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut rest = fastrand::u32(0..total);
+    pools.into_iter().find_map(|(pool, weight)| match rest.checked_sub(weight) {
+        Some(less) => {
+            rest = less;
+            None
+        }
+        None => Some(pool),
+    })
+}
+
+impl Pool {
+    /// The instance of this pool to try, if there is one.
+    fn choose(&self, tried: &[u64], standard: Standard) -> Option<&Arc<Instance>> {
+        let able = |it: &&Arc<Instance>| {
+            !it.is_draining()
+                && it.has_room()
+                && !tried.contains(&it.key)
+                && match standard {
+                    Standard::Healthy => it.believed() == Health::Healthy,
+                    Standard::OnceHealthy => it.was_healthy(),
+                }
+        };
+        match self.instances.as_slice() {
+            [] => None,
+            [only] => Some(only).filter(able),
+            few if few.len() <= CANDIDATES => best(few.iter().filter(able)),
+            many => {
+                let drawn = (0..DRAWS).filter_map(|_| many.get(fastrand::usize(..many.len())));
+                best(drawn.filter(able).take(CANDIDATES))
+                    .or_else(|| best(from_anywhere(many).filter(able).take(CANDIDATES)))
+            }
+        }
+    }
+}
+
+fn from_anywhere(all: &[Arc<Instance>]) -> impl Iterator<Item = &Arc<Instance>> {
+    let (front, back) = all.split_at(fastrand::usize(..all.len().max(1)));
+    back.iter().chain(front)
+}
+
+/// One of the least loaded of at most [`CANDIDATES`].
+fn best<'a>(candidates: impl Iterator<Item = &'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
+    let now = now_ms();
+    let mut loads: [Option<(&Arc<Instance>, f32)>; CANDIDATES] = [None; CANDIDATES];
+    let mut warm = false;
+    for (place, it) in loads.iter_mut().zip(candidates) {
+        let load = it.ewma.value(now) * in_flight_and_one(it);
+        warm |= it.warmth(now) >= 1.0;
+        *place = Some((it, load));
+    }
+    // Slow start: beside a warm one, a new one is a candidate as often as it is warm. When all are
+    // new there is nobody to spare it.
+    let cold = |it: &Instance| warm && fastrand::f32() >= it.warmth(now);
+    for place in &mut loads {
+        if place.is_some_and(|(it, _)| it.warmth(now) < 1.0 && cold(it)) {
+            *place = None;
+        }
+    }
+    let found = || loads.iter().flatten();
+    let least = found().map(|(_, load)| *load).fold(f32::INFINITY, f32::min);
+    let good = || found().filter(|(_, load)| *load <= least * NOISE);
+    let count = good().count();
+    if count == 0 {
+        return None;
+    }
+    good().nth(fastrand::usize(..count)).map(|(it, _)| *it)
+}
+
+fn in_flight_and_one(it: &Instance) -> f32 {
+    #[expect(clippy::cast_precision_loss, reason = "at most 1,024")]
+    let in_flight = it.in_flight() as f32;
+    in_flight + 1.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use evenkeel_kernel::model::{InstanceId, Weight};
+    use evenkeel_kernel::routing::RoutingTable;
+
+    use super::*;
+    use crate::fixtures::{pool, service_table};
+    use crate::table::{Surroundings, Table};
+    use crate::wake::Wake;
+
+    /// A served table: pools of the service `web` with their weights and numbers of instances, all
+    /// of them healthy.
+    fn table(pools: &[(u16, u32)]) -> Table {
+        let pools = pools.iter().enumerate().map(|(i, (weight, instances))| {
+            let addrs = (0..*instances).map(|_| "127.0.0.1:1".parse().unwrap()).collect();
+            (u32::try_from(i + 1).unwrap(), Weight(*weight), pool(addrs))
+        });
+        let source: RoutingTable = service_table(1, pools.collect());
+        let around = Surroundings { threads: 1, wake: Wake::silent() };
+        Table::default().next(source, &around, &|_| true)
+    }
+
+    fn web(table: &Table) -> &Service {
+        table.services.values().next().unwrap()
+    }
+
+    fn instance<'a>(table: &'a Table, name: &str) -> &'a Arc<Instance> {
+        &table.instances[&name.parse::<InstanceId>().unwrap()]
+    }
+
+    /// Where 10,000 requests go, each answered before the next.
+    fn shares(table: &Table, wish: &Wish<'_>) -> BTreeMap<String, u32> {
+        let mut shares = BTreeMap::new();
+        for _ in 0..10_000 {
+            if let Some(picked) = web(table).pick(wish) {
+                *shares.entry(picked.claim.instance().id.to_string()).or_default() += 1;
+            }
+        }
+        shares
+    }
+
+    fn about(count: Option<&u32>, expected: u32) {
+        let count = count.copied().unwrap_or(0);
+        let slack = 40 + expected / 10;
+        assert!(count.abs_diff(expected) <= slack, "{count}, not about {expected}");
+    }
+
+    #[test]
+    fn pools_get_what_the_split_says() {
+        let table = table(&[(9_500, 1), (500, 1)]);
+        let shares = shares(&table, &Wish::default());
+        about(shares.get("web.r1.1"), 9_500);
+        about(shares.get("web.r2.1"), 500);
+    }
+
+    #[test]
+    fn a_pool_without_anybody_passes_its_share_on() {
+        let table = table(&[(4_000, 1), (4_000, 1), (2_000, 1)]);
+        instance(&table, "web.r1.1").eject();
+        let shares = shares(&table, &Wish::default());
+        assert_eq!(shares.get("web.r1.1"), None);
+        about(shares.get("web.r2.1"), 6_667);
+        about(shares.get("web.r3.1"), 3_333);
+    }
+
+    #[test]
+    fn nobody_healthy_means_everybody_who_was() {
+        let table = table(&[(5_000, 1), (5_000, 1)]);
+        instance(&table, "web.r1.1").eject();
+        instance(&table, "web.r2.1").eject();
+        about(shares(&table, &Wish::default()).get("web.r1.1"), 5_000);
+    }
+
+    #[test]
+    fn a_retry_stays_in_its_pool_while_it_has_another_instance() {
+        let table = table(&[(5_000, 2), (5_000, 1)]);
+        let first = instance(&table, "web.r1.1").key;
+        let second = instance(&table, "web.r1.2").key;
+        let pool = &web(&table).pools[0].id;
+        let inside = Wish { prefer: Some(pool), tried: &[first], ..Wish::default() };
+        assert_eq!(shares(&table, &inside).get("web.r1.2"), Some(&10_000));
+        let outside = Wish { prefer: Some(pool), tried: &[first, second], ..Wish::default() };
+        assert_eq!(shares(&table, &outside).get("web.r2.1"), Some(&10_000));
+    }
+
+    #[test]
+    fn a_pinned_revision_gets_it_all_or_nobody() {
+        let table = table(&[(10_000, 1), (0, 1)]);
+        let pinned = Wish { revision: Some(RevisionNumber(2)), ..Wish::default() };
+        assert_eq!(shares(&table, &pinned).get("web.r2.1"), Some(&10_000));
+        let missing = Wish { revision: Some(RevisionNumber(3)), ..Wish::default() };
+        assert!(shares(&table, &missing).is_empty());
+    }
+
+    #[test]
+    fn equals_share_and_the_slow_and_the_failing_do_not() {
+        let table = table(&[(10_000, 12)]);
+        let slow = instance(&table, "web.r1.1");
+        slow.answered(1.0, true);
+        let shares = shares(&table, &Wish::default());
+        assert_eq!(shares.get("web.r1.1"), None);
+        assert_eq!(shares.len(), 11);
+        about(shares.get("web.r1.5"), 909);
+    }
+
+    #[test]
+    fn load_counts() {
+        let table = table(&[(10_000, 2)]);
+        let held: Vec<_> = (0..3).filter_map(|_| instance(&table, "web.r1.1").claim()).collect();
+        assert_eq!(shares(&table, &Wish::default()).get("web.r1.1"), None);
+        drop(held);
+        about(shares(&table, &Wish::default()).get("web.r1.1"), 5_000);
+    }
+
+    #[test]
+    fn a_new_instance_starts_with_a_tenth() {
+        let table = table(&[(10_000, 2)]);
+        let new = instance(&table, "web.r1.1");
+        new.admit(web(&table).pools[0].seed_ms(now_ms()));
+        about(shares(&table, &Wish::default()).get("web.r1.1"), 500);
+    }
+}

@@ -1,0 +1,179 @@
+//! Asks every instance how it is, again and again: one task that keeps the times, and a bounded
+//! number of questions under way.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_kernel::layout;
+use evenkeel_kernel::model::Probe;
+use evenkeel_kernel::world::Health;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::instance::Instance;
+use crate::limits::PROBES_MAX;
+use crate::shared::Shared;
+use crate::table::Pool;
+
+/// Between two probes of an instance that is starting: what it adds to every rollout.
+const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two probes of an instance that is unwell.
+const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(1);
+/// The shortest time between two probes, whatever a table says.
+const INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// Bytes of an answer that are looked at: a status line, or a shim's reason.
+const ANSWER_BYTES: usize = 256;
+
+/// The instances by key, and when each is to be asked next.
+#[derive(Default)]
+struct Schedule {
+    subjects: BTreeMap<u64, Subject>,
+    due: BTreeSet<(Instant, u64)>,
+}
+
+#[derive(Clone)]
+struct Subject {
+    pool: Arc<Pool>,
+    instance: Arc<Instance>,
+    /// When it is due; `None` while it is being asked.
+    due: Option<Instant>,
+}
+
+/// Probes, for ever.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let home: Rc<Path> = Rc::from(shared.home.as_path());
+    let mut schedule = Schedule::default();
+    let mut asked: JoinSet<(u64, bool)> = JoinSet::new();
+    loop {
+        while asked.len() < PROBES_MAX
+            && let Some((key, subject)) = schedule.next_due(Instant::now())
+        {
+            asked.spawn_local(ask(key, subject, Rc::clone(&home)));
+        }
+        let next = schedule.first_due().filter(|_| asked.len() < PROBES_MAX);
+        tokio::select! {
+            () = shared.reprobe.notified() => schedule.follow(&shared),
+            Some(Ok((key, well))) = asked.join_next() => {
+                if let Some(subject) = schedule.subjects.get(&key) {
+                    shared.probed(&subject.pool, &subject.instance, well);
+                }
+                schedule.plan(key, Instant::now());
+            }
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+    }
+}
+
+impl Schedule {
+    /// Takes over the instances of the table that is served.
+    fn follow(&mut self, shared: &Shared) {
+        let table = shared.table.load_full();
+        let now = Instant::now();
+        let mut before = std::mem::take(&mut self.subjects);
+        self.due.clear();
+        for pool in table.services.values().flat_map(|service| &service.pools) {
+            for instance in &pool.instances {
+                let (pool, instance) = (Arc::clone(pool), Arc::clone(instance));
+                let key = instance.key;
+                let due = match before.remove(&key) {
+                    // Under way: it is planned when the answer comes.
+                    Some(Subject { due: None, .. }) => None,
+                    Some(Subject { due: Some(due), .. }) => {
+                        Some(due.min(now + interval(&pool, &instance)))
+                    }
+                    None => Some(now),
+                };
+                self.due.extend(due.map(|due| (due, key)));
+                self.subjects.insert(key, Subject { pool, instance, due });
+            }
+        }
+    }
+
+    fn first_due(&self) -> Option<Instant> {
+        self.due.first().map(|(due, _)| *due)
+    }
+
+    fn next_due(&mut self, now: Instant) -> Option<(u64, Subject)> {
+        let (due, key) = *self.due.first()?;
+        if due > now {
+            return None;
+        }
+        self.due.remove(&(due, key));
+        let subject = self.subjects.get_mut(&key)?;
+        subject.due = None;
+        Some((key, subject.clone()))
+    }
+
+    fn plan(&mut self, key: u64, now: Instant) {
+        if let Some(subject) = self.subjects.get_mut(&key) {
+            // A tenth of jitter, so that a thousand instances do not stay in step.
+            let interval = interval(&subject.pool, &subject.instance);
+            let due = now + interval.mul_f64(0.9 + 0.2 * fastrand::f64());
+            subject.due = Some(due);
+            self.due.insert((due, key));
+        }
+    }
+}
+
+fn interval(pool: &Pool, instance: &Instance) -> Duration {
+    let most = match instance.reported() {
+        Health::Unknown => UNKNOWN_INTERVAL,
+        Health::Unhealthy => UNHEALTHY_INTERVAL,
+        Health::Healthy => Duration::MAX,
+    };
+    pool.health.interval.min(most).max(INTERVAL_MIN)
+}
+
+async fn ask(key: u64, subject: Subject, home: Rc<Path>) -> (u64, bool) {
+    let Subject { pool, instance, .. } = subject;
+    let answer = async {
+        match &pool.health.probe {
+            Probe::Http { path } => http(instance.addr, path).await,
+            Probe::Tcp => TcpStream::connect(instance.addr).await.map(|_stream| true),
+            Probe::Exec { .. } | Probe::Notify | Probe::Process => {
+                shim(&home.join(layout::shim_socket(&instance.id))).await
+            }
+        }
+    };
+    let well = matches!(timeout(pool.health.timeout, answer).await, Ok(Ok(true)));
+    (key, well)
+}
+
+/// Whether `GET path` answers 200 to 399.
+async fn http(addr: SocketAddr, path: &str) -> io::Result<bool> {
+    let mut stream = TcpStream::connect(addr).await?;
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {addr}\r\nuser-agent: evenkeel-probe\r\nconnection: close\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let line = first_line(&mut stream).await?;
+    let status = line.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+    let is_http = line.starts_with("HTTP/1.");
+    Ok(is_http && status.is_some_and(|status| (200..400).contains(&status)))
+}
+
+/// Whether the shim says `yes`.
+async fn shim(socket: &Path) -> io::Result<bool> {
+    let mut stream = UnixStream::connect(socket).await?;
+    stream.write_all(b"ready\n").await?;
+    Ok(first_line(&mut stream).await?.trim_end() == "yes")
+}
+
+async fn first_line(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Result<String> {
+    let mut answer = Vec::with_capacity(ANSWER_BYTES);
+    while answer.len() < ANSWER_BYTES && !answer.contains(&b'\n') {
+        let mut rest = (&mut *stream).take(64);
+        if rest.read_buf(&mut answer).await? == 0 {
+            break;
+        }
+    }
+    let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(line).into_owned())
+}

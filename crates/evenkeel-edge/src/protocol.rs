@@ -1,0 +1,86 @@
+//! What is said at the edge's door: one JSON value per line, each way, with a version in it.
+
+use std::time::Duration;
+
+use evenkeel_kernel::model::{InstanceId, PoolId};
+use evenkeel_kernel::routing::RoutingTable;
+use evenkeel_kernel::time::Timestamp;
+use evenkeel_kernel::world::{self, Counts, Fence, Health, Unrouted};
+use serde::{Deserialize, Serialize};
+
+/// The version spoken here. An unknown one is refused, never guessed.
+pub(crate) const VERSION: u32 = 1;
+
+/// What the client says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Request {
+    pub(crate) version: u32,
+    pub(crate) ask: Ask,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Ask {
+    Serve(Box<RoutingTable>),
+    Observe,
+    RoutesTo(InstanceId),
+}
+
+/// What the edge answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Response {
+    pub(crate) version: u32,
+    pub(crate) answer: Answer,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Serving(Fence),
+    Observed(Box<Observation>),
+    RoutesTo(bool),
+    Refused { because: String, serving: Fence },
+}
+
+/// [`world::Edge`] as it is sent: with ages, because the two processes have clocks of their own.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Observation {
+    pub(crate) incarnation: u64,
+    pub(crate) serving: Fence,
+    pub(crate) listeners: Vec<String>,
+    pub(crate) instances: Vec<Instance>,
+    pub(crate) pools: Vec<(PoolId, Counts)>,
+    pub(crate) unrouted: Unrouted,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Instance {
+    pub(crate) id: InstanceId,
+    pub(crate) health: Health,
+    pub(crate) age_ms: u64,
+    pub(crate) in_flight: u32,
+    pub(crate) long_lived: u32,
+}
+
+impl Observation {
+    pub(crate) fn into_edge(self, now: Timestamp) -> world::Edge {
+        let instance = |it: Instance| {
+            let age = Duration::from_millis(it.age_ms);
+            let since = Timestamp(now.0.saturating_sub(it.age_ms));
+            debug_assert!(now.since(since) <= age, "an age is only ever cut short");
+            let backend = world::Backend {
+                health: it.health,
+                since,
+                in_flight: it.in_flight,
+                long_lived: it.long_lived,
+            };
+            (it.id, backend)
+        };
+        world::Edge {
+            incarnation: self.incarnation,
+            serving: self.serving,
+            listeners: self.listeners,
+            instances: self.instances.into_iter().map(instance).collect(),
+            pools: self.pools.into_iter().collect(),
+            unrouted: self.unrouted,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What all threads of the edge share: the table, the counters beside it, and who is to be told
+//! when something changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use evenkeel_kernel::model::InstanceId;
+use evenkeel_kernel::routing::RoutingTable;
+use evenkeel_kernel::world::{Health, Unrouted};
+use tokio::sync::{Notify, watch};
+
+use crate::instance::{Instance, Probed};
+use crate::log;
+use crate::sanity;
+use crate::saved::Saved;
+use crate::table::{Pool, Surroundings, Table};
+
+/// A socket that requests come in by.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub(crate) addr: SocketAddr,
+    pub(crate) socket: Arc<OwnedFd>,
+}
+
+/// The listeners by name.
+pub(crate) type Listeners = BTreeMap<String, Listener>;
+
+/// Everything the threads share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) home: PathBuf,
+    pub(crate) incarnation: u64,
+    pub(crate) table: ArcSwap<Table>,
+    pub(crate) rejections: Rejections,
+    pub(crate) listeners: watch::Sender<Listeners>,
+    /// Client connections, and how many there may be.
+    pub(crate) connections: AtomicUsize,
+    pub(crate) connections_max: usize,
+    /// The edge ends: answers carry `Connection: close`.
+    pub(crate) closing: AtomicBool,
+    /// A request that found nobody may look again.
+    pub(crate) changed: Notify,
+    /// The prober should look at the table again.
+    pub(crate) reprobe: Notify,
+    /// Health changed: what is on disk is out of date.
+    pub(crate) outdated: Notify,
+    pub(crate) around: Surroundings,
+    applying: Mutex<()>,
+    saving: Mutex<()>,
+}
+
+/// Requests that the edge answered itself, by cause.
+#[derive(Debug, Default)]
+pub(crate) struct Rejections {
+    pub(crate) no_route: AtomicU64,
+    pub(crate) no_instance: AtomicU64,
+    pub(crate) overloaded: AtomicU64,
+    pub(crate) rejected: AtomicU64,
+}
+
+impl Rejections {
+    pub(crate) fn read(&self) -> Unrouted {
+        Unrouted {
+            no_route: self.no_route.load(Ordering::Relaxed),
+            no_instance: self.no_instance.load(Ordering::Relaxed),
+            overloaded: self.overloaded.load(Ordering::Relaxed),
+            rejected: self.rejected.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(home: &Path, around: Surroundings, connections_max: usize) -> Self {
+        Self {
+            home: home.to_owned(),
+            incarnation: fastrand::u64(1..),
+            table: ArcSwap::default(),
+            rejections: Rejections::default(),
+            listeners: watch::Sender::default(),
+            connections: AtomicUsize::new(0),
+            connections_max,
+            closing: AtomicBool::new(false),
+            changed: Notify::new(),
+            reprobe: Notify::new(),
+            outdated: Notify::new(),
+            around,
+            applying: Mutex::new(()),
+            saving: Mutex::new(()),
+        }
+    }
+
+    /// Serves what an earlier process saved, if that can be read.
+    pub(crate) fn load(&self) {
+        match Saved::read(&self.home) {
+            Ok(Some(saved)) => {
+                let (fence, healthy) = (saved.table.fence, saved.healthy);
+                match self.apply(saved.table, &|id| healthy.contains(id)) {
+                    Ok(()) => log::info(format_args!(
+                        "serves the table of {} {} from disk",
+                        fence.epoch, fence.generation
+                    )),
+                    Err(why) => log::error(format_args!("the table on disk is refused: {why}")),
+                }
+            }
+            Ok(None) => log::info(format_args!("no table on disk yet")),
+            Err(error) => log::error(format_args!("could not read the table on disk: {error}")),
+        }
+    }
+
+    /// Serves `source` from now on: every request accepted after this returns uses it.
+    pub(crate) fn apply(
+        &self,
+        source: RoutingTable,
+        assumed: &dyn Fn(&InstanceId) -> bool,
+    ) -> Result<(), String> {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.table.load_full();
+        sanity::check(&source, &before.source)?;
+        let next = before.next(source, &self.around, assumed);
+        next.settle(&before);
+        self.table.store(Arc::new(next));
+        self.reprobe.notify_one();
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Puts the table that is served, and who is well, on disk.
+    pub(crate) fn save(&self) -> io::Result<()> {
+        // One after the other, so that what was served last is what stays.
+        let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.snapshot().write(&self.home)
+    }
+
+    fn snapshot(&self) -> Saved {
+        let table = self.table.load();
+        let healthy: BTreeSet<InstanceId> = table
+            .instances
+            .values()
+            .filter(|it| it.believed() == Health::Healthy)
+            .map(|it| it.id.clone())
+            .collect();
+        Saved::new(table.source.clone(), healthy)
+    }
+
+    /// Takes a probe's answer in.
+    pub(crate) fn probed(&self, pool: &Pool, instance: &Instance, well: bool) {
+        let health = &pool.health;
+        match instance.probed(well, health.healthy_after, health.unhealthy_after) {
+            Probed::Same => return,
+            Probed::Changed => {}
+            Probed::Admitted => instance.admit(pool.seed_ms(crate::clock::now_ms())),
+        }
+        log::info(format_args!("{} is {:?}", instance.id, instance.reported()));
+        self.health_changed();
+    }
+
+    /// Takes note of a connection that failed, and of the instance's health if there were many.
+    pub(crate) fn connection_failed(&self, pool: &Pool, instance: &Instance) {
+        if instance.failed() && pool.may_eject() && instance.eject() {
+            log::warn(format_args!("{} is taken out: its connections fail", instance.id));
+            self.reprobe.notify_one();
+            self.health_changed();
+        }
+    }
+
+    fn health_changed(&self) {
+        self.changed.notify_waiters();
+        self.outdated.notify_one();
+        self.around.wake.call();
+    }
+}

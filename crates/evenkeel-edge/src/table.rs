@@ -1,0 +1,231 @@
+//! The routing table as it is served: the kernel's snapshot with the living objects in it.
+//!
+//! A table never changes; the next one takes over the instances, counters and budgets of the one
+//! before. It knows nothing of HTTP beyond a host and a path.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use evenkeel_kernel::model::{InstanceId, PoolId, RevisionNumber, ServiceName};
+use evenkeel_kernel::routing::{self, RoutingTable};
+use evenkeel_kernel::world::Health;
+
+use crate::budget::Budget;
+use crate::counts::PoolCounts;
+use crate::ewma::SEED_MS;
+use crate::instance::{Instance, Patience};
+use crate::wake::Wake;
+
+/// What a new table needs beside its predecessor.
+#[derive(Clone, Debug)]
+pub(crate) struct Surroundings {
+    pub(crate) threads: usize,
+    pub(crate) wake: Arc<Wake>,
+}
+
+/// The table that is served.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    pub(crate) source: RoutingTable,
+    pub(crate) services: BTreeMap<ServiceName, Arc<Service>>,
+    pub(crate) instances: BTreeMap<InstanceId, Arc<Instance>>,
+    hosts: BTreeMap<String, Vec<Target>>,
+    any_host: Vec<Target>,
+    listeners: BTreeMap<String, Arc<Service>>,
+}
+
+/// Where a route leads.
+#[derive(Clone, Debug)]
+struct Target {
+    route: routing::Route,
+    service: Arc<Service>,
+}
+
+/// One service.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) pools: Vec<Arc<Pool>>,
+    /// Places in `pools` that have a weight, with it.
+    pub(crate) weights: Vec<(usize, u32)>,
+    pub(crate) budget: Arc<Budget>,
+    /// Requests that wait for an instance.
+    pub(crate) waiting: Arc<AtomicUsize>,
+}
+
+/// One pool.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    pub(crate) id: PoolId,
+    pub(crate) health: routing::Health,
+    pub(crate) instances: Vec<Arc<Instance>>,
+    pub(crate) counts: Arc<PoolCounts>,
+}
+
+impl Table {
+    /// The table for `source`, with everything that lives on from this one. `assumed` says which
+    /// new instances are believed to be healthy.
+    pub(crate) fn next(
+        &self,
+        source: RoutingTable,
+        around: &Surroundings,
+        assumed: &dyn Fn(&InstanceId) -> bool,
+    ) -> Self {
+        let mut next = Self::default();
+        for (name, service) in &source.services {
+            let service = self.service(name, service, around, assumed);
+            for pool in &service.pools {
+                let named = pool.instances.iter().map(|it| (it.id.clone(), Arc::clone(it)));
+                next.instances.extend(named);
+            }
+            next.services.insert(name.clone(), Arc::new(service));
+        }
+        next.index(&source);
+        next.source = source;
+        next
+    }
+
+    fn service(
+        &self,
+        name: &ServiceName,
+        source: &routing::Service,
+        around: &Surroundings,
+        assumed: &dyn Fn(&InstanceId) -> bool,
+    ) -> Service {
+        let before = self.services.get(name);
+        let pool = |(revision, pool): (&RevisionNumber, &routing::Pool)| {
+            let id = PoolId::new(name, *revision);
+            let known = before.and_then(|it| it.pools.iter().find(|pool| pool.id == id));
+            let counts = known.map(|pool| Arc::clone(&pool.counts));
+            let instance = |(slot, it): (&u32, &routing::Instance)| {
+                let id = id.instance(*slot);
+                let known = self.instances.get(&id).filter(|known| known.addr == it.addr);
+                known.map(Arc::clone).unwrap_or_else(|| {
+                    let assumed = assumed(&id);
+                    Arc::new(Instance::new(id, it.addr, assumed, Arc::clone(&around.wake)))
+                })
+            };
+            let instances = pool.instances.iter().map(instance).collect();
+            let counts = counts.unwrap_or_else(|| Arc::new(PoolCounts::new(around.threads)));
+            Arc::new(Pool { id, health: pool.health.clone(), instances, counts })
+        };
+        let weight = |(place, revision): (usize, &RevisionNumber)| {
+            let weight = source.split.get(revision).map_or(0, |weight| u32::from(weight.0));
+            (weight > 0).then_some((place, weight))
+        };
+        Service {
+            pools: source.pools.iter().map(pool).collect(),
+            weights: source.pools.keys().enumerate().filter_map(weight).collect(),
+            budget: before.map(|it| Arc::clone(&it.budget)).unwrap_or_default(),
+            waiting: before.map(|it| Arc::clone(&it.waiting)).unwrap_or_default(),
+        }
+    }
+
+    fn index(&mut self, source: &RoutingTable) {
+        for route in &source.routes {
+            let Some(service) = self.services.get(&route.service) else { continue };
+            let target = Target { route: route.clone(), service: Arc::clone(service) };
+            match &route.host {
+                Some(host) => self.hosts.entry(host.clone()).or_default().push(target),
+                None => self.any_host.push(target),
+            }
+        }
+        for (name, service) in &source.services {
+            if let (Some(listener), Some(it)) = (&service.listener, self.services.get(name)) {
+                self.listeners.insert(listener.clone(), Arc::clone(it));
+            }
+        }
+    }
+
+    /// Makes the instances drain, serve, or drain because this table no longer has them. Called
+    /// right before the table is served.
+    pub(crate) fn settle(&self, before: &Self) {
+        for (id, instance) in &before.instances {
+            let kept = self.instances.get(id).is_some_and(|now| Arc::ptr_eq(now, instance));
+            if !kept {
+                instance.set_draining(true, before.patience(id));
+            }
+        }
+        for (id, instance) in &self.instances {
+            let draining = self.source_instance(id).is_some_and(|it| it.draining);
+            instance.set_draining(draining, self.patience(id));
+        }
+    }
+
+    fn source_pool(&self, id: &InstanceId) -> Option<&routing::Pool> {
+        self.source.services.get(&id.pool.service)?.pools.get(&id.pool.revision)
+    }
+
+    fn source_instance(&self, id: &InstanceId) -> Option<&routing::Instance> {
+        self.source_pool(id)?.instances.get(&id.slot)
+    }
+
+    fn patience(&self, id: &InstanceId) -> Patience {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.source_pool(id).map_or(Patience { requests_ms: 0, long_lived_ms: 0 }, |pool| {
+            Patience { requests_ms: ms(pool.drain), long_lived_ms: ms(pool.drain_long_lived) }
+        })
+    }
+
+    /// Whether nothing was ever served: not an answer to "which route", only "not yet".
+    pub(crate) fn is_empty(&self) -> bool {
+        self.source == RoutingTable::default()
+    }
+
+    /// Whether new requests may go to the instance.
+    pub(crate) fn routes_to(&self, id: &InstanceId) -> bool {
+        self.source_instance(id).is_some_and(|it| !it.draining)
+    }
+
+    /// The service behind an internal listener.
+    pub(crate) fn by_listener(&self, listener: &str) -> Option<&Arc<Service>> {
+        self.listeners.get(listener)
+    }
+
+    /// The service for a request from outside, and the revision it is pinned to.
+    pub(crate) fn by_route(
+        &self,
+        host: &str,
+        path: &str,
+    ) -> Option<(&Arc<Service>, Option<RevisionNumber>)> {
+        let exact = self.hosts.get(host).into_iter().flatten();
+        exact
+            .chain(&self.any_host)
+            .find(|target| target.route.matches(host, path))
+            .map(|target| (&target.service, target.route.revision))
+    }
+}
+
+impl Service {
+    /// Requests its instances answer now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        let instances = self.pools.iter().flat_map(|pool| &pool.instances);
+        instances.fold(0, |sum: u32, it| sum.saturating_add(it.in_flight()))
+    }
+}
+
+impl Pool {
+    /// The speed a new instance is assumed to have: the median of those that are healthy.
+    pub(crate) fn seed_ms(&self, now_ms: u64) -> f32 {
+        let healthy = self.instances.iter().filter(|it| it.believed() == Health::Healthy);
+        let mut known: Vec<f32> =
+            healthy.filter(|it| it.warmth(now_ms) >= 1.0).map(|it| it.ewma.value(now_ms)).collect();
+        known.sort_by(f32::total_cmp);
+        known.get(known.len() / 2).copied().unwrap_or(SEED_MS)
+    }
+
+    /// Whether one more instance may be taken for unhealthy because of failed requests: never the
+    /// last one, and never more than half. Beyond that only probes decide; a fault that all share
+    /// must not leave one instance with the load of all.
+    pub(crate) fn may_eject(&self) -> bool {
+        let staying = self.instances.iter().filter(|it| !it.is_draining());
+        let (mut all, mut healthy) = (0_usize, 0_usize);
+        for it in staying {
+            all += 1;
+            healthy += usize::from(it.believed() == Health::Healthy);
+        }
+        let left = healthy.saturating_sub(1);
+        left > 0 && left * 2 >= all
+    }
+}
