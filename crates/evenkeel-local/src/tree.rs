@@ -23,8 +23,10 @@ pub(crate) struct Tree<'a> {
     /// The process that the shim started or adopted, as long as we have watched it without a
     /// gap: only then its number still means its session.
     pub(crate) leader: Option<Ident>,
-    /// The line in the environment.
-    pub(crate) marker: &'a str,
+    /// The line in the environment, where it has to be looked for: not while one and the same
+    /// shim has had the instance from its first process on. What that shim's processes leave
+    /// behind becomes its own children, so descent misses nobody.
+    pub(crate) marker: Option<&'a str>,
     /// The cgroup, where there is one.
     pub(crate) leaf: Option<&'a Leaf>,
     /// Processes that were recognised before.
@@ -35,46 +37,55 @@ impl Tree<'_> {
     /// All living processes of the instance.
     pub(crate) fn members(&self) -> BTreeSet<Ident> {
         let all: Vec<Stat> = process::all();
-        let grouped: BTreeSet<u32> =
-            self.leaf.map(Leaf::pids).unwrap_or_default().into_iter().collect();
+        let grouped = self.leaf.map(Leaf::pids).unwrap_or_default();
+        let grouped: BTreeSet<u32> = grouped.into_iter().collect();
         let mut pids = BTreeSet::from([self.shim]);
-        let mut members = BTreeSet::new();
-        loop {
-            let before = members.len();
-            for stat in all.iter().filter(|stat| stat.ident.pid != self.shim) {
-                if pids.contains(&stat.parent)
-                    || grouped.contains(&stat.ident.pid)
-                    || self.is_root(stat)
-                {
-                    pids.insert(stat.ident.pid);
-                    members.insert(stat.ident);
-                }
-            }
-            if members.len() == before {
-                break;
-            }
-        }
-        // The marker costs a read of the other process's memory, so it is asked last.
-        let strangers = all.iter().filter(|stat| {
-            stat.ident.pid != self.shim && !stat.ended && !members.contains(&stat.ident)
+        Self::gather(&all, &mut pids, |stat| {
+            grouped.contains(&stat.ident.pid) || self.is_known(stat) || self.in_session(stat)
         });
-        let marked: Vec<Ident> = strangers
-            .filter(|stat| process::is_marked(stat.ident.pid, self.marker))
-            .map(|stat| stat.ident)
-            .collect();
-        members.extend(marked);
-        let ended: BTreeSet<Ident> = all.iter().filter(|s| s.ended).map(|s| s.ident).collect();
-        members.difference(&ended).copied().collect()
+        if self.marker.is_some() {
+            // It costs a read of the other process's memory, so it is asked last.
+            Self::gather(&all, &mut pids, |stat| !stat.ended && self.is_marked(stat));
+        }
+        let members = all.iter().filter(|stat| {
+            !stat.ended && stat.ident.pid != self.shim && pids.contains(&stat.ident.pid)
+        });
+        members.map(|stat| stat.ident).collect()
     }
 
-    fn is_root(&self, stat: &Stat) -> bool {
-        let in_session = |leader: Ident| {
+    /// Adds the processes that `belongs` knows, and all their descendants.
+    fn gather(all: &[Stat], pids: &mut BTreeSet<u32>, belongs: impl Fn(&Stat) -> bool) {
+        let strangers: Vec<&Stat> =
+            all.iter().filter(|stat| !pids.contains(&stat.ident.pid)).collect();
+        pids.extend(strangers.iter().filter(|stat| belongs(stat)).map(|stat| stat.ident.pid));
+        loop {
+            let before = pids.len();
+            for stat in &strangers {
+                if pids.contains(&stat.parent) {
+                    pids.insert(stat.ident.pid);
+                }
+            }
+            if pids.len() == before {
+                return;
+            }
+        }
+    }
+
+    fn is_marked(&self, stat: &Stat) -> bool {
+        self.marker.is_some_and(|marker| process::is_marked(stat.ident.pid, marker))
+    }
+
+    fn is_known(&self, stat: &Stat) -> bool {
+        self.known.contains(&stat.ident)
+    }
+
+    fn in_session(&self, stat: &Stat) -> bool {
+        self.leader.is_some_and(|leader| {
             // While anybody is in the session its number is not given away; and if it was, its
             // new owner has another start time.
             stat.session == leader.pid
                 && process::stat(leader.pid).is_none_or(|now| now.ident == leader)
-        };
-        self.known.contains(&stat.ident) || self.leader.is_some_and(in_session)
+        })
     }
 
     /// Kills what belongs to the instance. Returns what was there to be killed; the tree has
@@ -111,7 +122,7 @@ impl Tree<'_> {
             stat.ident.pid != self.shim
                 && stat.session == stat.ident.pid
                 && !stat.ended
-                && process::is_marked(stat.ident.pid, self.marker)
+                && self.is_marked(stat)
         });
         // A daemon that made a session of its own inherited the marker, but is younger.
         leaders.map(|stat| stat.ident).min_by_key(|ident| ident.start)

@@ -46,8 +46,9 @@ pub(super) struct Instance {
     leaf: Option<Leaf>,
     memory_kills: u64,
     memory_at_ms: u64,
-    /// The line in the environment of every process of this incarnation.
-    marker: String,
+    /// The line in the environment of every process of this incarnation, if there has been
+    /// another shim before us: its processes may be nobody's descendants.
+    marker: Option<String>,
     log: Log,
     notify: Option<Notify>,
     exec: Exec,
@@ -259,7 +260,7 @@ impl Instance {
         Tree {
             shim: self.status.shim.pid,
             leader: self.session,
-            marker: &self.marker,
+            marker: self.marker.as_deref(),
             leaf: self.leaf.as_ref(),
             known: &self.known,
         }

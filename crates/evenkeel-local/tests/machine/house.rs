@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{
-    Epoch, Generation, Health, InstanceId, Limits, PoolId, Probe, RevisionNumber, Stop, Workload,
+    Digest, Epoch, Generation, Health, InstanceId, Limits, PoolId, Probe, RevisionNumber, Stop,
+    Workload,
 };
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::{self, Slot};
@@ -74,8 +75,10 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
+/// Kills a process, and waits until it is gone.
 pub(crate) fn kill(pid: u32) {
     signal(pid, Signal::KILL);
+    until("the killed one is gone", || (!runs(pid)).then_some(()));
 }
 
 /// The number that somebody wrote into a file.
@@ -280,6 +283,21 @@ impl House {
     }
 }
 
+impl House {
+    /// A shim that was killed could not remove the cgroup of its instance.
+    fn remove_cgroups(&self) {
+        let home = Digest::of(self.home().as_os_str().as_encoded_bytes());
+        for mount in ["/sys/fs/cgroup/evenkeel", "/sys/fs/cgroup/unified/evenkeel"] {
+            let leaves = fs::read_dir(mount).into_iter().flatten().flatten();
+            for leaf in leaves {
+                if leaf.file_name().to_string_lossy().starts_with(&home.hex()[..8]) {
+                    let _removed = fs::remove_dir(leaf.path());
+                }
+            }
+        }
+    }
+}
+
 impl Drop for House {
     fn drop(&mut self) {
         if let Ok(mut local) = self.local.lock() {
@@ -289,7 +307,7 @@ impl Drop for House {
         for _ in 0..100 {
             let left = self.processes();
             if left.is_empty() {
-                return;
+                return self.remove_cgroups();
             }
             for pid in left {
                 let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();

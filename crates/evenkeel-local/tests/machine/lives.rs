@@ -271,8 +271,15 @@ pub(crate) fn a_normal_user_can_do_it_all() {
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let exe = dir.path().join("machine");
     fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
-    let tests =
-        ["lives::starts_and_stops", "lives::outlives_its_shim", "trees::daemons_do_not_survive"];
+    let tests = [
+        "lives::starts_and_stops",
+        "lives::outlives_its_shim",
+        "trees::daemons_do_not_survive",
+        "trees::what_strays_started_does_not_survive_a_new_shim",
+        "trees::fifty_processes_do_not_survive",
+        "trees::memory_is_limited",
+        "trees::strays_are_cleared_before_a_restart",
+    ];
     let output = Command::new(exe)
         .args(["--exact"])
         .args(tests)

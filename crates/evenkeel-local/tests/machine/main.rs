@@ -97,7 +97,7 @@ fn all() -> Vec<Test> {
             outlives_its_shim outlives_its_shim_and_its_driver a_stranger_with_its_pid_is_left_alone
             a_reboot_leaves_nothing says_why_it_cannot_start waits_for_its_port
             runs_the_content_it_was_made_of a_normal_user_can_do_it_all a_lost_instance_is_ended;
-        trees: daemons_do_not_survive fifty_processes_do_not_survive
+        trees: daemons_do_not_survive what_strays_started_does_not_survive_a_new_shim fifty_processes_do_not_survive
             whoever_ignores_the_signal_is_killed the_group_of_a_quick_shell_keeps_its_grace
             strays_are_cleared_before_a_restart memory_is_limited a_flood_of_output_is_cut
             the_shim_ends_its_instance_on_sigterm;

@@ -25,6 +25,25 @@ pub(crate) fn daemons_do_not_survive() {
     assert!(!pids.iter().any(|&pid| runs(pid)), "{pids:?}");
 }
 
+pub(crate) fn what_strays_started_does_not_survive_a_new_shim() {
+    let house = House::new();
+    // After the shim was replaced only the marker tells the stray, and only the stray its child.
+    let line = r#"
+        (setsid sh -c 'echo $$ > stray; env -i setsid sh -c "echo \$\$ > child; exec sleep 100"; :' &)
+        exec sleep 100"#;
+    let pool = house.shell(line);
+    let pid = house.run(&pool);
+    let pids = [pid, pid_in(&house.work("stray")), pid_in(&house.work("child"))];
+    let shim = house.shim();
+    kill(shim);
+    until("another shim has it", || (house.shim() != shim).then_some(()));
+    house.until_running();
+    assert!(pids.iter().all(|&pid| runs(pid)));
+    house.want_nothing(&pool);
+    house.until_absent();
+    assert!(!pids.iter().any(|&pid| runs(pid)), "{pids:?}");
+}
+
 pub(crate) fn fifty_processes_do_not_survive() {
     let house = House::new();
     // Each replaces itself with others all the time, but there are never more than some fifty.

@@ -54,7 +54,7 @@ impl Instance {
         let leaf = Leaf::create(&home, &spec.instance, &spec.limits);
         let mut it = Self {
             log: Log::new(folder.log(), log::SIZE_MAX),
-            marker: spec.marker(),
+            marker: goes_on.then(|| spec.marker()),
             memory_kills: leaf.as_ref().map_or(0, Leaf::memory_kills),
             memory_at_ms: now_ms + MEMORY_LOOK_MS,
             home,
