@@ -1,0 +1,390 @@
+//! One function per endpoint: reads come from the latest snapshot, everything else is an order to
+//! the engine.
+
+#![expect(unused_qualifications, reason = "the macro that documents parameters qualifies them")]
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::{Path, Query, State as Door};
+use axum::response::sse::{self, KeepAlive, Sse};
+use evenkeel_kernel::model::{RevisionNumber, ServiceName, Stack};
+use evenkeel_kernel::release::{Action, Change, Kind, Refusal};
+use evenkeel_kernel::spec;
+use http::StatusCode;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use tokio_stream::Stream;
+use utoipa::IntoParams;
+
+use super::types::{
+    Answer, Event, Failure, PlanView, ProblemView, Promote, ReleaseView, Restart, Rollback, Scale,
+    Status, Submission, VersionView, WaitView,
+};
+use crate::listen::{Api, Caller};
+use crate::orders::Order;
+use crate::view;
+
+type Refused = (StatusCode, Json<Failure>);
+type Answered = Result<Json<Answer>, Refused>;
+
+/// Journal entries in one answer, unless asked for fewer.
+const ENTRIES_MAX: usize = 1_000;
+
+#[utoipa::path(get, path = "/v1/version", responses((status = 200, body = VersionView)))]
+/// Which program answers.
+pub(crate) async fn version() -> Json<VersionView> {
+    Json(VersionView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: 1,
+        pid: std::process::id(),
+    })
+}
+
+#[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
+/// Everything about the stack at one moment.
+pub(crate) async fn status(Door(api): Door<Api>) -> Json<Status> {
+    Json(view::status(&api.latest.get()))
+}
+
+#[utoipa::path(get, path = "/v1/why", responses((status = 200, body = [WaitView])))]
+/// What is waited for.
+pub(crate) async fn why(Door(api): Door<Api>) -> Json<Vec<WaitView>> {
+    Json(view::waits(&api.latest.get()))
+}
+
+#[utoipa::path(get, path = "/v1/releases", responses((status = 200, body = [ReleaseView])))]
+/// The releases that are remembered, newest first.
+pub(crate) async fn releases(Door(api): Door<Api>) -> Json<Vec<ReleaseView>> {
+    Json(view::releases(&api.latest.get()))
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/releases/{id}",
+    params(("id" = u64, Path, description = "The number of the release")),
+    responses((status = 200, body = ReleaseView), (status = 404, body = Failure))
+)]
+/// One release.
+pub(crate) async fn release(
+    Door(api): Door<Api>,
+    Path(id): Path<u64>,
+) -> Result<Json<ReleaseView>, Refused> {
+    let releases = view::releases(&api.latest.get());
+    let found = releases.into_iter().find(|release| release.id == id);
+    found.map(Json).ok_or_else(|| {
+        refused(
+            StatusCode::NOT_FOUND,
+            format!("release #{id} is not remembered"),
+            "`evenkeel history` lists those that are",
+        )
+    })
+}
+
+/// Where to begin reading.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(crate) struct Since {
+    /// The place after which to begin; 0 is the beginning.
+    #[serde(default)]
+    after: u64,
+    /// How many entries at most.
+    limit: Option<usize>,
+}
+
+#[utoipa::path(get, path = "/v1/journal", params(Since), responses((status = 200, body = [Event])))]
+/// The journal, oldest first.
+pub(crate) async fn journal(
+    Door(api): Door<Api>,
+    Query(from): Query<Since>,
+) -> Result<Json<Vec<Event>>, Refused> {
+    let limit = from.limit.unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX);
+    let (reply, answer) = oneshot::channel();
+    give(&api, Order::Tail { after: from.after, limit, reply })?;
+    answer.await.map(Json).map_err(|_gone| gone())
+}
+
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    params(Since),
+    responses((status = 200, body = Event, content_type = "text/event-stream"))
+)]
+/// The journal's newest entries and everything that follows, as server-sent events.
+pub(crate) async fn events(
+    Door(api): Door<Api>,
+    Query(from): Query<Since>,
+) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
+    let mut news = api.events.follow();
+    let (sender, receiver) = tokio::sync::mpsc::channel(16);
+    tokio::spawn(async move {
+        let mut after = from.after;
+        loop {
+            for event in api.events.after(after) {
+                after = event.seq;
+                let text = serde_json::to_string(&event).unwrap_or_default();
+                let event = sse::Event::default().id(after.to_string()).data(text);
+                if sender.send(Ok(event)).await.is_err() {
+                    return;
+                }
+            }
+            tokio::select! {
+                changed = news.changed() => if changed.is_err() { return },
+                () = sender.closed() => return,
+            }
+        }
+    });
+    Sse::new(tokio_stream::wrappers::ReceiverStream::new(receiver)).keep_alive(KeepAlive::default())
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/plan",
+    request_body = Submission,
+    responses((status = 200, body = PlanView), (status = 422, body = Failure))
+)]
+/// What a stack file would change. Nothing happens.
+pub(crate) async fn plan(
+    Door(api): Door<Api>,
+    Json(submission): Json<Submission>,
+) -> Result<Json<PlanView>, Refused> {
+    let wanted = read(&submission)?;
+    let snapshot = api.latest.get();
+    let plan = snapshot.state.preview(&wanted);
+    Ok(Json(view::plan(&plan, snapshot.state.comes_before())))
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/apply",
+    request_body = Submission,
+    responses(
+        (status = 200, body = Answer),
+        (status = 409, body = Failure),
+        (status = 422, body = Failure)
+    )
+)]
+/// Releases a stack file.
+pub(crate) async fn apply(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(submission): Json<Submission>,
+) -> Answered {
+    let wanted = read(&submission)?;
+    let change = Change { wanted, kind: Kind::Apply, force: submission.force };
+    act(&api, caller, Action::Change(Box::new(change))).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/pause",
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Holds the release where it is.
+pub(crate) async fn pause(Door(api): Door<Api>, caller: Caller) -> Answered {
+    act(&api, caller, Action::Pause).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/resume",
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Goes on after a pause.
+pub(crate) async fn resume(Door(api): Door<Api>, caller: Caller) -> Answered {
+    act(&api, caller, Action::Resume).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/promote",
+    request_body = Promote,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Takes the next step now.
+pub(crate) async fn promote(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(promote): Json<Promote>,
+) -> Answered {
+    act(&api, caller, Action::Promote { full: promote.full }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/abort",
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Takes the release back before all traffic has moved.
+pub(crate) async fn abort(Door(api): Door<Api>, caller: Caller) -> Answered {
+    act(&api, caller, Action::Abort).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/rollback",
+    request_body = Rollback,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Goes back.
+pub(crate) async fn rollback(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(rollback): Json<Rollback>,
+) -> Answered {
+    let to = match (rollback.service, rollback.revision) {
+        (Some(service), Some(number)) => Some((named(&service)?, RevisionNumber(number))),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(refused(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "a service and a revision go together".to_owned(),
+                "name both, or neither to take back the last release",
+            ));
+        }
+    };
+    act(&api, caller, Action::Rollback { to, force: rollback.force }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/scale",
+    request_body = Scale,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Sets how many instances a service has.
+pub(crate) async fn scale(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(scale): Json<Scale>,
+) -> Answered {
+    let service = named(&scale.service)?;
+    if u64::from(scale.replicas) > spec::REPLICAS_MAX {
+        return Err(refused(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{} instances are more than one service may have", scale.replicas),
+            &format!("at most {} are possible", spec::REPLICAS_MAX),
+        ));
+    }
+    act(&api, caller, Action::Scale { service, replicas: scale.replicas }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/restart",
+    request_body = Restart,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Replaces the instances of services by fresh ones, as a rollout.
+pub(crate) async fn restart(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(restart): Json<Restart>,
+) -> Answered {
+    let services: Result<Vec<ServiceName>, Refused> =
+        restart.services.iter().map(|name| named(name)).collect();
+    act(&api, caller, Action::Restart { services: services? }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/stop-all",
+    responses((status = 200, body = Answer), (status = 503, body = Failure))
+)]
+/// Stops every instance; the state stays, and the next start brings them back. Part of
+/// `evenkeel down`.
+pub(crate) async fn stop_all(Door(api): Door<Api>, caller: Caller) -> Answered {
+    let (reply, answer) = oneshot::channel();
+    give(&api, Order::StopAll { by: caller.name, reply })?;
+    match answer.await.map_err(|_gone| gone())? {
+        Ok(()) => Ok(Json(Answer { release: None, text: "everything is stopped".to_owned() })),
+        Err(left) => Err(refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not everything has stopped; {left}"),
+            "try once more, or look at their logs",
+        )),
+    }
+}
+
+/// Hands an action to the engine and waits for its answer.
+async fn act(api: &Api, caller: Caller, action: Action) -> Answered {
+    let (reply, answer) = oneshot::channel();
+    give(api, Order::Act { action: Box::new(action), by: caller.name, reply })?;
+    match answer.await.map_err(|_gone| gone())? {
+        Ok(accepted) => {
+            Ok(Json(Answer { release: accepted.release.map(|id| id.0), text: accepted.text }))
+        }
+        Err(Refusal { reason, hint }) => Err((
+            StatusCode::CONFLICT,
+            Json(Failure { error: reason, hint, problems: Vec::new() }),
+        )),
+    }
+}
+
+fn give(api: &Api, order: Order) -> Result<(), Refused> {
+    api.orders.give(order).map_err(|_busy| gone())
+}
+
+fn gone() -> Refused {
+    refused(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "control is restarting or has too much to do".to_owned(),
+        "try again in a moment",
+    )
+}
+
+fn named(name: &str) -> Result<ServiceName, Refused> {
+    name.parse().map_err(|error| {
+        refused(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{name:?} is not the name of a service: {error}"),
+            "`evenkeel status` lists the services",
+        )
+    })
+}
+
+fn refused(status: StatusCode, error: String, hint: &str) -> Refused {
+    (status, Json(Failure { error, hint: Some(hint.to_owned()), problems: Vec::new() }))
+}
+
+/// The stack that a submission describes, or everything that is wrong with it.
+fn read(submission: &Submission) -> Result<Stack, Refused> {
+    let file = &submission.file_name;
+    let (stack, problems) = spec::read(&submission.text, &submission.base_dir);
+    let mut found: Vec<ProblemView> = problems
+        .iter()
+        .map(|problem| ProblemView {
+            file: file.clone(),
+            line: problem.line,
+            column: problem.column,
+            message: problem.message.clone(),
+            expected: problem.expected.clone(),
+            hint: problem.hint.clone(),
+            rendered: problem.render(file, &submission.text),
+        })
+        .collect();
+    let bound = stack.map(|stack| spec::bind(stack, &submission.materials));
+    let stack = match bound {
+        Some((stack, problems)) => {
+            found.extend(problems.iter().map(|problem| ProblemView {
+                file: problem.file.clone(),
+                line: problem.line.unwrap_or(1),
+                column: problem.column.unwrap_or(1),
+                message: problem.message.clone(),
+                expected: problem.expected.clone(),
+                hint: None,
+                rendered: problem.render(),
+            }));
+            stack
+        }
+        None => None,
+    };
+    stack.filter(|_| found.is_empty()).ok_or_else(|| {
+        let count = found.len();
+        let error = match count {
+            1 => format!("{file} has a problem"),
+            _ => format!("{file} has {count} problems"),
+        };
+        let hint = Some("nothing was changed; `evenkeel reference` explains every key".to_owned());
+        (StatusCode::UNPROCESSABLE_ENTITY, Json(Failure { error, hint, problems: found }))
+    })
+}

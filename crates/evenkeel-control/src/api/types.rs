@@ -1,0 +1,429 @@
+//! The words of the API. Times are milliseconds since 1970 UTC; spans are milliseconds.
+
+use std::collections::BTreeMap;
+
+use evenkeel_kernel::spec::Materials;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A stack file with what it refers to.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Submission {
+    /// The file's name, for messages.
+    pub file_name: String,
+    /// Its text.
+    pub text: String,
+    /// The absolute folder its paths are relative to.
+    pub base_dir: String,
+    /// What it refers to, as the sender has read it.
+    #[schema(value_type = Object)]
+    pub materials: Materials,
+    /// Go ahead although a revision in it was taken back before.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What a change would do.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PlanView {
+    /// Nothing changes.
+    pub empty: bool,
+    /// What comes before it, if a release is under way.
+    pub before: Option<String>,
+    /// Components created.
+    pub create: usize,
+    /// Components changed.
+    pub change: usize,
+    /// Components removed.
+    pub remove: usize,
+    /// The changes, in the order of release.
+    pub changes: Vec<ChangeView>,
+    /// What is started beside the old, in order.
+    pub expand: Vec<String>,
+    /// How traffic moves, in order.
+    pub shift: Vec<String>,
+    /// What goes, in order. The point of no return.
+    pub contract: Vec<String>,
+    /// Names of everything that is gone after contract.
+    pub destroys: Vec<String>,
+    /// What is dangerous about it.
+    pub hazards: Vec<HazardView>,
+}
+
+/// What happens to one component.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    /// `service.web`
+    pub component: String,
+    /// `create`, `change` or `remove`.
+    pub action: String,
+    /// The revision before.
+    pub from: Option<String>,
+    /// The revision after.
+    pub to: Option<String>,
+    /// The fields that differ.
+    pub fields: Vec<FieldView>,
+}
+
+/// One field before and after.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct FieldView {
+    /// Its name as in the file.
+    pub field: String,
+    /// Its value before.
+    pub from: Option<String>,
+    /// Its value after.
+    pub to: Option<String>,
+}
+
+/// Something a person should know before they say yes.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HazardView {
+    /// A stable name.
+    pub kind: String,
+    /// What about.
+    pub component: String,
+    /// What may happen, and what avoids it.
+    pub text: String,
+}
+
+/// What came of a request.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Answer {
+    /// The release that does it; none when nothing needs doing.
+    pub release: Option<u64>,
+    /// One sentence.
+    pub text: String,
+}
+
+/// Why a request failed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// What speaks against it.
+    pub error: String,
+    /// What to do instead.
+    pub hint: Option<String>,
+    /// Problems in the stack file, in its order.
+    #[serde(default)]
+    pub problems: Vec<ProblemView>,
+}
+
+/// One problem in a file.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ProblemView {
+    /// The file.
+    pub file: String,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What was expected.
+    pub expected: Option<String>,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The same for a terminal, with the line it points at.
+    pub rendered: String,
+}
+
+/// How many instances a service is to have.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Scale {
+    /// The service.
+    pub service: String,
+    /// How many.
+    pub replicas: u32,
+}
+
+/// How far to promote.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Promote {
+    /// To all traffic.
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// Where to go back to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Rollback {
+    /// A service; without one, everything the last release moved.
+    pub service: Option<String>,
+    /// The revision it goes back to.
+    pub revision: Option<u32>,
+    /// Go ahead although that revision was taken back before.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// What to restart.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Restart {
+    /// Services; none is all.
+    #[serde(default)]
+    pub services: Vec<String>,
+}
+
+/// Everything about the stack at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The stack's name; none before the first release.
+    pub stack: Option<String>,
+    /// When this was observed.
+    pub at_ms: u64,
+    /// Which controller answers; rises with every start.
+    pub epoch: u64,
+    /// Which decision is in force.
+    pub generation: u64,
+    /// The services.
+    pub services: Vec<ServiceView>,
+    /// The routes.
+    pub routes: Vec<RouteView>,
+    /// The edge.
+    pub edge: EdgeView,
+    /// The release under way.
+    pub release: Option<ReleaseView>,
+    /// The release that follows it.
+    pub queued: Option<u64>,
+    /// What is waited for.
+    pub waits: Vec<WaitView>,
+}
+
+/// One service.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// How many instances it is to have.
+    pub replicas: u32,
+    /// How many of its instances can serve.
+    pub ready: u32,
+    /// The address at which other services reach it.
+    pub url: String,
+    /// Its pools, oldest first.
+    pub pools: Vec<PoolView>,
+    /// Revisions that are kept and can be gone back to.
+    pub kept: Vec<String>,
+}
+
+/// One pool.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct PoolView {
+    /// Its revision: `r12`.
+    pub revision: String,
+    /// `stable`, `canary`, `preview`, `warm` or `retiring`.
+    pub role: String,
+    /// Its part of the traffic, in percent.
+    pub weight: f64,
+    /// Instances meant to serve.
+    pub size: u32,
+    /// Those of them that can.
+    pub ready: u32,
+    /// Its instances.
+    pub instances: Vec<InstanceView>,
+}
+
+/// One instance.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct InstanceView {
+    /// `web.r12.3`
+    pub id: String,
+    /// Where it listens.
+    pub port: u16,
+    /// Its process, while there is one.
+    pub pid: Option<u32>,
+    /// `starting`, `healthy`, `unhealthy`, `draining`, `stopping`, `backoff`, …
+    pub state: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// How often it has ended by itself.
+    pub exits: u32,
+    /// How it ended last.
+    pub last_exit: Option<String>,
+    /// Requests it is answering.
+    pub in_flight: u32,
+    /// Upgraded connections it holds.
+    pub long_lived: u32,
+}
+
+/// One route.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RouteView {
+    /// Its name.
+    pub name: String,
+    /// The host; none is any.
+    pub host: Option<String>,
+    /// The start of the path.
+    pub path: String,
+    /// The service that answers.
+    pub to: String,
+}
+
+/// The edge.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct EdgeView {
+    /// Where it is to listen.
+    pub listen: Vec<String>,
+    /// It can be observed.
+    pub known: bool,
+    /// Which decision it serves.
+    pub serving: Option<u64>,
+    /// Requests it answered itself since it started.
+    pub unrouted: Option<UnroutedView>,
+}
+
+/// Requests the edge answered itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct UnroutedView {
+    /// 404: no route.
+    pub no_route: u64,
+    /// 503: no instance.
+    pub no_instance: u64,
+    /// 503: a bound of the edge.
+    pub overloaded: u64,
+    /// 400 and its kind.
+    pub rejected: u64,
+}
+
+/// One release.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReleaseView {
+    /// Its number.
+    pub id: u64,
+    /// `apply`, `restart` or `rollback`.
+    pub kind: String,
+    /// Who asked for it.
+    pub by: String,
+    /// `queued`, `expanding`, `shifting`, `baking`, `contracting`, `turning back` or `ended`.
+    pub phase: String,
+    /// When it started.
+    pub started_ms: u64,
+    /// Since when it is in this phase.
+    pub since_ms: u64,
+    /// The step under way, while traffic moves.
+    pub step: Option<StepView>,
+    /// Who paused it, or why it is held.
+    pub paused: Option<String>,
+    /// How long it has been watched.
+    pub bake: Option<BakeView>,
+    /// How it ended: `promoted`, `aborted`, …
+    pub outcome: Option<String>,
+    /// Why it went back.
+    pub because: Option<String>,
+    /// All traffic is on the new revisions.
+    pub promoted: bool,
+    /// What it moves.
+    pub rollouts: Vec<RolloutView>,
+    /// What its requests came to.
+    pub ledger: LedgerView,
+}
+
+/// One service of a release.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct RolloutView {
+    /// The service.
+    pub service: String,
+    /// The revision left.
+    pub from: Option<String>,
+    /// The revision that takes over.
+    pub to: String,
+    /// Instances of the left revision that are still there.
+    pub warm: u32,
+}
+
+/// A step.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct StepView {
+    /// The service that moves.
+    pub service: String,
+    /// The step, from 1.
+    pub step: usize,
+    /// How many there are.
+    pub of: usize,
+}
+
+/// A bake.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct BakeView {
+    /// Healthy time so far.
+    pub healthy_ms: u64,
+    /// Healthy time needed.
+    pub needed_ms: u64,
+    /// When it ends if all stays well.
+    pub until_ms: u64,
+}
+
+/// What the requests of a release came to.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct LedgerView {
+    /// Each pool's account.
+    pub pools: Vec<AccountView>,
+    /// Requests no pool answered, of the whole edge.
+    pub unrouted: UnroutedView,
+}
+
+/// What was counted for one pool.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct AccountView {
+    /// The service.
+    pub service: String,
+    /// The revision.
+    pub revision: String,
+    /// Requests answered or given up.
+    pub requests: u64,
+    /// Those that were served as the client would want: anything but a failure.
+    pub served: u64,
+    /// Tries that were made again on another instance; not failures.
+    pub retried: u64,
+    /// Requests whose client went away first.
+    pub client_gone: u64,
+    /// All failures.
+    pub failed: u64,
+    /// Failures by cause: `status_5xx`, `connect`, `reset`, `timeout`.
+    pub failed_by: BTreeMap<String, u64>,
+}
+
+/// One thing that is waited for.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct WaitView {
+    /// What.
+    pub what: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// When the wait ends by itself at the latest.
+    pub until_ms: Option<u64>,
+    /// What happens then.
+    pub then: Option<String>,
+    /// What went wrong last.
+    pub last_error: Option<String>,
+    /// What would end the wait.
+    pub unblock: String,
+}
+
+/// One journal entry.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Its place in the journal.
+    pub seq: u64,
+    /// The release it belongs to.
+    pub release: Option<u64>,
+    /// When.
+    pub at_ms: u64,
+    /// Who decided.
+    pub actor: String,
+    /// A stable name.
+    pub kind: String,
+    /// One sentence.
+    pub text: String,
+}
+
+/// Which program answers.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct VersionView {
+    /// The program's version.
+    pub version: String,
+    /// The API's version.
+    pub api: u32,
+    /// The process.
+    pub pid: u32,
+}

@@ -1,0 +1,220 @@
+//! The loop: observe, decide, commit, decide again, and only then act.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store, StoreError, Version};
+use evenkeel_kernel::model::{Epoch, PoolId};
+use evenkeel_kernel::release::{Accepted, Action, Decision, Note, Refusal, State};
+use evenkeel_kernel::time::Timestamp;
+use evenkeel_kernel::want::Want;
+use evenkeel_kernel::world::World;
+use evenkeel_local::{Local, artifact};
+
+use crate::clock::{Clock, wall_ms};
+use crate::events::{self, Events};
+use crate::hands::Hands;
+use crate::orders::{Inbox, Order};
+use crate::saved;
+use crate::snapshot::{Latest, Snapshot};
+
+/// Time between two looks while a release is under way: bakes and minimum ready times pass
+/// without any event.
+const LOOK_RELEASING: Duration = Duration::from_millis(100);
+/// Time between two looks otherwise. Edge and shims tell of changes; this is for what they miss.
+const LOOK_IDLE: Duration = Duration::from_secs(2);
+/// The shortest time between two looks, so that a thousand events cost one look.
+const LOOK_MIN: Duration = Duration::from_millis(10);
+/// How the engine signs what it decides itself.
+const ENGINE: &str = "evenkeel";
+/// How long control stays quiet after it has stopped everything.
+const STOPPED_MAX: Duration = Duration::from_secs(60);
+/// How long stopping everything may take beyond the longest drain and grace.
+const STOP_ALL_SPARE: Duration = Duration::from_secs(10);
+
+/// The engine, with everything it owns.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) home: PathBuf,
+    pub(crate) journal: Journal,
+    pub(crate) version: Version,
+    pub(crate) head: Seq,
+    pub(crate) epoch: Epoch,
+    pub(crate) clock: Clock,
+    pub(crate) state: State,
+    pub(crate) hands: Hands,
+    pub(crate) local: Arc<Local>,
+    pub(crate) inbox: Inbox,
+    pub(crate) latest: Latest,
+    pub(crate) events: Events,
+}
+
+impl Engine {
+    /// Runs until something fails that only a new process can mend.
+    ///
+    /// A failed commit has an unknown result: the process ends, and its successor re-reads.
+    pub(crate) fn run(mut self) -> Result<(), StoreError> {
+        loop {
+            let now = self.clock.now();
+            let world = self.hands.observe(now);
+            if let Some(decision) = self.state.decide(&world, now) {
+                self.commit(decision, ENGINE)?;
+                continue;
+            }
+            self.publish(&world, now);
+            for want in self.state.wants(self.epoch) {
+                self.hands.make_true(want, now);
+            }
+            if self.wait(&world)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for news and carries out orders. Returns whether everything has been stopped.
+    fn wait(&mut self, world: &World) -> Result<bool, StoreError> {
+        let look = if self.state.release.is_some() { LOOK_RELEASING } else { LOOK_IDLE };
+        let mut next = self.inbox.next(look);
+        let news = next.is_some();
+        while let Some(order) = next {
+            match order {
+                Order::Changed => {}
+                Order::Act { action, by, reply } => {
+                    let answer = self.act(*action, &by, world)?;
+                    // Who asked may be gone; what was decided stands.
+                    drop(reply.send(answer));
+                }
+                Order::Tail { after, limit, reply } => {
+                    let entries = self.journal.tail(Seq(after), limit)?;
+                    let events =
+                        entries.iter().map(|entry| events::event(entry.seq, &entry.row)).collect();
+                    drop(reply.send(events));
+                }
+                Order::StopAll { by, reply } => {
+                    let stopped = self.stop_all(&by);
+                    let all = stopped.is_ok();
+                    drop(reply.send(stopped));
+                    if all {
+                        // The roles are ended next. Should nobody do it, life goes on.
+                        std::thread::sleep(STOPPED_MAX);
+                    }
+                    return Ok(true);
+                }
+            }
+            next = self.inbox.next(Duration::ZERO);
+        }
+        if news {
+            std::thread::sleep(LOOK_MIN);
+        }
+        Ok(false)
+    }
+
+    fn act(
+        &mut self,
+        action: Action,
+        by: &str,
+        world: &World,
+    ) -> Result<Result<Accepted, Refusal>, StoreError> {
+        let is_change = matches!(action, Action::Change(_));
+        if is_change && self.head > Seq(0) {
+            self.journal.backup(&self.home.join(evenkeel_kernel::layout::STATE).join(BACKUPS))?;
+        }
+        let accepted = match self.state.act(action, by, world, self.clock.now()) {
+            Ok(accepted) => accepted,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(decision) = accepted.decision.clone() {
+            self.commit(decision, by)?;
+            let now = self.clock.now();
+            self.publish(world, now);
+        }
+        Ok(Ok(accepted))
+    }
+
+    fn commit(&mut self, decision: Decision, by: &str) -> Result<(), StoreError> {
+        let Decision { state, notes } = decision;
+        let ended = self.state.release.is_some() && state.release.is_none();
+        let at = wall_ms();
+        let rows: Vec<Row> = notes.iter().map(|note| row(note, by, at)).collect();
+        let body = saved::encode(&state);
+        self.version =
+            self.journal.commit(self.version, self.epoch, &rows, saved::FORMAT, &body)?;
+        self.head = Seq(self.head.0 + rows.len() as u64);
+        self.state = state;
+        for note in &notes {
+            crate::log::line(&note.text);
+        }
+        if !rows.is_empty() {
+            self.events.committed(&rows, self.head);
+        }
+        if ended {
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    /// Deletes what no kept revision needs any more.
+    fn sweep(&self) {
+        let services = &self.state.services;
+        let forgotten = self.local.forget(|pool: &PoolId| {
+            let service = services.get(&pool.service);
+            service.is_some_and(|service| service.revisions.contains_key(&pool.revision))
+        });
+        if let Err(error) = forgotten {
+            crate::log::line(&format!("could not delete old instances: {error}"));
+        }
+        let kept = services.values().flat_map(|service| service.revisions.values());
+        let files = kept.flat_map(|kept| kept.revision.workload.files.values().cloned());
+        let mut needed: std::collections::BTreeSet<_> = files.collect();
+        let queued = self.state.queued.iter().flat_map(|queued| queued.wanted.services.values());
+        needed.extend(queued.flat_map(|service| service.workload.files.values().cloned()));
+        if let Err(error) = artifact::sweep(&self.home, &needed) {
+            crate::log::line(&format!("could not delete old artifacts: {error}"));
+        }
+    }
+
+    fn publish(&self, world: &World, now: Timestamp) {
+        self.latest.publish(Snapshot {
+            state: Arc::new(self.state.clone()),
+            world: Arc::new(world.clone()),
+            epoch: self.epoch,
+            now,
+            wall_ms: wall_ms(),
+        });
+    }
+
+    /// Stops every instance and waits until none is left. The state stays as it is, so the next
+    /// start brings everything back.
+    fn stop_all(&mut self, by: &str) -> Result<(), String> {
+        crate::log::line(&format!("{by} stops everything"));
+        let mut longest = Duration::ZERO;
+        for want in self.state.wants(self.epoch) {
+            if let Want::Pool(pool) = want {
+                longest = longest.max(pool.workload.stop.grace);
+                self.hands.empty(*pool);
+            }
+        }
+        let deadline = self.clock.now().after(longest + STOP_ALL_SPARE);
+        loop {
+            let now = self.clock.now();
+            let platform = self.local.observe(now);
+            let left: Vec<String> = match platform.known() {
+                Some(platform) => platform.instances.keys().map(ToString::to_string).collect(),
+                None => vec!["instances that cannot be observed".to_owned()],
+            };
+            if left.is_empty() {
+                return Ok(());
+            }
+            if now >= deadline {
+                return Err(format!("still there: {}", left.join(", ")));
+            }
+            drop(self.inbox.next(LOOK_RELEASING));
+        }
+    }
+}
+
+fn row(note: &Note, by: &str, at: u64) -> Row {
+    let body = serde_json::json!({ "text": note.text }).to_string();
+    Row { release: note.release, at, actor: by.to_owned(), kind: note.kind.to_owned(), body }
+}

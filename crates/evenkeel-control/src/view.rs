@@ -1,0 +1,396 @@
+//! From the state and the world to what the API shows.
+
+use std::collections::BTreeMap;
+
+use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
+use evenkeel_kernel::plan::Plan;
+use evenkeel_kernel::release::{
+    Kept, Kind, Ledger, Past, Phase, Release, Service, Slot, Stage, Wait,
+};
+use evenkeel_kernel::rollout;
+use evenkeel_kernel::time::Timestamp;
+use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
+
+use crate::api::types::{
+    AccountView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView, LedgerView,
+    PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status, StepView,
+    UnroutedView, WaitView,
+};
+use crate::snapshot::Snapshot;
+
+/// Everything at one moment.
+pub(crate) fn status(snapshot: &Snapshot) -> Status {
+    let state = &snapshot.state;
+    let there = state.services.iter().filter(|(_, service)| service.is_there());
+    let released = state.last_release.0 > 0;
+    Status {
+        stack: released.then(|| match &state.release {
+            Some(release) => release.wanted.name.to_string(),
+            None => state.stack.name.to_string(),
+        }),
+        at_ms: snapshot.wall_ms,
+        epoch: snapshot.epoch.0,
+        generation: state.generation.0,
+        services: there.map(|(name, it)| service(snapshot, name, it)).collect(),
+        routes: state
+            .routes()
+            .iter()
+            .map(|(name, route)| RouteView {
+                name: name.to_string(),
+                host: route.host.clone(),
+                path: route.path.clone(),
+                to: route.to.to_string(),
+            })
+            .collect(),
+        edge: edge(snapshot),
+        release: state.release.as_ref().map(|it| release(snapshot, it)),
+        queued: state.queued.as_ref().map(|queued| queued.id.0),
+        waits: waits(snapshot),
+    }
+}
+
+/// What is waited for.
+pub(crate) fn waits(snapshot: &Snapshot) -> Vec<WaitView> {
+    let waits = snapshot.state.waits(&snapshot.world, snapshot.now);
+    waits.into_iter().map(|it| wait(snapshot, it)).collect()
+}
+
+/// All releases that are remembered, newest first.
+pub(crate) fn releases(snapshot: &Snapshot) -> Vec<ReleaseView> {
+    let state = &snapshot.state;
+    let queued = state.queued.iter().map(|queued| ReleaseView {
+        id: queued.id.0,
+        kind: kind(queued.kind).to_owned(),
+        by: queued.by.clone(),
+        phase: "queued".to_owned(),
+        started_ms: snapshot.wall_ms,
+        since_ms: snapshot.wall_ms,
+        step: None,
+        paused: None,
+        bake: None,
+        outcome: None,
+        because: None,
+        promoted: false,
+        rollouts: Vec::new(),
+        ledger: LedgerView::default(),
+    });
+    let running = state.release.iter().map(|it| release(snapshot, it));
+    let ended = state.past.iter().rev().map(|it| past(snapshot, it));
+    queued.chain(running).chain(ended).collect()
+}
+
+/// A plan.
+pub(crate) fn plan(plan: &Plan, before: Option<String>) -> PlanView {
+    let (create, change, remove) = plan.counts();
+    let changes = plan.changes.iter().map(|change| ChangeView {
+        component: change.component.clone(),
+        action: change.action.to_string(),
+        from: change.revision.and_then(|(from, _)| from).map(|from| from.to_string()),
+        to: change.revision.map(|(_, to)| to.to_string()),
+        fields: change
+            .fields
+            .iter()
+            .map(|field| FieldView {
+                field: field.field.clone(),
+                from: field.from.clone(),
+                to: field.to.clone(),
+            })
+            .collect(),
+    });
+    let hazards = plan.hazards.iter().map(|hazard| HazardView {
+        kind: hazard.kind.to_string(),
+        component: hazard.component.clone(),
+        text: hazard.text.clone(),
+    });
+    PlanView {
+        empty: plan.is_empty(),
+        before,
+        create,
+        change,
+        remove,
+        changes: changes.collect(),
+        expand: plan.expand.clone(),
+        shift: plan.shift.clone(),
+        contract: plan.contract.clone(),
+        destroys: plan.destroys.clone(),
+        hazards: hazards.collect(),
+    }
+}
+
+fn edge(snapshot: &Snapshot) -> EdgeView {
+    let known = snapshot.world.edge.known();
+    let listen = snapshot.state.listeners().into_iter();
+    let public = listen.filter(|(name, _)| name.starts_with("edge-"));
+    EdgeView {
+        listen: public.map(|(_, addr)| addr.to_string()).collect(),
+        known: known.is_some(),
+        serving: known.map(|edge| edge.serving.generation.0),
+        unrouted: known.map(|edge| unrouted(&edge.unrouted)),
+    }
+}
+
+fn unrouted(counts: &Unrouted) -> UnroutedView {
+    UnroutedView {
+        no_route: counts.no_route,
+        no_instance: counts.no_instance,
+        overloaded: counts.overloaded,
+        rejected: counts.rejected,
+    }
+}
+
+fn service(snapshot: &Snapshot, name: &ServiceName, service: &Service) -> ServiceView {
+    let pools: Vec<PoolView> = service
+        .revisions
+        .iter()
+        .filter(|(_, kept)| !kept.slots.is_empty())
+        .map(|(revision, kept)| pool(snapshot, name, service, *revision, kept))
+        .collect();
+    ServiceView {
+        name: name.to_string(),
+        replicas: service.replicas.max(match rollout_of(snapshot, name) {
+            Some((_, rollout)) if service.stable.is_none() => rollout.replicas,
+            Some(_) | None => 0,
+        }),
+        ready: pools.iter().filter(|pool| pool.weight > 0.0).map(|pool| pool.ready).sum(),
+        url: format!("http://127.0.0.1:{}", service.port),
+        pools,
+        kept: service.revisions.keys().map(ToString::to_string).collect(),
+    }
+}
+
+fn rollout_of<'a>(
+    snapshot: &'a Snapshot,
+    name: &ServiceName,
+) -> Option<(&'a Release, &'a evenkeel_kernel::release::Rollout)> {
+    let release = snapshot.state.release.as_ref()?;
+    Some((release, release.rollouts.get(name)?))
+}
+
+fn pool(
+    snapshot: &Snapshot,
+    name: &ServiceName,
+    service: &Service,
+    revision: RevisionNumber,
+    kept: &Kept,
+) -> PoolView {
+    let id = PoolId::new(name, revision);
+    let instances: Vec<InstanceView> = kept
+        .slots
+        .iter()
+        .map(|(number, slot)| instance(snapshot, &id, *number, slot))
+        .collect();
+    PoolView {
+        revision: revision.to_string(),
+        role: role(snapshot, name, service, revision, kept).to_owned(),
+        weight: f64::from(service.weight(revision).0) / 100.0,
+        size: count(kept.active().count()),
+        ready: count(instances.iter().filter(|it| it.state == "healthy").count()),
+        instances,
+    }
+}
+
+/// What the pool is there for.
+fn role(
+    snapshot: &Snapshot,
+    name: &ServiceName,
+    service: &Service,
+    revision: RevisionNumber,
+    kept: &Kept,
+) -> &'static str {
+    if kept.active().next().is_none() {
+        return "retiring";
+    }
+    let Some((release, rollout)) = rollout_of(snapshot, name) else {
+        return if service.stable == Some(revision) { "stable" } else { "retiring" };
+    };
+    let promoted = matches!(release.phase, Phase::Baking | Phase::Contracting);
+    let is_new = rollout.to == revision;
+    match (is_new, promoted) {
+        (true, true) | (false, false) => "stable",
+        (false, true) => "warm",
+        (true, false) if rollout.from.is_none() => "stable",
+        (true, false) => match rollout.strategy {
+            evenkeel_kernel::model::Strategy::BlueGreen { .. } => "preview",
+            evenkeel_kernel::model::Strategy::Rolling { .. }
+            | evenkeel_kernel::model::Strategy::Canary { .. } => "canary",
+        },
+    }
+}
+
+fn instance(snapshot: &Snapshot, pool: &PoolId, number: u32, slot: &Slot) -> InstanceView {
+    let id = pool.instance(number);
+    let seen = snapshot.world.platform.known().and_then(|it| it.instances.get(&id));
+    let edge = snapshot.world.edge.known();
+    let backend = edge.and_then(|edge| edge.instances.get(&id)).copied().unwrap_or_default();
+    let draining = slot.stage != Stage::Active;
+    let (state, since) = match seen {
+        None => ("starting", slot.since),
+        Some(seen) => match seen.phase {
+            InstancePhase::Running if draining => ("draining", seen.since),
+            InstancePhase::Running => match backend.health {
+                Health::Unknown => ("starting", seen.since),
+                Health::Healthy => ("healthy", backend.since),
+                Health::Unhealthy => ("unhealthy", backend.since),
+            },
+            InstancePhase::Backoff => ("backoff", seen.since),
+            InstancePhase::PortTaken => ("port taken", seen.since),
+            InstancePhase::Unstartable => ("unstartable", seen.since),
+            InstancePhase::Stopping => ("stopping", seen.since),
+            InstancePhase::Lost => ("lost", seen.since),
+        },
+    };
+    InstanceView {
+        id: id.to_string(),
+        port: slot.port,
+        pid: seen.and_then(|seen| seen.pid),
+        state: state.to_owned(),
+        since_ms: snapshot.wall(since),
+        exits: seen.map_or(0, |seen| seen.exits),
+        last_exit: seen.and_then(|seen| seen.last_exit.clone()),
+        in_flight: backend.in_flight,
+        long_lived: backend.long_lived,
+    }
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Apply => "apply",
+        Kind::Restart => "restart",
+        Kind::Rollback => "rollback",
+    }
+}
+
+fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
+    let edge = snapshot.world.edge.known();
+    let because = match &release.phase {
+        Phase::TurningBack(because) => Some(because.to_string()),
+        Phase::Expanding | Phase::Shifting { .. } | Phase::Baking | Phase::Contracting => None,
+    };
+    ReleaseView {
+        id: release.id.0,
+        kind: kind(release.kind).to_owned(),
+        by: release.by.clone(),
+        phase: release.phase.name().to_owned(),
+        started_ms: snapshot.wall(release.started),
+        since_ms: snapshot.wall(release.since),
+        step: release.moving().map(|(service, it, step)| StepView {
+            service: service.to_string(),
+            step: step + 1,
+            of: rollout::steps(&it.strategy, it.from.is_none()),
+        }),
+        paused: release.paused.as_ref().map(|paused| paused.by.clone()),
+        bake: bake(snapshot, release),
+        outcome: None,
+        because,
+        promoted: matches!(release.phase, Phase::Baking | Phase::Contracting),
+        rollouts: release
+            .rollouts
+            .iter()
+            .map(|(name, it)| RolloutView {
+                service: name.to_string(),
+                from: it.from.map(|from| from.to_string()),
+                to: it.to.to_string(),
+                warm: it.from.map_or(0, |from| active(snapshot, name, from)),
+            })
+            .collect(),
+        ledger: ledger(&release.ledger.as_of(edge)),
+    }
+}
+
+fn active(snapshot: &Snapshot, name: &ServiceName, revision: RevisionNumber) -> u32 {
+    let service = snapshot.state.services.get(name);
+    let kept = service.and_then(|service| service.revisions.get(&revision));
+    count(kept.map_or(0, |kept| kept.active().count()))
+}
+
+fn bake(snapshot: &Snapshot, release: &Release) -> Option<BakeView> {
+    let needed = match &release.phase {
+        Phase::Baking => release.bake(&snapshot.state.stack),
+        Phase::Shifting { .. } => {
+            let (_, it, step) = release.moving()?;
+            rollout::watched(&it.strategy, step, it.from.is_none())?.bake
+        }
+        Phase::Expanding | Phase::Contracting | Phase::TurningBack(_) => return None,
+    };
+    let running = release.bake.seen.map(|seen| snapshot.now.since(seen)).unwrap_or_default();
+    let healthy = (release.bake.healthy + running).min(needed);
+    Some(BakeView {
+        healthy_ms: ms(healthy),
+        needed_ms: ms(needed),
+        until_ms: snapshot.wall(snapshot.now.after(needed.saturating_sub(healthy))),
+    })
+}
+
+fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
+    use evenkeel_kernel::release::Outcome;
+    ReleaseView {
+        id: past.id.0,
+        kind: kind(past.kind).to_owned(),
+        by: past.by.clone(),
+        phase: "ended".to_owned(),
+        started_ms: snapshot.wall(past.started),
+        since_ms: snapshot.wall(past.ended),
+        step: None,
+        paused: None,
+        bake: None,
+        outcome: Some(past.outcome.to_string()),
+        because: past.because.clone(),
+        promoted: matches!(past.outcome, Outcome::Promoted | Outcome::FastPromoted),
+        rollouts: past
+            .moved
+            .iter()
+            .map(|(name, (from, to))| RolloutView {
+                service: name.to_string(),
+                from: from.map(|from| from.to_string()),
+                to: to.to_string(),
+                warm: 0,
+            })
+            .collect(),
+        ledger: ledger(&past.ledger),
+    }
+}
+
+fn ledger(ledger: &Ledger) -> LedgerView {
+    let pools = ledger.pools.iter().map(|(pool, account)| {
+        let total = account.total();
+        let causes = [
+            ("status_5xx", total.status_5xx),
+            ("connect", total.connect_failures),
+            ("reset", total.resets),
+            ("timeout", total.timeouts),
+        ];
+        let failed_by: BTreeMap<String, u64> =
+            causes.into_iter().map(|(cause, count)| (cause.to_owned(), count)).collect();
+        AccountView {
+            service: pool.service.to_string(),
+            revision: pool.revision.to_string(),
+            requests: total.requests,
+            served: total.requests.saturating_sub(total.failed() + total.client_gone),
+            retried: total.retries,
+            client_gone: total.client_gone,
+            failed: total.failed(),
+            failed_by,
+        }
+    });
+    LedgerView { pools: pools.collect(), unrouted: unrouted(&ledger.unrouted.total()) }
+}
+
+fn wait(snapshot: &Snapshot, wait: Wait) -> WaitView {
+    let until = wait.until.as_ref().map(|(at, _): &(Timestamp, String)| snapshot.wall(*at));
+    WaitView {
+        what: wait.what,
+        since_ms: snapshot.wall(wait.since),
+        until_ms: until,
+        then: wait.until.map(|(_, then)| then),
+        last_error: wait.last_error,
+        unblock: wait.unblock,
+    }
+}
+
+fn ms(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

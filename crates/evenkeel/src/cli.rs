@@ -1,0 +1,274 @@
+//! The command line, as people type it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Replaces every part of a running system, piece by piece, while the system stays live.
+#[derive(Debug, Parser)]
+#[command(
+    name = "evenkeel",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true,
+    after_help = "\
+Exit codes:
+  0  done: promoted, nothing to change, all is well
+  1  an error, or a refusal
+  2  `plan` found changes
+  3  the release was taken back (rolled back, aborted, superseded)
+
+Examples:
+  evenkeel demo                     see a release, a bad one, and two crashes, in a minute
+  evenkeel init                     write a starter evenkeel.toml for this folder
+  evenkeel up                       start the roles and release the stack
+  evenkeel apply                    release what has changed in evenkeel.toml
+  evenkeel status --watch           watch it
+  evenkeel rollback                 take the last release back"
+)]
+pub(crate) struct Cli {
+    /// Where state, sockets and logs live [default: by the XDG rules, ~/.local/state/evenkeel]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Print JSON: one value, or one per line for what goes on for a while
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start the roles, if they do not run, and release the stack
+    Up(Apply),
+    /// Stop every instance and every role; `up` brings them back
+    Down(Down),
+    /// Show what applying the stack file would change (exit code 2 if anything)
+    Plan(File),
+    /// Release what has changed in the stack file, and wait until it is promoted or taken back
+    Apply(Apply),
+    /// Show services, traffic, instances and the release under way
+    Status(Status),
+    /// Say what is being waited for, since when, until when, and what would help
+    Why,
+    /// List the releases, or the journal
+    History(History),
+    /// Show what instances print
+    Logs(Logs),
+    /// Hold the release at its present step
+    Pause,
+    /// Go on after a pause
+    Resume,
+    /// Take the next step of the release now; after promotion: contract now
+    Promote(Promote),
+    /// Take the release back, before all traffic has moved
+    Abort(Wait),
+    /// Go back: instant until contract, after it by a new release
+    Rollback(Rollback),
+    /// Set how many instances a service has
+    Scale(Scale),
+    /// Replace the instances of services by fresh ones, as a rollout
+    Restart(Restart),
+    /// Check that everything is as it should be
+    Doctor,
+    /// Write a commented starter evenkeel.toml for what is in this folder
+    Init(Init),
+    /// Print the reference of the stack file
+    Reference(Reference),
+    /// Print the OpenAPI document of the control plane's API
+    Openapi,
+    /// Show a whole life in a minute: releases, a bad one, crashes, under load
+    Demo(Demo),
+    /// A role of Evenkeel itself; started by `up`
+    #[command(subcommand, hide = true)]
+    Role(Role),
+    /// A service of the demo
+    #[command(hide = true)]
+    Example(Example),
+}
+
+/// The roles that run in the background.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Role {
+    /// Holds the listening sockets; starts and restarts control and edge
+    Keeper {
+        /// Leave the terminal's session
+        #[arg(long)]
+        detach: bool,
+    },
+    /// Decides
+    Control,
+    /// Serves
+    Edge,
+}
+
+/// Which stack file.
+#[derive(Debug, Args)]
+pub(crate) struct File {
+    /// The stack file [default: evenkeel.toml]
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What to release, and how long to wait.
+#[derive(Debug, Args)]
+pub(crate) struct Apply {
+    #[command(flatten)]
+    pub(crate) file: File,
+    /// Do not ask
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Do not wait
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) detach: bool,
+    /// What to wait for
+    #[arg(long, value_enum, default_value_t = WaitFor::Promoted, value_name = "WHAT")]
+    pub(crate) wait: WaitFor,
+    /// Release a revision although it was taken back before
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// How long to wait for a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WaitFor {
+    /// All traffic is on the new revisions, or it was taken back
+    Promoted,
+    /// The old revisions are gone too
+    Complete,
+}
+
+/// Whether to wait.
+#[derive(Debug, Args)]
+pub(crate) struct Wait {
+    /// Do not wait for the end
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// What to stop.
+#[derive(Debug, Args)]
+pub(crate) struct Down {
+    /// Stop only the roles; instances go on, unrouted, until `up` adopts them
+    #[arg(long)]
+    pub(crate) keep_instances: bool,
+}
+
+/// How to show the status.
+#[derive(Debug, Args)]
+pub(crate) struct Status {
+    /// Redraw it in place until Ctrl-C
+    #[arg(short, long)]
+    pub(crate) watch: bool,
+    /// Show every instance
+    #[arg(short, long)]
+    pub(crate) instances: bool,
+}
+
+/// What of the past to show.
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// Show one release with its ledger and its journal
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: Option<u64>,
+    /// Show the journal instead of the releases
+    #[arg(long)]
+    pub(crate) journal: bool,
+}
+
+/// Which logs to show.
+#[derive(Debug, Args)]
+pub(crate) struct Logs {
+    /// `web`, `web/r2`, `web/r2.3` or `web.r2.3` [default: everything]
+    #[arg(value_name = "SERVICE[/INSTANCE]")]
+    pub(crate) of: Option<String>,
+    /// Go on as more is printed
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// How many lines of each instance to begin with
+    #[arg(short = 'n', long, default_value_t = 100)]
+    pub(crate) lines: usize,
+}
+
+/// How far to promote.
+#[derive(Debug, Args)]
+pub(crate) struct Promote {
+    /// To all traffic, skipping every step
+    #[arg(long)]
+    pub(crate) full: bool,
+}
+
+/// Where to go back to.
+#[derive(Debug, Args)]
+pub(crate) struct Rollback {
+    /// A service [default: everything the last release moved]
+    #[arg(requires = "revision")]
+    pub(crate) service: Option<String>,
+    /// The revision it goes back to: `r3`
+    pub(crate) revision: Option<String>,
+    /// Go back to a revision although it was taken back before
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+/// How many instances.
+#[derive(Debug, Args)]
+pub(crate) struct Scale {
+    /// `web=5`, several are possible
+    #[arg(required = true, value_name = "SERVICE=COUNT")]
+    pub(crate) services: Vec<String>,
+    /// Do not ask, even when instances go
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+/// What to restart.
+#[derive(Debug, Args)]
+pub(crate) struct Restart {
+    /// Services [default: all]
+    pub(crate) services: Vec<String>,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+/// Where to write the starter file.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The folder to look at
+    #[arg(default_value = ".")]
+    pub(crate) folder: PathBuf,
+    /// Print it instead of writing it
+    #[arg(long)]
+    pub(crate) stdout: bool,
+}
+
+/// Which form of the reference.
+#[derive(Debug, Args)]
+pub(crate) struct Reference {
+    /// The JSON Schema for editors
+    #[arg(long)]
+    pub(crate) json_schema: bool,
+}
+
+/// How to run the demo.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Requests per second
+    #[arg(long, default_value_t = 200)]
+    pub(crate) rate: u32,
+    /// Leave the folder with logs and journal behind
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+/// One of the demo's services.
+#[derive(Debug, Args)]
+pub(crate) struct Example {
+    /// `web` or `catalog`
+    pub(crate) name: String,
+}

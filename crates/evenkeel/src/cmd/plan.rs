@@ -1,0 +1,96 @@
+//! `evenkeel plan`: what applying the stack file would change.
+
+use evenkeel_control::api::types::{ChangeView, PlanView};
+use evenkeel_control::client::Error;
+
+use super::Context;
+use crate::cli::File;
+use crate::exit::Exit;
+use crate::term::{self, Tone, paint};
+use crate::stackfile;
+
+pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Exit> {
+    let path = stackfile::find(args.file.as_deref())?;
+    let submission = stackfile::read(&path, context.home, false)?;
+    let plan: PlanView = context.client.post("/v1/plan", &submission).await.map_err(|error| {
+        match error {
+            Error::Unreachable { .. } => anyhow::Error::new(error)
+                .context("a plan compares the file with what runs, and nothing runs here"),
+            Error::Refused(_) | Error::Broken(_) => error.into(),
+        }
+    })?;
+    if context.json {
+        term::json(&plan)?;
+    } else if plan.empty {
+        term::line("nothing changes");
+    } else {
+        show(&plan);
+    }
+    Ok(if plan.empty { Exit::Done } else { Exit::Changes })
+}
+
+/// Shows a plan that is not empty.
+pub(super) fn show(plan: &PlanView) {
+    if let Some(before) = &plan.before {
+        term::line(&paint(Tone::Warn, &format!("first: {before}")));
+        term::line("");
+    }
+    for change in &plan.changes {
+        show_change(change);
+    }
+    for (phase, lines) in
+        [("expand", &plan.expand), ("shift", &plan.shift), ("contract", &plan.contract)]
+    {
+        for (i, line) in lines.iter().enumerate() {
+            let head = if i == 0 { phase } else { "" };
+            term::line(&format!("{head:<10}{line}"));
+        }
+    }
+    if !plan.destroys.is_empty() {
+        let count = plan.destroys.len();
+        term::line("");
+        term::line(&paint(Tone::Bad, &format!("destroyed by contract ({count}):")));
+        for name in &plan.destroys {
+            term::line(&format!("  - {name}"));
+        }
+    }
+    if !plan.hazards.is_empty() {
+        term::line("");
+        for hazard in &plan.hazards {
+            let head = paint(Tone::Warn, &format!("hazard {}", hazard.kind));
+            term::line(&format!("{head}: {}", hazard.text));
+        }
+    }
+    term::line("");
+    term::line(&format!(
+        "plan: {} to create, {} to change, {} to remove",
+        plan.create, plan.change, plan.remove
+    ));
+}
+
+fn show_change(change: &ChangeView) {
+    let (sign, tone) = match change.action.as_str() {
+        "create" => ("+", Tone::Good),
+        "remove" => ("-", Tone::Bad),
+        _ => ("~", Tone::Warn),
+    };
+    let revision = match (&change.from, &change.to) {
+        (Some(from), Some(to)) => format!("  {from} -> {to}"),
+        (None, Some(to)) => format!("  {to}"),
+        _ => String::new(),
+    };
+    let head = format!("{sign} {} {}{revision}", change.action, change.component);
+    term::line(&paint(tone, &head));
+    let width = change.fields.iter().map(|field| field.field.len()).max().unwrap_or(0);
+    for field in &change.fields {
+        let name = format!("{:<width$}", field.field);
+        let text = match (&field.from, &field.to) {
+            (Some(from), Some(to)) => format!("  ~ {name}  {from} -> {to}"),
+            (None, Some(to)) => format!("  + {name}  {to}"),
+            (Some(from), None) => format!("  - {name}  {from}"),
+            (None, None) => continue,
+        };
+        term::line(&text);
+    }
+    term::line("");
+}

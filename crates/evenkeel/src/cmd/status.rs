@@ -1,0 +1,233 @@
+//! `evenkeel status`: services, traffic, instances, the release under way; with `--watch` redrawn
+//! in place.
+
+use std::time::Duration;
+
+use evenkeel_control::api::types::{LedgerView, PoolView, ReleaseView, ServiceView, WaitView};
+use evenkeel_control::client::Error;
+
+use super::Context;
+use crate::cli;
+use crate::exit::Exit;
+use crate::term::{self, Tone, paint};
+
+/// Time between two pictures.
+const REDRAW: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(context: &Context<'_>, args: &cli::Status) -> anyhow::Result<Exit> {
+    if !args.watch {
+        let status: evenkeel_control::api::types::Status =
+            context.client.get("/v1/status").await?;
+        if context.json {
+            term::json(&status)?;
+        } else {
+            term::line(&lines(&status, args.instances).join("\n"));
+        }
+        return Ok(Exit::Done);
+    }
+    watch(context, args).await
+}
+
+async fn watch(context: &Context<'_>, args: &cli::Status) -> anyhow::Result<Exit> {
+    let in_place = term::has_colour() && !context.json;
+    loop {
+        let picture = match context.client.get("/v1/status").await {
+            Ok(status) if context.json => serde_json::to_string::<
+                evenkeel_control::api::types::Status,
+            >(&status)?,
+            Ok(status) => lines(&status, args.instances).join("\x1b[K\n"),
+            // It may be restarting; what is shown says so.
+            Err(Error::Unreachable { .. } | Error::Broken(_)) if in_place => {
+                paint(Tone::Warn, "control does not answer; the keeper restarts it")
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if in_place {
+            // Home, the picture, and everything below it cleared.
+            term::raw(&format!("\x1b[H{picture}\x1b[K\n\x1b[J"));
+        } else {
+            term::line(&picture);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(REDRAW) => {}
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                return Ok(Exit::Done);
+            }
+        }
+    }
+}
+
+fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<String> {
+    let Some(stack) = &status.stack else {
+        return vec!["nothing is released yet; `evenkeel up` or `evenkeel apply` does".to_owned()];
+    };
+    let mut lines = vec![paint(Tone::Bold, &format!("stack {stack}"))];
+    if let Some(release) = &status.release {
+        lines.push(release_line(release));
+    }
+    lines.push(String::new());
+    lines.extend(term::table(&service_rows(&status.services)));
+    if instances {
+        lines.push(String::new());
+        lines.extend(term::table(&instance_rows(status)));
+    }
+    lines.push(String::new());
+    lines.extend(term::table(&route_rows(status)));
+    if let Some(release) = &status.release {
+        lines.push(String::new());
+        lines.extend(ledger_lines(&release.ledger));
+    }
+    if !status.waits.is_empty() {
+        lines.push(String::new());
+        for wait in &status.waits {
+            lines.extend(wait_lines(wait, status.at_ms));
+        }
+    }
+    lines
+}
+
+/// One line on a release.
+pub(super) fn release_line(release: &ReleaseView) -> String {
+    let moved: Vec<String> = release
+        .rollouts
+        .iter()
+        .map(|it| match &it.from {
+            Some(from) => format!("{} {from} -> {}", it.service, it.to),
+            None => format!("{} {}", it.service, it.to),
+        })
+        .collect();
+    let phase = match (&release.outcome, &release.step) {
+        (Some(outcome), _) => match outcome.as_str() {
+            "promoted" | "fast_promoted" => paint(Tone::Good, outcome),
+            _ => paint(Tone::Bad, outcome),
+        },
+        (None, Some(step)) => {
+            format!("shifting {}, step {} of {}", step.service, step.step, step.of)
+        }
+        (None, None) if release.promoted => paint(Tone::Good, &format!("promoted, {}", release.phase)),
+        (None, None) => release.phase.clone(),
+    };
+    let mut text = format!("release #{} {phase}", release.id);
+    if !moved.is_empty() {
+        text = format!("{text}: {}", moved.join(", "));
+    }
+    if let Some(paused) = &release.paused {
+        text = format!("{text}  {}", paint(Tone::Warn, &format!("paused by {paused}")));
+    }
+    if let Some(because) = &release.because {
+        text = format!("{text}  {}", paint(Tone::Bad, because));
+    }
+    text
+}
+
+fn service_rows(services: &[ServiceView]) -> Vec<Vec<String>> {
+    let head = ["SERVICE", "REVISION", "ROLE", "TRAFFIC", "READY"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for service in services {
+        for (i, pool) in service.pools.iter().enumerate() {
+            let name = if i == 0 { service.name.clone() } else { String::new() };
+            rows.push(vec![
+                name,
+                pool.revision.clone(),
+                pool.role.clone(),
+                format!("{} %", pool.weight),
+                ready(pool),
+            ]);
+        }
+    }
+    rows
+}
+
+fn ready(pool: &PoolView) -> String {
+    let text = format!("{}/{}", pool.ready, pool.size);
+    let tone = if pool.ready < pool.size { Tone::Warn } else { Tone::Good };
+    let leaving = pool.instances.len().saturating_sub(pool.size as usize);
+    match leaving {
+        0 => paint(tone, &text),
+        _ => format!("{}  {leaving} leaving", paint(tone, &text)),
+    }
+}
+
+fn instance_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<String>> {
+    let head = ["INSTANCE", "PORT", "PID", "STATE", "SINCE", "EXITS", "REQUESTS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let pools = status.services.iter().flat_map(|service| &service.pools);
+    for instance in pools.flat_map(|pool| &pool.instances) {
+        let tone = match instance.state.as_str() {
+            "healthy" => Tone::Good,
+            "starting" | "draining" | "stopping" => Tone::Dim,
+            _ => Tone::Bad,
+        };
+        rows.push(vec![
+            instance.id.clone(),
+            instance.port.to_string(),
+            instance.pid.map(|pid| pid.to_string()).unwrap_or_default(),
+            paint(tone, &instance.state),
+            term::span(status.at_ms.saturating_sub(instance.since_ms)),
+            match &instance.last_exit {
+                Some(exit) => format!("{} ({exit})", instance.exits),
+                None => instance.exits.to_string(),
+            },
+            (instance.in_flight + instance.long_lived).to_string(),
+        ]);
+    }
+    rows
+}
+
+fn route_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<String>> {
+    let listen = status.edge.listen.join(", ");
+    let head = ["ROUTE", "HOST", "PATH", "TO"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(status.routes.iter().map(|route| {
+        vec![
+            route.name.clone(),
+            route.host.clone().unwrap_or_else(|| "any".to_owned()),
+            route.path.clone(),
+            route.to.clone(),
+        ]
+    }));
+    let state = if status.edge.known { listen } else { format!("{listen} (does not answer)") };
+    rows.push(vec!["edge".to_owned(), state]);
+    rows
+}
+
+/// The request ledger, one line per pool.
+pub(super) fn ledger_lines(ledger: &LedgerView) -> Vec<String> {
+    let head = ["REQUESTS", "SERVED", "RETRIED", "FAILED", "CLIENT GONE", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for account in &ledger.pools {
+        let causes: Vec<String> = account
+            .failed_by
+            .iter()
+            .filter(|(_, count)| **count > 0)
+            .map(|(cause, count)| format!("{count} {cause}"))
+            .collect();
+        let failed = account.failed.to_string();
+        rows.push(vec![
+            format!("{} {}", account.service, account.revision),
+            account.served.to_string(),
+            account.retried.to_string(),
+            if account.failed > 0 { paint(Tone::Bad, &failed) } else { failed },
+            account.client_gone.to_string(),
+            causes.join(", "),
+        ]);
+    }
+    term::table(&rows)
+}
+
+/// One wait, in two or three lines.
+pub(super) fn wait_lines(wait: &WaitView, now_ms: u64) -> Vec<String> {
+    let since = term::span(now_ms.saturating_sub(wait.since_ms));
+    let mut lines = vec![format!("{}  (for {since})", paint(Tone::Bold, &wait.what))];
+    if let Some(until) = wait.until_ms {
+        let then = wait.then.as_deref().unwrap_or("the wait ends");
+        let left = term::span(until.saturating_sub(now_ms));
+        lines.push(format!("  until {} (in {left}): {then}", term::clock(until)));
+    }
+    if let Some(error) = &wait.last_error {
+        lines.push(format!("  last: {}", paint(Tone::Bad, error)));
+    }
+    lines.push(format!("  {}", wait.unblock));
+    lines
+}

@@ -1,0 +1,27 @@
+//! Exit codes. They are part of the interface; `evenkeel --help` documents them.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done: the release is promoted, there is nothing to change, all is well.
+    Done,
+    /// Something went wrong, or was refused.
+    Error,
+    /// `plan` found changes.
+    Changes,
+    /// The release was taken back: rolled back, aborted or superseded.
+    TakenBack,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Error => 1,
+            Exit::Changes => 2,
+            Exit::TakenBack => 3,
+        })
+    }
+}

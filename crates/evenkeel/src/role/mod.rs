@@ -1,0 +1,83 @@
+//! The roles that run in the background, and how a process becomes the only one of its role.
+
+mod claim;
+mod guard;
+mod keeper;
+mod start;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+pub(crate) use claim::{is_running, pid_of};
+pub(crate) use start::start;
+
+use crate::cli::Role;
+use crate::exit::Exit;
+use crate::home;
+
+/// Runs as a shim, if that is what this process was started for.
+pub(crate) fn shim() -> Option<ExitCode> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != "shim" {
+        return None;
+    }
+    let rest: Vec<OsString> = args.collect();
+    Some(evenkeel_local::shim(rest))
+}
+
+/// Runs one of the other roles until it ends.
+pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
+    home::prepare(home)?;
+    match role {
+        Role::Keeper { detach } => {
+            if *detach {
+                // A process that leads a group already, as a terminal's job does, stays in it.
+                drop(rustix::process::setsid());
+            }
+            keeper::run(home)?;
+        }
+        Role::Control => {
+            let claim = claim::take(home, "control")?;
+            guard::watch(home)?;
+            exit_on_signal()?;
+            let shim = vec![own_program()?.into_os_string(), OsString::from("shim")];
+            evenkeel_control::run(&evenkeel_control::Config { home: home.to_owned(), shim })?;
+            drop(claim);
+        }
+        Role::Edge => {
+            guard::watch(home)?;
+            // As many threads as the machine has processors.
+            evenkeel_edge::run(&evenkeel_edge::Config { home: home.to_owned(), threads: 0 })?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The path of this very program, also after the file was replaced by a newer one.
+fn own_program() -> anyhow::Result<std::path::PathBuf> {
+    let path = std::env::current_exe().context("could not find this program's own file")?;
+    // Linux appends this to the name of a file that has been unlinked since.
+    let text = path.to_string_lossy();
+    match text.strip_suffix(" (deleted)") {
+        Some(replaced) => Ok(replaced.into()),
+        None => Ok(path),
+    }
+}
+
+/// Control has nothing to put in order when it is asked to end: what it decided is committed.
+fn exit_on_signal() -> anyhow::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGINT,
+    ])
+    .context("could not listen for signals")?;
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            drop(signal_hook::low_level::emulate_default_handler(signal));
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The stack file on disk: found, read, and sent with everything it refers to.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use evenkeel_control::api::types::Submission;
+use evenkeel_kernel::spec::{self, Materials};
+use evenkeel_local::artifact;
+
+/// The name that is looked for when none is given.
+pub(crate) const NAME: &str = "evenkeel.toml";
+
+/// The file to use: the one given, or `evenkeel.toml` here.
+pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let path = given.unwrap_or(Path::new(NAME));
+    if path.is_dir() {
+        return find(Some(&path.join(NAME)));
+    }
+    if !path.exists() {
+        match given {
+            Some(_) => bail!("there is no file {}", path.display()),
+            None => bail!(
+                "there is no {NAME} in this folder; name one with -f, or write one with \
+                 `evenkeel init`"
+            ),
+        }
+    }
+    Ok(path.to_owned())
+}
+
+/// Reads the file and everything it refers to, and keeps a copy of the programs it names in
+/// `home`, so that an old revision can always start again.
+pub(crate) fn read(path: &Path, home: &Path, force: bool) -> anyhow::Result<Submission> {
+    let text = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    let text = String::from_utf8(text)
+        .with_context(|| format!("could not read {}: it is not UTF-8 text", path.display()))?;
+    let absolute = std::path::absolute(path)
+        .with_context(|| format!("could not find the folder of {}", path.display()))?;
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    let base_dir = folder
+        .to_str()
+        .with_context(|| format!("the folder {} is not UTF-8", folder.display()))?
+        .to_owned();
+    let materials = gather(&text, &base_dir, home)?;
+    Ok(Submission { file_name: path.display().to_string(), text, base_dir, materials, force })
+}
+
+fn gather(text: &str, base_dir: &str, home: &Path) -> anyhow::Result<Materials> {
+    let mut materials = Materials::default();
+    // A file with problems refers to nothing yet; control reports them all.
+    let (Some(stack), _) = spec::read(text, base_dir) else { return Ok(materials) };
+    let needs = spec::materials_of(&stack);
+    for path in needs.env_files {
+        let content = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+        materials.env_files.insert(path, content);
+    }
+    for path in needs.candidates {
+        if std::fs::metadata(&path).is_ok_and(|it| it.is_file()) {
+            let digest = artifact::pin(home, Path::new(&path))
+                .with_context(|| format!("could not keep a copy of {path}"))?;
+            materials.files.insert(path, digest);
+        }
+    }
+    Ok(materials)
+}
