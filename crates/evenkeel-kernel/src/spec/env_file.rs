@@ -198,13 +198,13 @@ mod tests {
     fn lines_are_read_as_people_write_them() {
         check(
             "\u{feff}# shop\n\nA=1\r\nexport B = two words  # why\n  C='$A \\n # x'\n\
-             D=\"a\\tb \\\"c\\\" \\$A \\\\\"  # yes\nE=\nF=x#y\nG=#z\nKEY=\"line one\nline two\n\"\n\
+             D=\"a\\r\\tb \\\"c\\\" \\$A \\\\\"  # yes\nE=\nF=x#y\nG=#z\nKEY=\"line one\nline two\n\"\n\
              exported=1\nA=2",
             &expect![[r#"
                 A is "2"
                 B is "two words"
                 C is "$A \\n # x"
-                D is "a\tb \"c\" $A \\"
+                D is "a\r\tb \"c\" $A \\"
                 E is ""
                 F is "x#y"
                 G is ""

@@ -155,7 +155,6 @@ impl Mistakes {
         let mut all = self.syntax;
         all.append(&mut self.meaning);
         all.sort_by_key(|mistake| mistake.span.start);
-        all.dedup_by(|a, b| (&a.span, &a.message) == (&b.span, &b.message));
         // Positions are counted only for what is shown: counting is linear in the line's length.
         let more = (all.len() + 1).saturating_sub(PROBLEMS_MAX);
         all.truncate(PROBLEMS_MAX);

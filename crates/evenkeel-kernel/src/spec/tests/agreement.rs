@@ -182,12 +182,13 @@ fn steps_rise() {
     "#]],
     );
     steps(
-        "{ weight = \"100%\" }, { weight = 5 }, { instances = 0 }",
+        "{ weight = \"100%\" }, { weight = \"0%\" }, { weight = 5 }, { instances = 0 }",
         &expect![[r#"
-        5:54 service.web.rollout.steps[0].weight: `100%` is not a step; a part such as "5%", more than 0 and less than 100 % (leave it out: all traffic comes after the last step)
-        5:75 service.web.rollout.steps[1].weight: `weight` has no unit; a part such as "5%", more than 0 and less than 100 % (write `weight = "5%"`)
-        5:94 service.web.rollout.steps[2].instances: `instances` is 0; a whole number from 1 to 10000
-    "#]],
+            5:54 service.web.rollout.steps[0].weight: `100%` is not a step; a part such as "5%", more than 0 and less than 100 % (leave it out: all traffic comes after the last step)
+            5:75 service.web.rollout.steps[1].weight: `0%` is not a step; a part such as "5%", more than 0 and less than 100 %
+            5:94 service.web.rollout.steps[2].weight: `weight` has no unit; a part such as "5%", more than 0 and less than 100 % (write `weight = "5%"`)
+            5:113 service.web.rollout.steps[3].instances: `instances` is 0; a whole number from 1 to 10000
+        "#]],
     );
     steps(
         "{}, { weight = \"1%\", instances = 1 }",

@@ -276,6 +276,39 @@ to = "web"
 }
 
 #[test]
+fn a_line_that_cannot_be_read_is_one_problem() {
+    check(
+        r#"stack "shop"
+[service.web]
+run ["./web"]
+[service.catalog
+run = "./catalog"
+uses = "web"
+[route.r]
+to "web"
+"#,
+        &expect![[r#"
+            evenkeel.toml:1:7: error: key with no value
+              |
+            1 | stack "shop"
+              |       ^ expected `=`
+            evenkeel.toml:3:5: error: key with no value
+              |
+            3 | run ["./web"]
+              |     ^ expected `=`
+            evenkeel.toml:4:17: error: unclosed table
+              |
+            4 | [service.catalog
+              |                 ^ expected `]`
+            evenkeel.toml:8:4: error: key with no value
+              |
+            8 | to "web"
+              |    ^ expected `=`
+        "#]],
+    );
+}
+
+#[test]
 fn garbage_is_bounded_in_what_is_said_and_in_time() {
     let (stack, problems) = read(&"x".repeat(FILE_MAX + 1), "/srv");
     assert!(stack.is_none());
