@@ -124,7 +124,8 @@ fn act(
         }
         3 => {
             let found = model.version();
-            let expected = Version(found.0.wrapping_add(1 + random.below(3)));
+            let older = found.0.checked_sub(1).filter(|_| random.below(2) == 0);
+            let expected = Version(older.unwrap_or(found.0 + 1 + random.below(3)));
             let refused = store.commit(expected, model.claimed, &rows, FORMAT, &body).err();
             assert_eq!(kind(refused), Some(Kind::Conflict { expected, found }), "{case}");
             true

@@ -45,11 +45,7 @@ impl Journal {
         folder::prepare(dir)?;
         let lock = Lock::take(dir)?;
         let mut ballast = Ballast::find(dir);
-        let connection = match connect(dir) {
-            Err(error) if error.kind == Kind::Full && ballast.give_up() => connect(dir),
-            first => first,
-        };
-        let connection = connection.map_err(|error| recovery::name_backup(error, dir))?;
+        let connection = connect(dir).map_err(|error| recovery::name_backup(error, dir))?;
         ballast.take();
         let dir = dir.to_owned();
         let mut journal = Self { connection, dir, reads, ballast, poisoned: false, _lock: lock };
@@ -72,6 +68,7 @@ impl Journal {
     /// # Errors
     /// When it could not be written, or is not whole.
     pub fn backup(&self, to: &Path) -> Result<PathBuf, StoreError> {
+        self.sound("back up the journal")?;
         recovery::backup(&self.connection, to)
     }
 
@@ -94,15 +91,15 @@ impl Journal {
         if self.poisoned { Err(StoreError::new(Kind::Poisoned, doing)) } else { Ok(()) }
     }
 
-    /// One write, in one transaction. Whatever goes wrong, nothing is done here afterwards.
+    /// One write. Whatever goes wrong, nothing is done here afterwards.
     fn write<T>(
         &mut self,
         doing: &str,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+        work: impl FnOnce(&mut Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         self.sound(doing)?;
         self.poisoned = true;
-        let written = transact(&mut self.connection, doing, work);
+        let written = work(&mut self.connection);
         match &written {
             Ok(_) => {
                 self.poisoned = false;
@@ -114,6 +111,15 @@ impl Journal {
             Err(_) => {}
         }
         written
+    }
+
+    /// One write that is one transaction.
+    fn transact<T>(
+        &mut self,
+        doing: &str,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.write(doing, |connection| transact(connection, doing, work))
     }
 }
 
@@ -133,14 +139,13 @@ impl Store for Journal {
 
     fn claim(&mut self) -> Result<Epoch, StoreError> {
         let doing = "claim the next epoch";
-        self.sound(doing)?;
-        self.poisoned = true;
-        write_back(&self.connection)?;
-        self.poisoned = false;
-        self.write(doing, |transaction| {
-            let next = fence(transaction)?.next();
-            set_fence(transaction, next)?;
-            Ok(next)
+        self.write(doing, |connection| {
+            write_back(connection)?;
+            transact(connection, doing, |transaction| {
+                let next = fence(transaction)?.next();
+                set_fence(transaction, next)?;
+                Ok(next)
+            })
         })
     }
 
@@ -152,7 +157,7 @@ impl Store for Journal {
         format: u32,
         body: &str,
     ) -> Result<Version, StoreError> {
-        self.write(&format!("commit after {expected}"), |transaction| {
+        self.transact(&format!("commit after {expected}"), |transaction| {
             bounded(rows, body)?;
             admit(transaction, epoch)?;
             let before = check::state(transaction).map_err(sqlite)?.map(|(saved, _)| saved);
@@ -197,7 +202,7 @@ impl Store for Journal {
     }
 
     fn set_meta(&mut self, epoch: Epoch, key: &str, value: &str) -> Result<(), StoreError> {
-        self.write(&format!("keep {key}"), |transaction| {
+        self.transact(&format!("keep {key}"), |transaction| {
             if key.len().max(value.len()) > META_BYTES_MAX {
                 return Err(StoreError::new(Kind::TooLarge, "keep more than 4 KiB"));
             }

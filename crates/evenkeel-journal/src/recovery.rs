@@ -24,8 +24,6 @@ const KEPT: usize = 10;
 /// into the backup unnoticed, and the new file is whole in itself: it needs no log beside it.
 pub(crate) fn backup(connection: &Connection, to: &Path) -> Result<PathBuf, StoreError> {
     folder::prepare(to)?;
-    let head = check::walk(connection)?.head;
-    let path = to.join(format!("state-{}.db", head.0));
     let partial = to.join("partial.db");
     remove(&partial)?;
     let text = partial.to_str().ok_or_else(|| {
@@ -36,7 +34,8 @@ pub(crate) fn backup(connection: &Connection, to: &Path) -> Result<PathBuf, Stor
         .execute("VACUUM INTO ?1", [text])
         .map_err(|error| StoreError::sqlite(format!("back up to {}", to.display()), error))?;
     sync(&partial)?;
-    verify_file(&partial)?;
+    let head = verify_file(&partial)?.head;
+    let path = to.join(format!("state-{}.db", head.0));
     rename(&partial, &path)?;
     folder::sync(to)?;
     for (_, old) in backups(to).into_iter().rev().skip(KEPT) {

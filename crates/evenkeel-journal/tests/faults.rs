@@ -247,7 +247,13 @@ int fdatasync(int fd) {
         fs::remove_file(disk.join("filler")).expect("ours");
         let mut journal = Journal::open(&home, 1).expect("opens");
         assert!(journal.has_ballast(), "there is room again");
-        commit(&mut journal, last, 4_000_000).expect("writes again");
+        last = commit(&mut journal, last, 4_000_000).expect("writes again");
+
+        drop(journal);
+        fill(&disk.join("filler-3"));
+        let mut journal =
+            Journal::open(&home, 1).expect("opens though the disk was filled meanwhile");
+        commit(&mut journal, last, 4_000_000).expect("the ballast was given up for this");
     }
 
     /// Writes until there is no room.
