@@ -2,7 +2,7 @@
 //!
 //! Nothing here reads a disk. What the text alone can say is said by [`read`]; what files beside
 //! it say is bound to the stack by [`bind`], from [`Materials`] that the caller has read. What
-//! there may be in a file stands in one description ([`keys`]), which is also the reference
+//! there may be in a file stands in one description (`keys.rs`), which is also the reference
 //! ([`reference()`]) and the schema for editors ([`json_schema`]).
 
 mod check;
