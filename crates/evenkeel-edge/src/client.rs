@@ -18,7 +18,7 @@ use crate::protocol::{Answer, Ask, Request, Response, VERSION};
 /// and control sees it as unknown.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A connection to the edge's door. After an [`Error::Io`] it is of no more use.
+/// A connection to the edge's door. After an [`AskError::Io`] it is of no more use.
 #[derive(Debug)]
 pub struct Client {
     stream: BufReader<UnixStream>,
@@ -26,7 +26,7 @@ pub struct Client {
 
 /// Why the edge did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum AskError {
     /// It refused, and goes on serving what it served.
     #[error("the edge refused: {because}")]
     Refused {
@@ -51,30 +51,36 @@ impl Client {
 
     /// Makes the edge serve `table`. When this returns, every request accepted from then on is
     /// routed by it, and it is on the edge's disk (unless that disk hangs).
-    pub fn apply(&mut self, table: &RoutingTable) -> Result<Fence, Error> {
+    pub fn apply(&mut self, table: &RoutingTable) -> Result<Fence, AskError> {
         match self.ask(Ask::Serve(Box::new(table.clone())))? {
             Answer::Serving(fence) => Ok(fence),
-            other => Err(unexpected(other)),
+            other @ (Answer::Observed(_) | Answer::RoutesTo(_) | Answer::Refused { .. }) => {
+                Err(unexpected(other))
+            }
         }
     }
 
     /// What the edge knows, in the caller's time.
-    pub fn observe(&mut self, now: Timestamp) -> Result<world::Edge, Error> {
+    pub fn observe(&mut self, now: Timestamp) -> Result<world::Edge, AskError> {
         match self.ask(Ask::Observe)? {
             Answer::Observed(observation) => Ok(observation.into_edge(now)),
-            other => Err(unexpected(other)),
+            other @ (Answer::Serving(_) | Answer::RoutesTo(_) | Answer::Refused { .. }) => {
+                Err(unexpected(other))
+            }
         }
     }
 
     /// Whether new requests may go to the instance by the table that is served now.
-    pub fn routes_to(&mut self, instance: &InstanceId) -> Result<bool, Error> {
+    pub fn routes_to(&mut self, instance: &InstanceId) -> Result<bool, AskError> {
         match self.ask(Ask::RoutesTo(instance.clone()))? {
             Answer::RoutesTo(routed) => Ok(routed),
-            other => Err(unexpected(other)),
+            other @ (Answer::Serving(_) | Answer::Observed(_) | Answer::Refused { .. }) => {
+                Err(unexpected(other))
+            }
         }
     }
 
-    fn ask(&mut self, ask: Ask) -> Result<Answer, Error> {
+    fn ask(&mut self, ask: Ask) -> Result<Answer, AskError> {
         let mut text =
             serde_json::to_vec(&Request { version: VERSION, ask }).map_err(io::Error::from)?;
         text.push(b'\n');
@@ -94,9 +100,9 @@ impl Client {
     }
 }
 
-fn unexpected(answer: Answer) -> Error {
+fn unexpected(answer: Answer) -> AskError {
     match answer {
-        Answer::Refused { because, serving } => Error::Refused { because, serving },
+        Answer::Refused { because, serving } => AskError::Refused { because, serving },
         Answer::Serving(_) | Answer::Observed(_) | Answer::RoutesTo(_) => {
             io::Error::other("the answer belongs to another question").into()
         }

@@ -34,4 +34,4 @@ mod shared;
 mod table;
 mod wake;
 
-pub use run::{Config, Edge, Error, run};
+pub use run::{Config, Edge, RunError, run};

@@ -39,7 +39,7 @@ pub struct Config {
 
 /// Why the edge could not run on.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum RunError {
     /// Another edge runs on this home.
     #[error("another edge runs on this home")]
     Running,
@@ -57,8 +57,8 @@ pub enum Error {
     ThreadDied,
 }
 
-fn system(doing: &'static str) -> impl Fn(io::Error) -> Error {
-    move |source| Error::System { doing, source }
+fn system(doing: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::System { doing, source }
 }
 
 /// A running edge.
@@ -80,7 +80,7 @@ enum Event {
 }
 
 /// Runs an edge until a SIGTERM or SIGINT, then lets its requests end, and returns.
-pub fn run(config: &Config) -> Result<(), Error> {
+pub fn run(config: &Config) -> Result<(), RunError> {
     let edge = Edge::start(config)?;
     let stop = edge.events.0.clone();
     let mut signals =
@@ -98,13 +98,13 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let _waited = waiting.join();
     match event {
         Event::Stop => ended,
-        Event::Died => Err(Error::ThreadDied),
+        Event::Died => Err(RunError::ThreadDied),
     }
 }
 
 impl Edge {
     /// Starts an edge in this process.
-    pub fn start(config: &Config) -> Result<Self, Error> {
+    pub fn start(config: &Config) -> Result<Self, RunError> {
         let home = &config.home;
         for folder in [layout::RUN, "edge"] {
             fs::create_dir_all(home.join(folder)).map_err(system("make its folders"))?;
@@ -143,7 +143,7 @@ impl Edge {
     }
 
     /// Accepts nothing more, lets its requests end (ten seconds at most), and ends.
-    pub fn stop(self) -> Result<(), Error> {
+    pub fn stop(self) -> Result<(), RunError> {
         log::info(format_args!("ends"));
         self.shared.closing.store(true, Ordering::Relaxed);
         self.shared.listeners.send_modify(|_| {});
@@ -151,7 +151,7 @@ impl Edge {
         self.end.notify_one();
         let managed = self.manager.join();
         let _removed = fs::remove_file(self.shared.home.join(layout::pid_file("edge")));
-        if died == 0 && managed.is_ok() { Ok(()) } else { Err(Error::ThreadDied) }
+        if died == 0 && managed.is_ok() { Ok(()) } else { Err(RunError::ThreadDied) }
     }
 }
 
@@ -160,7 +160,7 @@ fn spawn(
     name: &str,
     events: &mpsc::Sender<Event>,
     work: impl FnOnce() + Send + 'static,
-) -> Result<JoinHandle<()>, Error> {
+) -> Result<JoinHandle<()>, RunError> {
     struct Last(mpsc::Sender<Event>);
     impl Drop for Last {
         fn drop(&mut self) {
@@ -200,13 +200,13 @@ fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &No
     });
 }
 
-fn lock(home: &Path) -> Result<File, Error> {
+fn lock(home: &Path) -> Result<File, RunError> {
     let path = home.join(EDGE_LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(system("open its lock"))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Running),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::Running),
         Err(error) => Err(system("take its lock")(error.into())),
     }
 }

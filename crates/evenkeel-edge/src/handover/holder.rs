@@ -249,9 +249,11 @@ impl Holder {
                 self.held.extend(before.remove_entry(name));
             }
         }
+        let leaving: Vec<String> = before.keys().cloned().collect();
         let mut changed = Vec::new();
         for (name, addr) in wanted.iter().filter(|(name, _)| !self.held.contains_key(*name)) {
-            let moved = before.iter().find(|(_, held)| held.is(*addr)).map(|(it, _)| it.clone());
+            let moved =
+                before.iter().find(|(_, held)| held.bound == *addr).map(|(it, _)| it.clone());
             match moved.and_then(|it| before.remove(&it)) {
                 Some(held) => changed.push((name.clone(), held)),
                 None => match bind_to(*addr) {
@@ -260,7 +262,8 @@ impl Holder {
                 },
             }
         }
-        for name in before.into_keys() {
+        drop(before);
+        for name in leaving {
             // One whose new address cannot be had is let go too: what is wanted is exact.
             self.broadcast(&Message::Close { name: name.clone() }, None);
             log::info(format_args!("the keeper lets go of {name}"));
@@ -342,12 +345,13 @@ fn bind_to(wanted: SocketAddr) -> io::Result<Held> {
 }
 
 fn text(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => "address already in use".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
-        io::ErrorKind::PermissionDenied => "not permitted to use this port".to_owned(),
-        _ => error.to_string(),
-    }
+    let known = [
+        (io::ErrorKind::AddrInUse, "address already in use"),
+        (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
+        (io::ErrorKind::PermissionDenied, "not permitted to use this port"),
+    ];
+    let found = known.iter().find(|(kind, _)| *kind == error.kind());
+    found.map_or_else(|| error.to_string(), |(_, text)| (*text).to_owned())
 }
 
 fn open_door(home: &Path) -> io::Result<OwnedFd> {

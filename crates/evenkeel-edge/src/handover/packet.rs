@@ -91,9 +91,9 @@ impl Packets {
             &mut ancillary,
             RecvFlags::CMSG_CLOEXEC,
         )?;
-        let socket = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut sockets) => sockets.next(),
-            _ => None,
+        let socket = ancillary.drain().find_map(|message| {
+            let RecvAncillaryMessage::ScmRights(mut sockets) = message else { return None };
+            sockets.next()
         });
         if received.bytes == 0 {
             return Ok(None);

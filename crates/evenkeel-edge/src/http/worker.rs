@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
@@ -73,11 +74,12 @@ impl Worker {
                 keep
             });
             for (name, listener) in wanted {
-                if !accepting.contains_key(&name) {
-                    match self.accept_on(&name, &listener) {
-                        Ok(task) => drop(accepting.insert(name, (listener.socket, task))),
+                if let Entry::Vacant(place) = accepting.entry(name) {
+                    match self.accept_on(place.key(), &listener) {
+                        Ok(task) => drop(place.insert((listener.socket, task))),
                         Err(error) => log::error(format_args!(
-                            "could not listen on {name} {}: {error}",
+                            "could not listen as {} on {}: {error}",
+                            place.key(),
                             listener.addr
                         )),
                     }

@@ -181,6 +181,6 @@ fn two_edges_do_not_share_a_home() {
     let rig = Rig::new();
     let config = evenkeel_edge::Config { home: rig.home.clone(), threads: 1 };
     let second = evenkeel_edge::Edge::start(&config);
-    assert!(matches!(second, Err(evenkeel_edge::Error::Running)));
+    assert!(matches!(second, Err(evenkeel_edge::RunError::Running)));
     assert_eq!(BTreeMap::from([(1, rig.observe().listeners.len())])[&1], 2);
 }

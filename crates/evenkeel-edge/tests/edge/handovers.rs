@@ -98,6 +98,7 @@ fn listeners_are_exactly_those_that_are_wanted() {
     assert_eq!(crate::client::Client::connect(added).get("/").body, "served");
     until("the internal one is closed", || std::net::TcpStream::connect(rig.internal).is_err());
     // What was taken is had as soon as it is free.
+    assert_ne!(added, rig.internal);
     let addr = taken.local_addr().unwrap();
     drop(taken);
     until("it is had", || rig.observe().listeners.len() == 3);

@@ -1,12 +1,22 @@
 //! The edge from outside: real sockets, raw clients, raw instances.
 
+#[cfg(test)]
 mod client;
+#[cfg(test)]
 mod drains;
+#[cfg(test)]
 mod handovers;
+#[cfg(test)]
 mod instance;
+#[cfg(test)]
 mod messages;
+#[cfg(test)]
 mod rejects;
+#[cfg(test)]
 mod retries;
+#[cfg(test)]
 mod rig;
+#[cfg(test)]
 mod splits;
+#[cfg(test)]
 mod streams;

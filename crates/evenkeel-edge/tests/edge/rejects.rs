@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use evenkeel_edge::client::Error;
+use evenkeel_edge::client::AskError;
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{RevisionNumber, Weight};
 use evenkeel_kernel::routing::RoutingTable;
@@ -73,7 +73,7 @@ fn requests_have_bounds() {
 #[track_caller]
 fn refused(rig: &Rig, table: &RoutingTable, because: &str) {
     match rig.door().apply(table) {
-        Err(Error::Refused { because: said, serving }) => {
+        Err(AskError::Refused { because: said, serving }) => {
             assert!(said.contains(because), "{said}");
             assert_eq!(serving, fence(5));
         }
