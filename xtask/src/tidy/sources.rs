@@ -16,7 +16,8 @@ const STUBS: [&str; 2] = [concat!("to", "do!"), concat!("unimple", "mented!")];
 /// A test that is not run is not a test.
 const IGNORED: &str = concat!("#[ig", "nore");
 /// Folders of one person's machine.
-const MACHINE: [&str; 3] = [concat!("/wo", "rk"), concat!("/ro", "ot"), concat!("/tmp/tar", "get")];
+const MACHINE: [&str; 3] =
+    [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/tmp/tar", "get")];
 /// Endings of files that hold code.
 const CODE: [&str; 8] = [".rs", ".toml", ".sh", ".py", ".js", ".html", ".css", ".c"];
 
@@ -85,13 +86,12 @@ fn has_word(line: &str, word: &str) -> bool {
     })
 }
 
-/// The folder itself or something in it, not a folder whose name only starts alike.
+/// A path from the root of the machine, not one that only ends alike.
 fn has_path(line: &str, path: &str) -> bool {
     let inside = |c: char| c == '/' || c == '.' || c == '}' || c == '$';
-    line.match_indices(path).any(|(at, path)| {
+    line.match_indices(path).any(|(at, _)| {
         let before = &line[..at];
-        let rest = &line[at + path.len()..];
-        !continues(before) && !before.ends_with(inside) && !begins(rest)
+        !continues(before) && !before.ends_with(inside)
     })
 }
 
@@ -124,11 +124,11 @@ mod tests {
     #[test]
     fn what_only_looks_alike_is_left_alone() {
         let text = "\
-//! A file about TO~DOS and unsafe things, see https://example.com/wo~rk or /wo~rkspace.
+//! A file about TO~DOS and unsafe things, see https://example.com/wo~rk/ or /wo~rkspace/.
 #![forbid(unsafe_code)]
 // An unsafe { } in a comment.
 fn unsafe_plan() { say(\"this is unsafe for readers\"); todo_list!() }
-const PATH: &str = concat!(\"/srv\", \"/home/ro~ot\", \"$HOME/wo~rk\");
+const PATH: &str = concat!(\"/home/ro~ot/\", \"$HOME/wo~rk/\", \"/wo~rk\");
 ";
         assert_eq!(found("crates/evenkeel-sim/src/lib.rs", text), [""; 0]);
     }
