@@ -15,7 +15,7 @@ const USAGE: &str = "\
 usage: cargo xtask <command>
 
   tidy    say everything in the tree that breaks a rule of the house
-  test    format, tidy, clippy, every test, the simulator's seeds
+  test    tidy, clippy, every test, the simulator's seeds and planted errors
 ";
 
 fn main() -> anyhow::Result<ExitCode> {

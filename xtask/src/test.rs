@@ -30,7 +30,7 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
     fs::write(&skipped, "").with_context(|| format!("could not write {}", skipped.display()))?;
     let start = Instant::now();
     let mut done = vec![timed("tidy", || tidy::run(root))?];
-    for step in steps(root) {
+    for step in steps() {
         done.push(timed(step.name, || cargo(root, &step.cargo, &skipped))?);
     }
     let notes = fs::read_to_string(&skipped).unwrap_or_default();
@@ -38,21 +38,24 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<bool> {
     Ok(report(&done, &notes, start.elapsed()))
 }
 
-/// What is run after tidy (which includes the format).
-fn steps(root: &Path) -> Vec<Step> {
+/// What is run after tidy (which includes the format). The last one plants design errors and sees
+/// that the simulator finds each of them.
+fn steps() -> Vec<Step> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     let tests = if has_nextest() {
         vec!["nextest", "run", "--workspace", "--locked", "--profile", "ci"]
     } else {
         vec!["test", "--workspace", "--locked", "--no-fail-fast"]
     };
-    let mut steps =
-        vec![Step { name: "clippy", cargo: clippy.to_vec() }, Step { name: "tests", cargo: tests }];
-    if root.join("crates/evenkeel-sim/src/main.rs").exists() {
-        let sim = ["run", "--profile", "sim", "--locked", "-p", "evenkeel-sim", "--", SEEDS];
-        steps.push(Step { name: "seeds", cargo: sim.to_vec() });
-    }
-    steps
+    let sim = |words: &[&'static str]| {
+        [&["run", "--profile", "sim", "--locked", "-p", "evenkeel-sim", "--"], words].concat()
+    };
+    vec![
+        Step { name: "clippy", cargo: clippy.to_vec() },
+        Step { name: "tests", cargo: tests },
+        Step { name: "seeds", cargo: sim(&["run", "--seeds", SEEDS]) },
+        Step { name: "bugs", cargo: sim(&["bugs"]) },
+    ]
 }
 
 fn has_nextest() -> bool {
