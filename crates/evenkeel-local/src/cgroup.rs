@@ -6,6 +6,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use evenkeel_kernel::model::{Digest, InstanceId, Limits};
 
@@ -13,6 +15,10 @@ use evenkeel_kernel::model::{Digest, InstanceId, Limits};
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// The folder that holds all our leaves.
 const OURS: &str = "evenkeel";
+/// How often the removal of a leaf is tried; one that stays is empty, and found again.
+const REMOVE_TRIES_MAX: u32 = 20;
+/// The pause between two tries.
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 /// The period over which processor time is counted, in microseconds: the kernel's own default.
 const CPU_PERIOD_US: u64 = 100_000;
 
@@ -77,9 +83,16 @@ impl Leaf {
         line.and_then(|count| count.parse().ok()).unwrap_or(0)
     }
 
-    /// Removes it, once nothing is in it.
+    /// Removes it. What was killed in it a moment ago may still be on its way out.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        fs::remove_dir(&self.path)
+        for _ in 0..REMOVE_TRIES_MAX {
+            match fs::remove_dir(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                other => return other,
+            }
+            thread::sleep(REMOVE_PAUSE);
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
     }
 
     fn write(&self, name: &str, value: &str) -> io::Result<()> {

@@ -67,3 +67,21 @@ pub fn isolation(home: &Path) -> Isolation {
     }
     Isolation { cgroup: base, memory, cpu, advice }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_missing_comes_with_advice() {
+        let found = isolation(Path::new("/srv/shop"));
+        let missing = [
+            found.cgroup.is_none(),
+            found.memory == Enforcement::Shim,
+            found.cpu == Enforcement::Nobody,
+        ];
+        assert_eq!(found.advice.len(), missing.into_iter().filter(|&it| it).count());
+        let long = isolation(Path::new(&format!("/{}", "x".repeat(70))));
+        assert_eq!(long.advice.len(), found.advice.len() + 1);
+    }
+}
