@@ -197,7 +197,10 @@ impl State {
             Phase::Expanding | Phase::Shifting { .. } => {
                 notes.extend(self.turn_back(Because::Superseded(id), now));
             }
-            Phase::Baking => release.bake.waived = true,
+            Phase::Baking => {
+                release.bake.waived = true;
+                release.paused = None;
+            }
             Phase::Contracting | Phase::TurningBack(_) => {}
         }
         if let Some(replaced) = self.queued.replace(queued) {
@@ -312,6 +315,7 @@ impl State {
             ));
         }
         release.paused = None;
+        release.hurried = true;
         release.progress = now;
         if full && release.phase != Phase::Baking {
             for rollout in release.rollouts.values_mut() {

@@ -57,6 +57,7 @@ impl State {
         if let Some(release) = &mut state.release {
             release.bake.seen = None;
             release.progress = now;
+            release.blind = None;
             for rollout in release.rollouts.values_mut() {
                 rollout.unwell = None;
             }
@@ -70,6 +71,7 @@ impl State {
         let same_wants = self.services == before.services
             && self.routes() == before.routes()
             && self.listeners() == before.listeners()
+            && self.previews() == before.previews()
             && self.release.as_ref().map(|it| it.id) == before.release.as_ref().map(|it| it.id);
         if !same_wants {
             self.generation = before.generation.next();
@@ -99,13 +101,14 @@ impl State {
             let number = self.now(&wanted).next[name];
             if !self.services.contains_key(name) {
                 let Some(port) = self.ports.take(&mut used) else { continue };
-                self.services.insert(name.clone(), Service::new(port));
+                self.services.insert(name.clone(), Service::new(port, now));
             }
             let Some(service) = self.services.get_mut(name) else { continue };
             service.keep(number, &described.workload);
-            let strategy = match kind {
-                Kind::Apply | Kind::Restart => described.rollout.strategy.clone(),
-                Kind::Rollback => without_steps(&described.rollout.strategy),
+            let strategy = match (kind, service.stable) {
+                (Kind::Apply | Kind::Restart, Some(_)) => described.rollout.strategy.clone(),
+                // What replaces nothing, or returns to what is known, has no steps to take.
+                (Kind::Rollback, _) | (_, None) => without_steps(&described.rollout.strategy),
             };
             let rollout = Rollout {
                 from: service.stable,
@@ -131,6 +134,8 @@ impl State {
             progress: now,
             bake: Bake::default(),
             paused: None,
+            blind: None,
+            hurried: false,
             ledger: Ledger::default(),
         };
         release.ledger = Ledger::open(release.pools(), world.edge.known());
@@ -144,17 +149,10 @@ impl State {
         let Some(release) = self.release.as_mut() else { return Vec::new() };
         let failed = because.is_failure();
         for (name, rollout) in &mut release.rollouts {
-            let Some(service) = self.services.get_mut(name) else { continue };
+            let Some(service) = self.services.get(name) else { continue };
             let old = rollout.from.and_then(|from| service.revisions.get(&from));
             let whole = old.map_or(0, |kept| kept.active().count());
             rollout.flip = failed || whole >= service.replicas as usize;
-            if failed && let Some(kept) = service.revisions.get(&rollout.to) {
-                let digest = kept.revision.digest.clone();
-                service.held_back.insert(digest, because.to_string());
-                while service.held_back.len() > Self::HELD_BACK_MAX {
-                    service.held_back.pop_first();
-                }
-            }
         }
         let id = release.id;
         let text = format!("release {id} turns back: {because}");
@@ -163,6 +161,18 @@ impl State {
         release.paused = None;
         release.bake = Bake::default();
         vec![Note { release: Some(id), kind: "release.turned-back", text }]
+    }
+
+    /// Remembers that the new revision of `name` is bad, so that it is not tried again unasked.
+    fn hold_back(&mut self, name: &ServiceName, reason: &str) {
+        let Some(release) = &self.release else { return };
+        let Some(rollout) = release.rollouts.get(name) else { return };
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some(kept) = service.revisions.get(&rollout.to) else { return };
+        service.held_back.insert(kept.revision.digest.clone(), reason.to_owned());
+        while service.held_back.len() > Self::HELD_BACK_MAX {
+            service.held_back.pop_first();
+        }
     }
 }
 
@@ -195,7 +205,7 @@ impl Deciding<'_> {
 
     /// What is done whatever phase a release is in.
     fn keep_house(&mut self) {
-        for text in self.state.replace_taken_ports(self.world) {
+        for text in self.state.replace_taken_ports(self.world, self.moment.now) {
             self.note("port.replaced", text);
         }
         self.state.drop_drained(self.world, self.moment.now);
@@ -214,25 +224,54 @@ impl Deciding<'_> {
 
     /// One step of the release.
     fn step(&mut self) {
-        let Some(release) = self.state.release.clone() else { return self.start_queued() };
+        if self.state.release.is_none() {
+            return self.start_queued();
+        }
+        self.watch_the_watching();
+        self.watch_wellness();
+        self.fail();
+        let Some(release) = self.state.release.clone() else { return };
+        if release.phase.is_forward() {
+            self.keep_old_whole(&release);
+        }
         match &release.phase {
-            Phase::Expanding => {
-                if !self.fail(&release) {
-                    self.expand(&release);
-                }
-            }
-            Phase::Shifting { service, step } => {
-                if !self.fail(&release) {
-                    self.shift(&release, *service, *step);
-                }
-            }
-            Phase::Baking => {
-                if !self.fail(&release) {
-                    self.bake_out(&release);
-                }
-            }
+            Phase::Expanding => self.expand(&release),
+            Phase::Shifting { service, step } => self.shift(&release, *service, *step),
+            Phase::Baking => self.bake_out(&release),
             Phase::Contracting => self.contract(&release),
             Phase::TurningBack(because) => self.go_back(&release, because),
+        }
+    }
+
+    /// Time in which something could not be seen is neither healthy time nor lack of progress.
+    fn watch_the_watching(&mut self) {
+        let sees = Seen::of(self.world).is_some();
+        let now = self.moment.now;
+        let Some(release) = self.state.release.as_mut() else { return };
+        match (sees, release.blind) {
+            (false, None) => {
+                release.blind = Some(now);
+                release.bake.seen = None;
+                for rollout in release.rollouts.values_mut() {
+                    rollout.unwell = None;
+                }
+            }
+            (true, Some(since)) => {
+                release.blind = None;
+                release.progress = release.progress.after(now.since(since));
+            }
+            (false, Some(_)) | (true, None) => {}
+        }
+    }
+
+    /// A strategy that leaves the old pool whole does so when the service is scaled meanwhile.
+    fn keep_old_whole(&mut self, release: &Release) {
+        for (name, rollout) in &release.rollouts {
+            let rolls = matches!(rollout.strategy, Strategy::Rolling { .. });
+            let touched = self.active(name, rollout.to) > 0;
+            let Some(from) = rollout.from.filter(|_| !rolls || !touched) else { continue };
+            let replicas = self.state.services.get(name).map_or(0, |it| it.replicas);
+            self.resize(name, from, replicas);
         }
     }
 
@@ -243,34 +282,26 @@ impl Deciding<'_> {
     }
 
     /// Takes the release back, or holds it, if it fails.
-    fn fail(&mut self, release: &Release) -> bool {
-        self.watch_wellness();
-        let Some(current) = self.state.release.clone() else { return false };
+    fn fail(&mut self) {
+        let Some(release) = self.state.forward().cloned() else { return };
         let now = self.moment.now;
-        let Some(reason) = self.state.failure(&current, self.world, now) else { return false };
+        let Some(failure) = self.state.failure(&release, self.world, now) else { return };
         let automatic = release.rollouts.keys().all(|name| {
             release.wanted.services.get(name).is_none_or(|service| service.rollout.auto_rollback)
         });
         if automatic {
-            let notes = self.state.turn_back(Because::Failed(reason), now);
+            for name in &failure.culprits {
+                self.state.hold_back(name, &failure.reason);
+            }
+            let notes = self.state.turn_back(Because::Failed(failure.reason), now);
             self.notes.extend(notes);
-            self.enter_notes_done();
-            return true;
-        }
-        if release.paused.is_none() {
+        } else if release.paused.is_none() {
+            let reason = failure.reason;
             self.note("release.held", format!("held because {reason}; auto_rollback is off"));
             if let Some(release) = &mut self.state.release {
                 release.paused = Some(Paused { by: reason, since: now });
+                release.bake.seen = None;
             }
-        }
-        false
-    }
-
-    /// Turning back acts in the same decision: the traffic moves with the very next table.
-    fn enter_notes_done(&mut self) {
-        let Some(release) = self.state.release.clone() else { return };
-        if let Phase::TurningBack(because) = &release.phase {
-            self.go_back(&release, because);
         }
     }
 
@@ -297,7 +328,11 @@ impl Deciding<'_> {
     fn expand(&mut self, release: &Release) {
         let mut all_ready = Seen::of(self.world).is_some() && self.listeners_open();
         for name in &release.order {
-            let rollout = &release.rollouts[name];
+            // Without a port there is no rollout; the release then ends for lack of progress.
+            let Some(rollout) = release.rollouts.get(name) else {
+                all_ready = false;
+                continue;
+            };
             if !self.uses_are_ready(release, name) {
                 all_ready = false;
                 continue;
@@ -372,6 +407,9 @@ impl Deciding<'_> {
         else {
             return self.promote(release);
         };
+        if release.paused.is_some() {
+            return self.stop_bake();
+        }
         let Some(seen) = Seen::of(self.world) else { return };
         let situation = self.state.situation(name, rollout, seen, self.moment.now);
         let target = rollout::target(&rollout.strategy, step, &situation);
@@ -420,15 +458,17 @@ impl Deciding<'_> {
 
     /// Watches the promoted release; then the point of no return.
     fn bake_out(&mut self, release: &Release) {
-        let Some(edge) = self.world.edge.known() else { return };
-        if edge.serving.generation < self.state.generation {
+        for (name, rollout) in &release.rollouts {
+            self.resize_to_at_least(name, rollout.to, rollout.replicas);
+        }
+        let Some(seen) = Seen::of(self.world) else { return };
+        if seen.edge.serving.generation < self.state.generation {
             return self.stop_bake();
         }
         if !self.bake(release.bake(&self.state.stack)) {
             return;
         }
         // A service that is not as large as wanted yet is not promoted in full.
-        let Some(seen) = Seen::of(self.world) else { return };
         let whole = release.rollouts.iter().all(|(name, rollout)| {
             let pool = PoolId::new(name, rollout.to);
             let side = self.state.side(&pool, Duration::ZERO, seen, self.moment.now);
@@ -476,7 +516,7 @@ impl Deciding<'_> {
             })
         });
         if !lists_stale {
-            let outcome = match release.bake.waived {
+            let outcome = match release.hurried {
                 true => Outcome::FastPromoted,
                 false => Outcome::Promoted,
             };
@@ -517,27 +557,31 @@ impl Deciding<'_> {
 
     fn go_back_to(&mut self, name: &ServiceName, rollout: &Rollout, from: RevisionNumber) {
         let replicas = self.state.services.get(name).map_or(0, |it| it.replicas);
-        if rollout.flip && self.active(name, from) > 0 {
-            self.split(name, rollout, Weight::NONE);
-        }
-        let Some(seen) = Seen::of(self.world) else { return };
+        let Some(seen) = Seen::of(self.world) else {
+            // Even blind, the way back to a pool that was never touched is safe.
+            if rollout.flip && self.active(name, from) >= replicas {
+                self.split(name, rollout, Weight::NONE);
+            }
+            return;
+        };
         let way = Rollout { replicas, ..rollout.clone() };
         let mut situation = self.state.situation(name, &way, seen, self.moment.now);
         // Going back, an old instance counts as soon as it is healthy, and so does a new one.
         let pool = PoolId::new(name, rollout.to);
         situation.new = self.state.side(&pool, Duration::ZERO, seen, self.moment.now);
         let target = rollout::back(&rollout.strategy, &situation);
-        self.resize(name, from, target.old);
-        let off = situation.weight == Weight::NONE;
+        let weight = match rollout.flip && situation.old.ready > 0 {
+            true => Weight::NONE,
+            false => target.weight.min(situation.weight),
+        };
+        self.resize(name, from, target.old.max(situation.old.size));
+        self.split(name, rollout, weight);
         let enough = situation.old.ready >= replicas;
-        let new = match off && (enough || rollout.flip && situation.old.ready > 0) {
+        let new = match weight == Weight::NONE && (enough || rollout.flip) {
             true => 0,
             false => target.new,
         };
         self.resize(name, rollout.to, new);
-        if !rollout.flip {
-            self.split(name, rollout, target.weight);
-        }
     }
 
     fn end(&mut self, outcome: Outcome, because: Option<String>) {
@@ -594,8 +638,12 @@ impl Deciding<'_> {
             }
             let revisions: Vec<_> = service.revisions.keys().copied().collect();
             for revision in revisions {
-                let size = if stable == Some(revision) { replicas } else { 0 };
-                self.resize(&name, revision, size);
+                if stable == Some(revision) {
+                    let lost = self.state.succeed_lost(&name, revision, self.world, self.moment);
+                    self.resize(&name, revision, replicas + lost);
+                } else {
+                    self.resize(&name, revision, 0);
+                }
             }
         }
     }

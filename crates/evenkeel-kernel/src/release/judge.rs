@@ -16,6 +16,15 @@ const LISTENER_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Failed starts that are always tolerated.
 const FAILED_STARTS_MIN: u32 = 3;
 
+/// Why a release must be taken back.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// A fragment for people.
+    pub(super) reason: String,
+    /// The services whose new revision is to blame.
+    pub(super) culprits: Vec<ServiceName>,
+}
+
 /// What both observers said, at the same time. Without both of them nothing is judged.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen<'a> {
@@ -80,25 +89,29 @@ impl State {
         side
     }
 
-    /// Why the release must be taken back, if it must.
+    /// Why the release must be taken back, if it must. What cannot be seen is not judged.
     pub(super) fn failure(
         &self,
         release: &Release,
         world: &World,
         now: Timestamp,
-    ) -> Option<String> {
+    ) -> Option<Failure> {
         if let Some(reason) = listener_failure(self, release, world, now) {
-            return Some(reason);
+            return Some(Failure { reason, culprits: Vec::new() });
         }
-        let seen = Seen::of(world);
-        release
-            .rollouts
-            .iter()
-            .filter_map(|(name, rollout)| {
-                seen.and_then(|seen| self.rollout_failure(release, name, rollout, seen, now))
-            })
-            .next()
-            .or_else(|| self.stalled(release, now))
+        let seen = Seen::of(world)?;
+        let mut failures = release.rollouts.iter().filter_map(|(name, rollout)| {
+            let reason = self.rollout_failure(release, name, rollout, seen, now)?;
+            Some(Failure { reason, culprits: vec![name.clone()] })
+        });
+        failures.next().or_else(|| {
+            let reason = stalled(release, now)?;
+            let culprits = match release.moving() {
+                Some((name, ..)) => vec![name.clone()],
+                None => release.rollouts.keys().cloned().collect(),
+            };
+            Some(Failure { reason, culprits })
+        })
     }
 
     fn rollout_failure(
@@ -179,16 +192,13 @@ impl State {
         }
         size > 0 && well * 2 < size
     }
+}
 
-    fn stalled(&self, release: &Release, now: Timestamp) -> Option<String> {
-        let deadlines = release.rollouts.keys().filter_map(|name| {
-            release.wanted.services.get(name).map(|service| service.rollout.progress_deadline)
-        });
-        let deadline = deadlines.max()?;
-        let waited = now.since(release.progress);
-        (release.paused.is_none() && waited >= deadline)
-            .then(|| format!("no progress for {}", human(waited)))
-    }
+/// Whether the release has not got further for too long.
+fn stalled(release: &Release, now: Timestamp) -> Option<String> {
+    let waited = now.since(release.progress);
+    (release.paused.is_none() && waited >= release.progress_deadline())
+        .then(|| format!("no progress for {}", human(waited)))
 }
 
 fn listener_failure(

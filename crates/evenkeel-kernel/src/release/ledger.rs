@@ -87,6 +87,11 @@ impl Ledger {
 
     /// Reads the counters.
     pub fn read(&mut self, edge: &Edge) {
+        if self.incarnation == 0 {
+            // No edge was seen when the release started: what it shows first is where it starts.
+            *self = Self::open(std::mem::take(&mut self.pools).into_keys(), Some(edge));
+            return;
+        }
         if self.is_stale(edge) {
             self.incarnation = edge.incarnation;
             for account in self.pools.values_mut() {

@@ -1,11 +1,16 @@
 //! Pools by slots: growing, retiring, dropping, and the ports they listen on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use super::judge::Seen;
 use super::state::{Kept, Ports, Service, Slot, Stage, State};
 use crate::model::{Generation, PoolId, RevisionNumber, ServiceName};
 use crate::time::Timestamp;
 use crate::world::{Health, InstancePhase, World};
+
+/// How long a service's listener may fail before another port is taken.
+const LISTENER_RETRY: Duration = Duration::from_secs(3);
 
 /// When and by which decision something changes.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +76,10 @@ impl State {
         world: &World,
         moment: Moment,
     ) {
+        // Which ones can be spared is to be seen, not guessed.
+        if Seen::of(world).is_none() {
+            return;
+        }
         let pool = PoolId::new(name, revision);
         let Some(kept) = self.kept_mut(name, revision) else { return };
         let mut slots: Vec<u32> = kept.active().map(|(number, _)| number).collect();
@@ -83,12 +92,43 @@ impl State {
         }
     }
 
+    /// How many instances of the pool have lost their shim and still hold their place. They go on
+    /// serving until others of the pool can take over; then they retire.
+    pub(super) fn succeed_lost(
+        &mut self,
+        name: &ServiceName,
+        revision: RevisionNumber,
+        world: &World,
+        moment: Moment,
+    ) -> u32 {
+        let Some(seen) = Seen::of(world) else { return 0 };
+        let pool = PoolId::new(name, revision);
+        let replicas = self.services.get(name).map_or(0, |service| service.replicas);
+        let Some(kept) = self.kept_mut(name, revision) else { return 0 };
+        let is_lost = |number: u32| {
+            let instance = seen.platform.instances.get(&pool.instance(number));
+            instance.is_some_and(|instance| instance.phase == InstancePhase::Lost)
+        };
+        let (lost, sound): (Vec<u32>, Vec<u32>) =
+            kept.active().map(|(number, _)| number).partition(|number| is_lost(*number));
+        let well = sound.iter().filter(|number| is_healthy(world, &pool, **number)).count();
+        if well < replicas as usize {
+            return u32::try_from(lost.len()).unwrap_or(u32::MAX);
+        }
+        for number in lost {
+            if let Some(slot) = kept.slots.get_mut(&number) {
+                slot.stage = Stage::Retiring { since: moment.now, generation: moment.generation };
+            }
+        }
+        0
+    }
+
     /// Drops the slots of instances that have finished. Their instances are stopped then.
     ///
     /// An instance has finished when an edge that serves the decision to unroute it holds no
     /// request on it, or when its time to drain is over.
     pub(super) fn drop_drained(&mut self, world: &World, now: Timestamp) -> Vec<PoolId> {
-        let Some(edge) = world.edge.known() else { return Vec::new() };
+        let Some(Seen { edge, .. }) = Seen::of(world) else { return Vec::new() };
         let mut dropped = Vec::new();
         for (name, service) in &mut self.services {
             for (revision, kept) in &mut service.revisions {
@@ -117,7 +157,7 @@ impl State {
 
     /// Gives another port to every instance whose port a stranger has taken, and to every service
     /// whose listener could not be opened.
-    pub(super) fn replace_taken_ports(&mut self, world: &World) -> Vec<String> {
+    pub(super) fn replace_taken_ports(&mut self, world: &World, now: Timestamp) -> Vec<String> {
         let mut used = self.ports_used();
         let mut ports = self.ports;
         let mut replaced = Vec::new();
@@ -127,9 +167,13 @@ impl State {
             let failed = keeper
                 .and_then(|keeper| keeper.listeners.get(&super::state::service_listener(name)))
                 .is_some_and(Option::is_some);
-            if failed && let Some(port) = ports.take(&mut used) {
+            // The keeper names the listener, not its port, so what it says of the port before
+            // must have had time to pass.
+            let settled = now.since(service.port_since) >= LISTENER_RETRY;
+            if failed && settled && let Some(port) = ports.take(&mut used) {
                 replaced.push(format!("{name}: {} is taken, {port} instead", service.port));
                 service.port = port;
+                service.port_since = now;
             }
             for (revision, kept) in &mut service.revisions {
                 let pool = PoolId::new(name, *revision);
@@ -197,7 +241,7 @@ impl State {
 
 impl Service {
     /// A service that is not deployed yet.
-    pub(super) fn new(port: u16) -> Self {
+    pub(super) fn new(port: u16, now: Timestamp) -> Self {
         Self {
             stable: None,
             replicas: 0,
@@ -205,6 +249,7 @@ impl Service {
             last_revision: RevisionNumber(0),
             split: BTreeMap::new(),
             port,
+            port_since: now,
             held_back: BTreeMap::new(),
         }
     }

@@ -66,6 +66,8 @@ pub struct Service {
     pub split: BTreeMap<RevisionNumber, Weight>,
     /// The loopback port at which the edge takes requests of other services for it.
     pub port: u16,
+    /// When that port was chosen.
+    pub port_since: Timestamp,
     /// Revisions that were taken back because they were bad, and why.
     pub held_back: BTreeMap<Digest, String>,
 }
@@ -136,6 +138,10 @@ pub struct Release {
     pub bake: Bake,
     /// A person, or Evenkeel itself, holds it here.
     pub paused: Option<Paused>,
+    /// Since when something that it depends on cannot be seen.
+    pub blind: Option<Timestamp>,
+    /// A person left out steps, or a part of the bake.
+    pub hurried: bool,
     /// What its requests came to.
     pub ledger: Ledger,
 }
@@ -475,6 +481,14 @@ impl Release {
         let removed = removed.filter(|(name, _)| !self.wanted.services.contains_key(*name));
         let services = moved.chain(removed.map(|(_, service)| service));
         services.map(|service| service.rollout.bake).max().unwrap_or_default()
+    }
+
+    /// How long the release may go without progress: the longest that one of its services allows.
+    #[must_use]
+    pub fn progress_deadline(&self) -> Duration {
+        let moved = self.rollouts.keys().filter_map(|name| self.wanted.services.get(name));
+        let longest = moved.map(|service| service.rollout.progress_deadline).max();
+        longest.unwrap_or(model::Rollout::default().progress_deadline)
     }
 
     /// The pools that are left and the pools that take over.

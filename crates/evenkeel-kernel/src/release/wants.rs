@@ -34,9 +34,14 @@ impl State {
             routes: self.routes().iter().map(|(name, route)| route_entry(name, route)).collect(),
         };
         table.routes.retain(|route| table.services.contains_key(&route.service));
-        table.routes.extend(self.release.iter().flat_map(|release| previews(self, release)));
+        table.routes.extend(self.previews());
         table.sort_routes();
         table
+    }
+
+    /// Routes under which the new revision of a blue-green rollout can be looked at.
+    pub(super) fn previews(&self) -> Vec<routing::Route> {
+        self.release.iter().flat_map(|release| previews(self, release)).collect()
     }
 
     fn entry(&self, name: &ServiceName, service: &Service) -> routing::Service {
@@ -132,7 +137,6 @@ fn route_entry(name: &crate::model::RouteName, route: &crate::model::Route) -> r
     }
 }
 
-/// Routes under which the new revision of a blue-green rollout can be looked at.
 fn previews(state: &State, release: &Release) -> Vec<routing::Route> {
     if matches!(release.phase, Phase::Contracting | Phase::TurningBack(_)) {
         return Vec::new();

@@ -201,9 +201,10 @@ impl State {
     }
 
     fn deadline(&self, release: &Release) -> Option<(Timestamp, String)> {
-        let services = release.rollouts.keys().filter_map(|name| release.wanted.services.get(name));
-        let deadline = services.map(|service| service.rollout.progress_deadline).max()?;
-        Some((release.progress.after(deadline), "the release is taken back".to_owned()))
+        // While something cannot be seen, or a person holds it, the deadline stands still.
+        let runs = release.blind.is_none() && release.paused.is_none();
+        let at = release.progress.after(release.progress_deadline());
+        runs.then(|| (at, "the release is taken back".to_owned()))
     }
 
     /// Instances of stable revisions that do not run as they should.
