@@ -73,6 +73,7 @@ fn follows_the_model(bench: &mut dyn Bench, seed: u64) {
         if refused || random.below(12) == 0 {
             drop(store);
             store = open(bench);
+            compare_chain(store.as_mut(), &model, &format!("seed {seed}, step {step}"));
         }
         let case = format!("seed {seed}, step {step}");
         assert_eq!(store.load().expect("a sound store loads"), model.saved, "{case}");
@@ -147,6 +148,9 @@ fn compare_rows(store: &mut dyn Store, model: &Model, random: &mut Random, case:
     let found = store.tail(Seq(after as u64), limit).expect("a sound store reads");
     let wanted: Vec<_> = model.rows.iter().skip(after).take(limit).collect();
     assert_eq!(found.iter().map(|entry| &entry.row).collect::<Vec<_>>(), wanted, "{case}");
+}
+
+fn compare_chain(store: &mut dyn Store, model: &Model, case: &str) {
     let all = all(store);
     assert_eq!(all.len(), model.rows.len(), "{case}");
     let mut prev = Hash::ZERO;
