@@ -291,7 +291,12 @@ impl House {
             let leaves = fs::read_dir(mount).into_iter().flatten().flatten();
             for leaf in leaves {
                 if leaf.file_name().to_string_lossy().starts_with(&home.hex()[..8]) {
-                    let _removed = fs::remove_dir(leaf.path());
+                    // The killed may still be on their way out.
+                    let removed = || fs::remove_dir(leaf.path()).is_ok() || !leaf.path().exists();
+                    let _in_time = (0..100).any(|_| {
+                        thread::sleep(LOOK / 10);
+                        removed()
+                    });
                 }
             }
         }
