@@ -23,10 +23,9 @@ pub(crate) const UPSTREAM_IDLE_MS: u64 = 4_000;
 pub(crate) const UPSTREAM_IDLE_EFFECT_MS: u64 = 3_000;
 /// Idle connections kept per instance and thread.
 pub(crate) const UPSTREAM_IDLE_MAX: usize = 256;
-/// Bytes of a request head. Also the buffer of each connection.
+/// Bytes of a request head. Also the buffer of each connection. Its lines are bounded by hyper's
+/// own 100; another number would cost an allocation per message.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
-/// Header lines of one message.
-pub(crate) const HEADERS_MAX: usize = 128;
 /// Bytes of a request target.
 pub(crate) const URI_BYTES: usize = 16 * 1024;
 /// Bytes of a body that is kept to be sent again; more would be memory per request for nothing.
@@ -49,8 +48,8 @@ pub(crate) const PASSIVE_FAILURES: u32 = 3;
 pub(crate) const STREAK: u32 = 10;
 /// Time over which a new instance's share grows from a tenth to the whole.
 pub(crate) const SLOW_START_MS: u64 = 10_000;
-/// File descriptors kept back from client connections: listeners, probes, files.
-pub(crate) const FDS_RESERVED: u64 = 256;
+/// File descriptors kept back from client connections: probes, listeners, files.
+pub(crate) const FDS_RESERVED: u64 = 1_024;
 /// The backlog of every listening socket: what may wait while no edge runs.
 pub(crate) const BACKLOG: i32 = 4_096;
 /// Time between two looks at what has run out.
@@ -66,9 +65,10 @@ pub(crate) const INSTANCES_MAX: usize = 10_000;
 pub(crate) const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 /// Connections served at the door at a time.
 pub(crate) const DOOR_CONNECTIONS: usize = 16;
-/// Probes under way at a time.
-pub(crate) const PROBES_MAX: usize = 64;
-/// Listeners a keeper holds.
+/// Probes under way at a time. A thousand instances that all hang hold up the rest for a few
+/// timeouts, not for a minute.
+pub(crate) const PROBES_MAX: usize = 256;
+/// Listeners a keeper holds; the edge has each once per thread.
 pub(crate) const LISTENERS_MAX: usize = 1_024;
 /// Bytes of one packet between keeper, edge and control: the wants of 1,024 listeners.
 pub(crate) const PACKET_BYTES: usize = 160 * 1024;

@@ -128,8 +128,7 @@ impl Pool {
             few if few.len() <= CANDIDATES => best(few.iter().filter(able)),
             many => {
                 let drawn = (0..DRAWS).filter_map(|_| many.get(fastrand::usize(..many.len())));
-                best(drawn.filter(able).take(CANDIDATES))
-                    .or_else(|| best(from_anywhere(many).filter(able).take(CANDIDATES)))
+                best(drawn.filter(able)).or_else(|| best(from_anywhere(many).filter(able)))
             }
         }
     }
@@ -140,15 +139,19 @@ fn from_anywhere(all: &[Arc<Instance>]) -> impl Iterator<Item = &Arc<Instance>> 
     back.iter().chain(front)
 }
 
-/// One of the least loaded of at most [`CANDIDATES`].
+/// One of the least loaded of the first [`CANDIDATES`].
 fn best<'a>(candidates: impl Iterator<Item = &'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
     let now = now_ms();
     let mut loads: [Option<(&Arc<Instance>, f32)>; CANDIDATES] = [None; CANDIDATES];
     let mut warm = false;
-    for (place, it) in loads.iter_mut().zip(candidates) {
-        let load = it.ewma.value(now) * in_flight_and_one(it);
+    for it in candidates {
+        // Drawn twice is one candidate: a bad one must not be alone with itself.
+        if loads.iter().flatten().any(|(known, _)| Arc::ptr_eq(known, it)) {
+            continue;
+        }
+        let Some(place) = loads.iter_mut().find(|place| place.is_none()) else { break };
         warm |= it.warmth(now) >= 1.0;
-        *place = Some((it, load));
+        *place = Some((it, it.ewma.value(now) * in_flight_and_one(it)));
     }
     // Slow start: beside a warm one, a new one is a candidate as often as it is warm. When all are
     // new there is nobody to spare it.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -22,7 +22,7 @@ use super::framing;
 use super::headers;
 use super::watch::{Metered, Order, Watched};
 use super::worker::{Place, Worker};
-use crate::limits::{HEAD_BYTES, HEADERS_MAX, URI_BYTES};
+use crate::limits::{HEAD_BYTES, URI_BYTES};
 
 /// What all requests of one connection have in common.
 struct Client {
@@ -58,7 +58,6 @@ pub(crate) async fn serve(
             .preserve_header_case(true)
             .max_buf_size(HEAD_BYTES)
             .max_header_size(HEAD_BYTES)
-            .max_headers(HEADERS_MAX)
             .serve_connection(io, service)
             .with_upgrades()
     );
@@ -144,7 +143,7 @@ impl Client {
         if self.place.internal {
             return Destination::Listener(Rc::clone(&self.place));
         }
-        let host = headers::host_of(request.headers()).into_owned();
+        let host = request.headers().get(HOST).cloned();
         Destination::Route { host, uri: request.uri().clone() }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -49,16 +49,19 @@ pub(crate) enum Destination {
     /// To the service of an internal listener.
     Listener(Rc<Place>),
     /// To the service of the route.
-    Route { host: String, uri: Uri },
+    Route { host: Option<HeaderValue>, uri: Uri },
 }
 
 impl Destination {
     fn service(&self, table: &Table) -> Result<Routed, Cause> {
         let found = match self {
             Self::Listener(place) => table.by_listener(&place.name).map(|it| (it, None)),
-            // `OPTIONS *` asks the server as a whole, which is whoever answers for its root.
-            Self::Route { host, uri } if uri.path() == "*" => table.by_route(host, "/"),
-            Self::Route { host, uri } => table.by_route(host, uri.path()),
+            Self::Route { host, uri } => {
+                let host = headers::host_name(host.as_ref());
+                // `OPTIONS *` asks the server as a whole, which is whoever answers for its root.
+                let path = if uri.path() == "*" { "/" } else { uri.path() };
+                table.by_route(&host, path)
+            }
         };
         match found {
             Some((service, revision)) => Ok(Routed { service: Arc::clone(service), revision }),
@@ -112,8 +115,8 @@ pub(crate) async fn forward(
     turn: Turn,
 ) -> Response<Answer> {
     let Forwarded { request, upgrade } = forwarded;
-    let has_effect = !is_repeatable(request.method());
-    let mut payload = match payload(request, has_effect || upgrade.is_some()).await {
+    let once = upgrade.is_some() || !is_repeatable(request.method());
+    let mut payload = match payload(request, once).await {
         Ok(payload) => payload,
         Err(cause) => return Answer::own(worker, cause, Some(turn)),
     };
@@ -136,12 +139,14 @@ pub(crate) async fn forward(
         }
         let instance = Arc::clone(picked.claim.instance());
         let mut exchange = Exchange::new(worker, picked);
-        let idle_ms_max = match (tries.only_new, has_effect) {
+        // What can be sent only once gets a connection that is surely open.
+        let once = matches!(payload, Payload::Once(..));
+        let idle_ms_max = match (tries.only_new, once) {
             (true, _) => 0,
             (false, true) => UPSTREAM_IDLE_EFFECT_MS,
             (false, false) => UPSTREAM_IDLE_MS,
         };
-        let link = Link::get(worker, &instance, idle_ms_max, has_effect).await;
+        let link = Link::get(worker, &instance, idle_ms_max, once).await;
         let (outcome, reused) = match link {
             Ok(link) => {
                 let reused = link.reused;

@@ -131,8 +131,8 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// The host asked for as routes name it: lower case, without port and without the last dot.
-pub(crate) fn host_of(headers: &HeaderMap) -> Cow<'_, str> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+pub(crate) fn host_name(host: Option<&HeaderValue>) -> Cow<'_, str> {
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         Some(_) | None => host,
@@ -228,7 +228,8 @@ mod tests {
     fn there_is_one_host() {
         let settle = |uri: &str, lines: &[(&'static str, &'static str)], needed| {
             let mut it = headers(lines);
-            settle_host(&uri.parse().unwrap(), &mut it, needed).map(|()| host_of(&it).into_owned())
+            settle_host(&uri.parse().unwrap(), &mut it, needed)
+                .map(|()| host_name(it.get(HOST)).into_owned())
         };
         assert_eq!(settle("/", &[("host", "Shop.Test.:80")], true).as_deref(), Some("shop.test"));
         assert_eq!(settle("/", &[("host", "[::1]:80")], true).as_deref(), Some("[::1]"));

@@ -19,7 +19,7 @@ use super::worker::Worker;
 use crate::clock::now_ms;
 use crate::instance::Instance;
 use crate::lanes::Kind;
-use crate::limits::{CONNECT_TIMEOUT, HEAD_BYTES, HEADERS_MAX};
+use crate::limits::{CONNECT_TIMEOUT, HEAD_BYTES};
 
 /// A connection to an instance that can take one request now.
 pub(crate) struct Link {
@@ -36,10 +36,10 @@ impl Link {
         worker: &Rc<Worker>,
         instance: &Arc<Instance>,
         idle_ms_max: u64,
-        has_effect: bool,
+        once: bool,
     ) -> io::Result<Self> {
         while let Some(mut link) = worker.lanes.take(instance.key, idle_ms_max, now_ms()) {
-            let open = link.sender.ready().await.is_ok() && !(has_effect && link.socket.is_over());
+            let open = link.sender.ready().await.is_ok() && !(once && link.socket.is_over());
             if open {
                 link.reused = true;
                 return Ok(link);
@@ -56,7 +56,6 @@ impl Link {
         let (mut sender, connection) = Builder::new()
             .preserve_header_case(true)
             .max_buf_size(HEAD_BYTES)
-            .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(socket.clone()))
             .await
             .map_err(io::Error::other)?;

@@ -11,6 +11,8 @@ mod instance;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod rejects;
 #[cfg(test)]
 mod retries;

@@ -91,6 +91,13 @@ impl Rig {
         rig
     }
 
+    /// A home and its keeper; the edge is a process of the test's own.
+    pub(crate) fn without_edge() -> Self {
+        let mut rig = Self::new();
+        rig.stop_edge();
+        rig
+    }
+
     pub(crate) fn start_edge(&mut self) {
         let config = Config { home: self.home.clone(), threads: 2 };
         self.edge = Some(Edge::start(&config).unwrap());

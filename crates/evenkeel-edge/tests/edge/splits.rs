@@ -189,3 +189,40 @@ fn an_unwell_instance_is_found_by_its_probe_and_comes_back() {
     well.store(true, Ordering::SeqCst);
     until("it is back", || client.get("/").body == "first");
 }
+
+#[test]
+fn a_shim_is_asked_for_what_only_it_knows() {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    let instance = Instance::says("x");
+    let rig = Rig::new();
+    let id = "web.r1.1".parse().unwrap();
+    let socket = rig.home.join(evenkeel_kernel::layout::shim_socket(&id));
+    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
+    let shim = UnixListener::bind(socket).unwrap();
+    let ready = Arc::new(AtomicBool::new(false));
+    let says = Arc::clone(&ready);
+    // Ends with the test's process.
+    thread::spawn(move || {
+        for mut stream in shim.incoming().flatten() {
+            let mut line = String::new();
+            let read = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
+            let answer = match (read.is_ok() && line == "ready\n", says.load(Ordering::SeqCst)) {
+                (true, true) => "yes\n",
+                (true, false) => "no still loading\n",
+                (false, _) => "what\n",
+            };
+            let _gone = stream.write_all(answer.as_bytes());
+        }
+    });
+    let mut it = table(1, &[(10_000, &[&instance])]);
+    pool_of(&mut it, 1).health.probe = evenkeel_kernel::model::Probe::Notify;
+    rig.door().apply(&it).unwrap();
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(rig.health("web.r1.1"), Health::Unknown);
+    ready.store(true, Ordering::SeqCst);
+    until("the shim is believed", || rig.health("web.r1.1") == Health::Healthy);
+    ready.store(false, Ordering::SeqCst);
+    until("also in this", || rig.health("web.r1.1") == Health::Unhealthy);
+}
