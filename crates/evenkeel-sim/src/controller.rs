@@ -162,7 +162,10 @@ impl Simulation {
         };
         match self.astray() {
             None => self.finished = true,
-            Some(why) if self.now > since + CONVERGES_WITHIN_MS => return broken("converges", why),
+            Some(why) if self.now > since + CONVERGES_WITHIN_MS => {
+                self.tell_the_end();
+                return broken("converges", why);
+            }
             Some(_) => {}
         }
         Ok(())

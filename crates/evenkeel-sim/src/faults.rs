@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use evenkeel_kernel::model::{InstanceId, PoolId};
-use evenkeel_kernel::release::Phase;
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::{InstancePhase, World};
 
@@ -237,7 +236,7 @@ impl Simulation {
     /// An operator removes an instance with all that belongs to it.
     fn remove_one(&mut self) {
         let Some(id) = self.victim() else { return };
-        self.platform.procs.remove(&id);
+        self.platform.lose(&id, self.now);
         self.say(|| format!("an operator removes {id}"));
     }
 
@@ -287,7 +286,9 @@ impl Simulation {
         }
         self.boot += 1;
         self.say(|| "the machine reboots".to_owned());
-        self.platform.procs.clear();
+        for id in self.platform.procs.keys().cloned().collect::<Vec<_>>() {
+            self.platform.lose(&id, self.now);
+        }
         self.platform.pending.clear();
         self.sockets.clear();
         self.edge.listeners.clear();
@@ -296,12 +297,5 @@ impl Simulation {
         self.after(100, Event::EdgeUp);
         self.after(200, Event::Boot);
         self.after(1_000, Event::Fault);
-    }
-
-    /// Whether the release under way is being contracted or taken back: the moments at which old
-    /// tables do most harm.
-    pub(crate) fn is_taking_away(&self) -> bool {
-        let release = self.store.state.release.as_ref();
-        release.is_some_and(|it| matches!(it.phase, Phase::Contracting | Phase::TurningBack(_)))
     }
 }

@@ -16,6 +16,9 @@ use crate::scenario::{Behaviour, Roughness};
 /// An instance that has only just started may be seen later than what is concluded.
 const JUST_STARTED_MS: u64 = 6_000;
 
+/// An order that was on its way when a fault struck arrives within this time.
+const NOTICED_MS: u64 = 5_000;
+
 /// Something that must never happen, and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -41,7 +44,9 @@ pub(crate) fn broken(invariant: &'static str, text: String) -> Checked {
 /// What is remembered of a release to judge its outcome.
 #[derive(Clone, Copy, Debug, Default)]
 struct Track {
-    /// One of its revisions is bad.
+    /// One of its revisions is not good.
+    flawed: bool,
+    /// One of them is bad in a way that must be found out.
     bad: bool,
     /// One of them is bad only once it has had traffic for a while.
     sick: bool,
@@ -126,21 +131,27 @@ impl Checker {
     /// After the point of no return there is no way back.
     fn contracts(&mut self, after: &State) -> Checked {
         let Some(release) = &after.release else { return Ok(()) };
+        let mut flawed = false;
         let mut bad = false;
         let mut sick = false;
         for (name, rollout) in &release.rollouts {
             let kept = after.services.get(name).and_then(|it| it.revisions.get(&rollout.to));
             let Some(kept) = kept else { continue };
-            match Behaviour::of(&kept.revision.workload) {
+            // What replaces nothing has no bake, so only what never starts is found out.
+            let watched = rollout.from.is_some();
+            let behaviour = Behaviour::of(&kept.revision.workload);
+            flawed |= behaviour != Behaviour::Good;
+            match behaviour {
                 Behaviour::Good => {}
-                Behaviour::TurnsSick => (bad, sick) = (true, true),
-                Behaviour::NeverHealthy | Behaviour::CrashLoop | Behaviour::FailsRequests => {
-                    bad = true;
-                }
+                Behaviour::NeverHealthy => bad = true,
+                Behaviour::TurnsSick => (bad, sick) = (bad || watched, sick || watched),
+                Behaviour::CrashLoop | Behaviour::FailsRequests => bad |= watched,
             }
         }
         let track = self.releases.entry(release.id).or_default();
-        (track.bad, track.sick) = (track.bad || bad, track.sick || sick);
+        track.flawed |= flawed;
+        track.bad |= bad;
+        track.sick |= sick;
         if release.phase == Phase::Contracting {
             track.passed = true;
         } else if track.passed {
@@ -190,7 +201,7 @@ impl Checker {
         if promoted && track.bad && !track.touched && (certain || !track.sick) {
             return broken("bad-is-not-promoted", format!("release {} is bad", release.id));
         }
-        if past.outcome == Outcome::RolledBack && !track.bad && certain {
+        if past.outcome == Outcome::RolledBack && !track.flawed && certain {
             let because = past.because.clone().unwrap_or_default();
             return broken(
                 "good-is-not-taken-back",
@@ -209,6 +220,7 @@ impl Checker {
         new: &RoutingTable,
         now: u64,
     ) -> Checked {
+        let certain = self.roughness < Roughness::Machine;
         for (name, service) in &new.services {
             let Some(required) = required(state, name) else { continue };
             let Some(earlier) = old.services.get(name) else { continue };
@@ -219,7 +231,7 @@ impl Checker {
             let mut usable = 0;
             let mut thin = None;
             for (revision, weight, ids) in serving(name, service) {
-                let can = ids.iter().filter(|id| is_usable(platform, id)).count();
+                let can = ids.iter().filter(|id| is_usable(platform, id, now)).count();
                 usable += can;
                 let share = Weight(weight).floor(required) as usize;
                 let rises = before.get(&revision).is_none_or(|(before, _)| *before < weight);
@@ -238,7 +250,7 @@ impl Checker {
             if removed_well && usable < required as usize {
                 return broken("capacity", format!("{name} is left with {usable} of {required}"));
             }
-            if let Some(thin) = thin.filter(|_| self.roughness < Roughness::Machine) {
+            if let Some(thin) = thin.filter(|_| certain && usable >= required as usize) {
                 return broken("capacity-per-pool", thin);
             }
         }
@@ -368,7 +380,8 @@ fn required(state: &State, name: &ServiceName) -> Option<u32> {
 }
 
 /// Whether an instance serves, or would but for a fault.
-fn is_usable(platform: &Platform, id: &InstanceId) -> bool {
+fn is_usable(platform: &Platform, id: &InstanceId, now: u64) -> bool {
     let it = platform.procs.get(id);
-    it.is_some_and(|it| it.was_healthy && it.phase != InstancePhase::Stopping)
+    let ghost = platform.ghosts.get(id).is_some_and(|gone| now < gone + NOTICED_MS);
+    ghost || it.is_some_and(|it| it.was_healthy && it.phase != InstancePhase::Stopping)
 }

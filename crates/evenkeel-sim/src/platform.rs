@@ -84,6 +84,8 @@ pub(crate) struct Platform {
     pub(crate) procs: BTreeMap<InstanceId, Proc>,
     pub(crate) fences: BTreeMap<PoolId, Fence>,
     pub(crate) pending: BTreeSet<InstanceId>,
+    /// Healthy instances that a fault took away, and when: they are not held against us.
+    pub(crate) ghosts: BTreeMap<InstanceId, u64>,
 }
 
 impl Platform {
@@ -117,6 +119,13 @@ impl Platform {
             }
         }
         Some(orders)
+    }
+
+    /// A fault takes an instance away.
+    pub(crate) fn lose(&mut self, id: &InstanceId, now: u64) {
+        if self.procs.remove(id).is_some_and(|it| it.was_healthy) {
+            self.ghosts.insert(id.clone(), now);
+        }
     }
 
     /// What an observer sees.

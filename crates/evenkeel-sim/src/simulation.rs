@@ -418,6 +418,27 @@ impl Simulation {
         self.schedule_exit(id, life);
     }
 
+    /// Tells what is there, for a world that does not come to rest.
+    pub(crate) fn tell_the_end(&mut self) {
+        let mut lines: Vec<String> = Vec::new();
+        for (id, it) in &self.platform.procs {
+            let well = it.condition(self.now).0;
+            lines.push(format!("{id} is {:?} on {}, well: {well}", it.phase, it.port));
+        }
+        for (name, service) in &self.store.state.services {
+            for (revision, kept) in service.revisions.iter().filter(|(_, it)| !it.slots.is_empty())
+            {
+                lines.push(format!("{name} {revision} of {}: {:?}", service.replicas, kept.slots));
+            }
+        }
+        if let Some(release) = &self.store.state.release {
+            lines.push(format!("{:?}: {:?}", release.phase, release.rollouts));
+        }
+        for line in lines {
+            self.say(|| line);
+        }
+    }
+
     /// Why the world is not as the durable state wants it; `None` when it is.
     pub(crate) fn astray(&self) -> Option<String> {
         let state = &self.store.state;
@@ -439,8 +460,12 @@ impl Simulation {
                     return Some(format!("{pool} still drains"));
                 }
             }
-            let size = service.stable.map_or(0, |it| service.revisions[&it].slots.len());
-            if service.stable.is_some() && size != service.replicas as usize {
+            let Some(stable) = service.stable else { continue };
+            let kept = &service.revisions[&stable];
+            let size = kept.slots.len();
+            // One of a bad revision that lost its shim waits for others to be well.
+            let bad = Behaviour::of(&kept.revision.workload) != Behaviour::Good;
+            if size != service.replicas as usize && !bad {
                 return Some(format!("{name} has {size} of {}", service.replicas));
             }
         }
@@ -454,7 +479,7 @@ impl Simulation {
         for id in &wanted {
             let it = &self.platform.procs[id];
             let well = it.condition(self.now).0 || it.behaviour != Behaviour::Good;
-            if !well || it.phase == InstancePhase::Lost {
+            if !well || (it.phase == InstancePhase::Lost && it.behaviour == Behaviour::Good) {
                 return Some(format!("{id} is not well"));
             }
         }

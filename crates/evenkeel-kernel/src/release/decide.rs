@@ -268,8 +268,8 @@ impl Deciding<'_> {
     fn keep_old_whole(&mut self, release: &Release) {
         for (name, rollout) in &release.rollouts {
             let rolls = matches!(rollout.strategy, Strategy::Rolling { .. });
-            let touched = self.active(name, rollout.to) > 0;
-            let Some(from) = rollout.from.filter(|_| !rolls || !touched) else { continue };
+            let untouched = !rolls || release.phase == Phase::Expanding;
+            let Some(from) = rollout.from.filter(|_| untouched) else { continue };
             let replicas = self.state.services.get(name).map_or(0, |it| it.replicas);
             self.resize(name, from, replicas);
         }
@@ -534,7 +534,7 @@ impl Deciding<'_> {
                 self.resize(name, rollout.to, 0);
                 continue;
             };
-            self.go_back_to(name, rollout, from);
+            self.go_back_to(release, name, rollout, from);
         }
         let Some(seen) = Seen::of(self.world) else { return };
         let done = release.rollouts.iter().all(|(name, rollout)| {
@@ -555,7 +555,13 @@ impl Deciding<'_> {
         }
     }
 
-    fn go_back_to(&mut self, name: &ServiceName, rollout: &Rollout, from: RevisionNumber) {
+    fn go_back_to(
+        &mut self,
+        release: &Release,
+        name: &ServiceName,
+        rollout: &Rollout,
+        from: RevisionNumber,
+    ) {
         let replicas = self.state.services.get(name).map_or(0, |it| it.replicas);
         let Some(seen) = Seen::of(self.world) else {
             // Even blind, the way back to a pool that was never touched is safe.
@@ -570,14 +576,18 @@ impl Deciding<'_> {
         let pool = PoolId::new(name, rollout.to);
         situation.new = self.state.side(&pool, Duration::ZERO, seen, self.moment.now);
         let target = rollout::back(&rollout.strategy, &situation);
-        let weight = match rollout.flip && situation.old.ready > 0 {
+        // What was there before may be broken for good. The way back ends all the same, because a
+        // repair may be waiting behind it.
+        let overdue = self.moment.now.since(release.progress) >= release.progress_deadline();
+        let flips = (rollout.flip && situation.old.ready > 0) || overdue;
+        let weight = match flips || situation.new.size == 0 {
             true => Weight::NONE,
             false => target.weight.min(situation.weight),
         };
         self.resize(name, from, target.old.max(situation.old.size));
         self.split(name, rollout, weight);
         let enough = situation.old.ready >= replicas;
-        let new = match weight == Weight::NONE && (enough || rollout.flip) {
+        let new = match weight == Weight::NONE && (enough || rollout.flip || overdue) {
             true => 0,
             false => target.new,
         };

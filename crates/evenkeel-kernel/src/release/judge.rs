@@ -75,10 +75,14 @@ impl State {
                 continue;
             }
             side.size += 1;
-            let backend = seen.edge.instances.get(&pool.instance(*number));
-            side.ready += u32::from(backend.is_some_and(|backend| {
-                backend.health == Health::Healthy && now.since(backend.since) >= min_ready
-            }));
+            let Some(backend) = seen.edge.instances.get(&pool.instance(*number)) else { continue };
+            let so_far = now.since(backend.since);
+            match backend.health {
+                Health::Healthy => side.ready += u32::from(so_far >= min_ready),
+                Health::Unhealthy | Health::Unknown => {
+                    side.broken += u32::from(so_far >= UNWELL_MAX);
+                }
+            }
         }
         let lingering = seen
             .platform

@@ -105,12 +105,14 @@ impl State {
         let workload = kept.revision.workload.clone();
         let urls = workload.uses.iter().filter_map(|used| {
             let port = self.services.get(used)?.port;
-            Some((url_variable(used), format!("http://127.0.0.1:{port}")))
+            Some((used.url_variable(), format!("http://127.0.0.1:{port}")))
         });
+        let described = self.release.as_ref().map_or(&self.stack, |release| &release.wanted);
+        let stack = ("EVENKEEL_STACK".to_owned(), described.name.to_string());
         want::Pool {
             id: PoolId::new(name, revision),
             probe: self.probe(name, &workload),
-            surroundings: urls.collect(),
+            surroundings: urls.chain([stack]).collect(),
             slots: kept
                 .slots
                 .iter()
@@ -120,11 +122,6 @@ impl State {
             fence,
         }
     }
-}
-
-/// `CATALOG_URL`, `PAY_API_URL`.
-fn url_variable(name: &ServiceName) -> String {
-    format!("{}_URL", name.as_str().to_uppercase().replace('-', "_"))
 }
 
 fn route_entry(name: &crate::model::RouteName, route: &crate::model::Route) -> routing::Route {

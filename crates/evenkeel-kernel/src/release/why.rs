@@ -70,7 +70,10 @@ impl State {
             Phase::TurningBack(because) => waits.push(Wait {
                 what: format!("release {} is taken back: the new instances drain", release.id),
                 since: release.since,
-                until: None,
+                until: release.blind.is_none().then(|| {
+                    let at = release.progress.after(release.progress_deadline());
+                    (at, "the old instances take over whether they are well or not".to_owned())
+                }),
                 last_error: because.is_failure().then(|| because.to_string()),
                 unblock: "it ends by itself after their drain and grace times".to_owned(),
             }),

@@ -15,6 +15,8 @@ pub struct Side {
     pub size: u32,
     /// Those of them that can.
     pub ready: u32,
+    /// Those of them that could not for so long that it is no passing trouble.
+    pub broken: u32,
     /// Places taken: `size`, and those that are draining or still ending.
     pub occupied: u32,
 }

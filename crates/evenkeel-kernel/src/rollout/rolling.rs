@@ -33,16 +33,32 @@ pub(super) fn target(bounds: Bounds, now: &Situation) -> Target {
     let leaving = now.old.occupied - now.old.size;
     let needed = missing.saturating_sub(leaving);
     let available = now.old.ready + now.new.ready.min(now.replicas);
-    let spare = available.saturating_sub(now.replicas.saturating_sub(bounds.unavailable));
-    let useless = now.old.size - now.old.ready;
-    let going = needed.min(useless + spare.min(now.old.ready)).min(now.old.size);
+    let required = now.replicas.saturating_sub(bounds.unavailable);
+    let spare = available.saturating_sub(required).min(now.old.ready);
+    let going = needed.min(useless(bounds, now) + spare).min(now.old.size);
     let old = now.old.size - going;
 
     let staying = now.old.ready.min(old);
     let all = now.new.ready >= now.replicas;
-    let weight = match all || old == 0 && now.new.ready > 0 {
-        true => Weight::ALL,
-        false => Weight::of(now.new.ready, now.new.ready + staying),
+    // With fewer ready than there must be, something else is wrong, or an edge that has just
+    // started knows nobody yet. Traffic does not move because of that.
+    let enough = available + now.old.broken >= required;
+    let weight = if all || old == 0 && now.new.ready > 0 {
+        Weight::ALL
+    } else if enough && now.new.ready + staying > 0 {
+        Weight::of(now.new.ready, now.new.ready + staying)
+    } else {
+        now.weight
     };
     Target { old, new, weight, reached: all && now.weight == Weight::ALL }
+}
+
+/// Old instances that nobody misses. That most of them are broken is believed only once a new one
+/// is well, because it may be the checking that is broken; where no new one can start before an
+/// old one goes, there is nothing to wait for.
+fn useless(bounds: Bounds, now: &Situation) -> u32 {
+    match now.new.ready > 0 || bounds.surge == 0 {
+        true => now.old.broken,
+        false => now.old.broken.min(now.old.size / 2),
+    }
 }

@@ -12,13 +12,13 @@ fn rolling(surge: u32, unavailable: u32) -> Strategy {
 /// Plays a rollout of `replicas` to its end in a world where everything works at once, and writes
 /// one line per decision: old/new sizes and the weight of the new revision.
 fn play(strategy: &Strategy, replicas: u32) -> String {
-    let full = Side { size: replicas, ready: replicas, occupied: replicas };
+    let full = Side { size: replicas, ready: replicas, broken: 0, occupied: replicas };
     let mut now = Situation { replicas, old: full, new: Side::default(), weight: Weight::NONE };
     let mut lines = Vec::new();
     for step in 0..steps(strategy, false) {
         for _ in 0..100 {
             let to = target(strategy, step, &now);
-            let side = |size| Side { size, ready: size, occupied: size };
+            let side = |size| Side { size, ready: size, broken: 0, occupied: size };
             lines.push(format!("{}+{} {}", to.old, to.new, to.weight));
             now = Situation { replicas, old: side(to.old), new: side(to.new), weight: to.weight };
             if target(strategy, step, &now).reached {
@@ -44,8 +44,8 @@ fn rolling_never_leaves_its_bounds() {
 fn rolling_waits_for_readiness_before_it_takes_anything_away() {
     let now = Situation {
         replicas: 4,
-        old: Side { size: 4, ready: 4, occupied: 4 },
-        new: Side { size: 1, ready: 0, occupied: 1 },
+        old: Side { size: 4, ready: 4, broken: 0, occupied: 4 },
+        new: Side { size: 1, ready: 0, broken: 0, occupied: 1 },
         weight: Weight::NONE,
     };
     let to = target(&rolling(1, 0), 0, &now);
@@ -56,11 +56,28 @@ fn rolling_waits_for_readiness_before_it_takes_anything_away() {
 fn rolling_replaces_broken_old_instances_first() {
     let now = Situation {
         replicas: 4,
-        old: Side { size: 4, ready: 2, occupied: 4 },
-        new: Side { size: 1, ready: 0, occupied: 1 },
+        old: Side { size: 4, ready: 2, broken: 2, occupied: 4 },
+        new: Side { size: 1, ready: 0, broken: 0, occupied: 1 },
         weight: Weight::NONE,
     };
     assert_eq!(target(&rolling(1, 0), 0, &now).old, 2);
+}
+
+#[test]
+fn rolling_stands_still_while_an_edge_that_has_just_started_knows_nobody() {
+    let unknown = |size| Side { size, ready: 0, broken: 0, occupied: size };
+    let now = Situation { replicas: 4, old: unknown(3), new: unknown(2), weight: Weight(4_000) };
+    let to = target(&rolling(1, 0), 0, &now);
+    assert_eq!((to.old, to.new, to.weight), (3, 2, Weight(4_000)));
+}
+
+#[test]
+fn a_rollout_repairs_a_service_that_is_broken_altogether() {
+    let broken = Side { size: 4, ready: 0, broken: 4, occupied: 4 };
+    let new = Side { size: 1, ready: 1, broken: 0, occupied: 1 };
+    let now = Situation { replicas: 4, old: broken, new, weight: Weight::NONE };
+    let to = target(&rolling(1, 0), 0, &now);
+    assert_eq!((to.old, to.weight), (1, Weight::ALL));
 }
 
 #[test]
@@ -89,13 +106,13 @@ fn going_back_rebuilds_by_a_third_at_least() {
     let mut now = Situation {
         replicas: 9,
         old: Side::default(),
-        new: Side { size: 9, ready: 9, occupied: 9 },
+        new: Side { size: 9, ready: 9, broken: 0, occupied: 9 },
         weight: Weight::ALL,
     };
     let mut lines = Vec::new();
     for _ in 0..10 {
         let to = back(&rolling(1, 0), &now);
-        let side = |size| Side { size, ready: size, occupied: size };
+        let side = |size| Side { size, ready: size, broken: 0, occupied: size };
         lines.push(format!("{}+{} {}", to.old, to.new, to.weight));
         now = Situation { replicas: 9, old: side(to.old), new: side(to.new), weight: to.weight };
     }
