@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use evenkeel_edge::client::{Client, Error as EdgeError};
+use evenkeel_edge::client::{AskError, Client};
 use evenkeel_edge::handover;
 use evenkeel_kernel::model::InstanceId;
 use evenkeel_kernel::routing::RoutingTable;
@@ -150,13 +150,13 @@ impl Hands {
                 self.serving = Some(serving);
                 self.refused = None;
             }
-            Err(EdgeError::Refused { because, serving }) => {
+            Err(AskError::Refused { because, serving }) => {
                 self.serving = Some(serving);
                 if self.refused.replace(table.fence) != Some(table.fence) {
                     log::line(&format!("the edge refused the routing table: {because}"));
                 }
             }
-            Err(EdgeError::Io(error)) => {
+            Err(AskError::Io(error)) => {
                 log::line(&format!("could not hand the edge its routing table: {error}"));
                 self.edge = None;
                 self.serving = None;

@@ -84,7 +84,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
     let state = found.resumed(clock.now());
     let entries = journal.tail(Seq(head.0.saturating_sub(EVENTS_LOADED)), usize::MAX)?;
 
-    let platform = evenkeel_local::Config::new(home.to_owned(), config.shim.clone(), None);
+    let platform = evenkeel_local::Config::new(home.to_owned(), config.shim.clone());
     let local = Local::open(platform).map_err(ControlError::io("open the platform"))?;
     let local = Arc::new(local);
     let (orders, inbox) = orders::door();

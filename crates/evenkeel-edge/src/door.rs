@@ -156,12 +156,7 @@ fn observe(shared: &Shared) -> Observation {
     Observation {
         incarnation: shared.incarnation,
         serving: table.source.fence,
-        listeners: shared
-            .listeners
-            .borrow()
-            .iter()
-            .map(|(name, listener)| format!("{name} {}", listener.addr))
-            .collect(),
+        listeners: shared.listeners.borrow().keys().cloned().collect(),
         instances: table.instances.values().map(instance).collect(),
         pools: table.services.values().flat_map(|it| &it.pools).map(counts).collect(),
         unrouted: shared.rejections.read(),

@@ -130,7 +130,7 @@ pub struct Edge {
     pub incarnation: u64,
     /// The table it serves: every request accepted from now on is routed by it.
     pub serving: Fence,
-    /// Names and addresses of the listeners it accepts on.
+    /// Names of the listeners it accepts on.
     pub listeners: Vec<String>,
     /// What it knows of each instance in its table.
     pub instances: BTreeMap<InstanceId, Backend>,

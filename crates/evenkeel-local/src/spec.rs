@@ -37,14 +37,6 @@ pub(crate) struct Spec {
     pub(crate) fence: Fence,
 }
 
-/// What the place adds to an instance's environment, weakest first: the platform's own variables,
-/// then those of the stack. What the revision sets wins over both.
-#[derive(Clone, Debug)]
-pub(crate) struct Place<'a> {
-    pub(crate) platform: &'a BTreeMap<String, String>,
-    pub(crate) stack: Option<&'a str>,
-}
-
 impl Spec {
     /// What `instance` of `pool` is to run.
     pub(crate) fn new(
@@ -52,10 +44,10 @@ impl Spec {
         instance: &InstanceId,
         slot: want::Slot,
         incarnation: String,
-        place: &Place<'_>,
+        platform: &BTreeMap<String, String>,
     ) -> Self {
         let workload = &pool.workload;
-        let mut env = place.platform.clone();
+        let mut env = platform.clone();
         env.extend(pool.surroundings.clone());
         env.extend(workload.env.clone());
         let own = [
@@ -65,16 +57,15 @@ impl Spec {
             (MARKER, incarnation.clone()),
         ];
         env.extend(own.map(|(name, value)| (name.to_owned(), value)));
-        env.extend(place.stack.map(|stack| ("EVENKEEL_STACK".to_owned(), stack.to_owned())));
         Self {
             version: VERSION,
             instance: instance.clone(),
             incarnation,
-            run: workload.run.clone(),
+            run: workload.arguments(slot.port),
             dir: workload.dir.clone(),
             env,
             port: slot.port,
-            probe: pool.probe.clone(),
+            probe: pool.probe.on_port(slot.port),
             probe_interval: workload.health.interval,
             probe_timeout: workload.health.timeout,
             stop: workload.stop.clone(),

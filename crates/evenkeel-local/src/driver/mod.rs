@@ -49,8 +49,6 @@ pub struct Config {
     pub home: PathBuf,
     /// Program and first arguments that start a shim; its own arguments are added.
     pub shim: Vec<OsString>,
-    /// The name of the stack, told to instances as `EVENKEEL_STACK`.
-    pub stack: Option<String>,
     /// Environment that every instance gets.
     pub env: BTreeMap<String, String>,
 }
@@ -58,12 +56,12 @@ pub struct Config {
 impl Config {
     /// The usual: `PATH`, `HOME`, `USER`, `LANG` and `TZ` as this process has them.
     #[must_use]
-    pub fn new(home: PathBuf, shim: Vec<OsString>, stack: Option<String>) -> Self {
+    pub fn new(home: PathBuf, shim: Vec<OsString>) -> Self {
         let env = PLATFORM_ENV
             .into_iter()
             .filter_map(|name| Some((name.to_owned(), std::env::var(name).ok()?)))
             .collect();
-        Self { home, shim, stack, env }
+        Self { home, shim, env }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{Shared, State, Wanted};
 use crate::folder::Folder;
 use crate::process::unique_id;
 use crate::protocol::{Mandate, Order, Reply};
-use crate::spec::{Place, Spec};
+use crate::spec::Spec;
 use crate::status::{Phase, Status};
 
 /// How soon a shim that was just started is looked at again.
@@ -208,8 +208,7 @@ impl Shared {
         slot: want::Slot,
         incarnation: String,
     ) -> Spec {
-        let place = Place { platform: &self.config.env, stack: self.config.stack.as_deref() };
-        Spec::new(&wanted.pool, id, slot, incarnation, &place)
+        Spec::new(&wanted.pool, id, slot, incarnation, &self.config.env)
     }
 
     fn write_spec(&self, id: &InstanceId, spec: &Spec) -> io::Result<()> {

@@ -127,7 +127,7 @@ impl House {
     pub(crate) fn open(&self) {
         self.close();
         let shim = vec![std::env::current_exe().unwrap().into(), "shim".into()];
-        let mut config = Config::new(self.home(), shim, Some("shop".to_owned()));
+        let mut config = Config::new(self.home(), shim);
         config.env.insert("TEST_HOME".to_owned(), self.home().display().to_string());
         *self.local.lock().unwrap() = Some(Local::open(config).unwrap());
     }

@@ -32,7 +32,6 @@ pub(crate) fn starts_and_stops() {
         "CATALOG_URL=http://127.0.0.1:1",
         "EVENKEEL_INSTANCE=web.r1.1",
         "EVENKEEL_REVISION=r1",
-        "EVENKEEL_STACK=shop",
     ] {
         assert!(log.lines().any(|found| found == line), "{line} in {log}");
     }

@@ -47,7 +47,7 @@ async fn stop_roles(context: &Context<'_>) -> anyhow::Result<()> {
         let Some(pid) = role::pid_of(context.home, name) else { continue };
         if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
             // If it is gone already, that is what is wanted.
-            drop(kill_process(pid, Signal::TERM));
+            kill_process(pid, Signal::TERM).ok();
         }
         while role::is_running(context.home, name) {
             if Instant::now() > deadline {

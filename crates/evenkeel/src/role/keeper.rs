@@ -139,7 +139,7 @@ impl Kept {
     fn end(&mut self) {
         let pid = claim::pid_of(&self.home, self.name).and_then(|pid| i32::try_from(pid).ok());
         if let Some(pid) = pid.and_then(Pid::from_raw) {
-            drop(kill_process(pid, Signal::TERM));
+            kill_process(pid, Signal::TERM).ok();
         }
         let deadline = Instant::now() + END_MAX;
         while claim::is_running(&self.home, self.name) && Instant::now() < deadline {

@@ -35,7 +35,7 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
         Role::Keeper { detach } => {
             if *detach {
                 // A process that leads a group already, as a terminal's job does, stays in it.
-                drop(rustix::process::setsid());
+                rustix::process::setsid().ok();
             }
             keeper::run(home)?;
         }
