@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store, StoreError, Version};
+use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Epoch, PoolId};
 use evenkeel_kernel::release::{Accepted, Action, Decision, Note, Refusal, State};
 use evenkeel_kernel::time::Timestamp;
@@ -26,6 +27,11 @@ const LOOK_RELEASING: Duration = Duration::from_millis(100);
 const LOOK_IDLE: Duration = Duration::from_secs(2);
 /// The shortest time between two looks, so that a thousand events cost one look.
 const LOOK_MIN: Duration = Duration::from_millis(10);
+/// Decisions before which the journal is backed up: the start of a release and its point of no
+/// return.
+const BACKED_UP: [&str; 2] = ["release.started", "release.point-of-no-return"];
+/// Time between two checks of the journal's whole chain.
+const VERIFY: Duration = Duration::from_secs(3600);
 /// How the engine signs what it decides itself.
 const ENGINE: &str = "evenkeel";
 /// How long control stays quiet after it has stopped everything.
@@ -42,6 +48,8 @@ pub(crate) struct Engine {
     pub(crate) head: Seq,
     pub(crate) epoch: Epoch,
     pub(crate) clock: Clock,
+    /// When the journal's chain was last walked.
+    pub(crate) verified: Timestamp,
     pub(crate) state: State,
     pub(crate) hands: Hands,
     pub(crate) local: Arc<Local>,
@@ -68,6 +76,10 @@ impl Engine {
             }
             if self.wait(&world)? {
                 return Ok(());
+            }
+            if now.since(self.verified) >= VERIFY {
+                self.journal.verify()?;
+                self.verified = now;
             }
         }
     }
@@ -116,10 +128,6 @@ impl Engine {
         by: &str,
         world: &World,
     ) -> Result<Result<Accepted, Refusal>, StoreError> {
-        let is_change = matches!(action, Action::Change(_));
-        if is_change && self.head > Seq(0) {
-            self.journal.backup(&self.home.join(evenkeel_kernel::layout::STATE).join(BACKUPS))?;
-        }
         let accepted = match self.state.act(action, by, world, self.clock.now()) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(Err(refusal)),
@@ -134,6 +142,9 @@ impl Engine {
 
     fn commit(&mut self, decision: Decision, by: &str) -> Result<(), StoreError> {
         let Decision { state, notes } = decision;
+        if self.head > Seq(0) && notes.iter().any(|note| BACKED_UP.contains(&note.kind)) {
+            self.journal.backup(&self.home.join(layout::STATE).join(BACKUPS))?;
+        }
         let ended = self.state.release.is_some() && state.release.is_none();
         let at = wall_ms();
         let rows: Vec<Row> = notes.iter().map(|note| row(note, by, at)).collect();

@@ -101,6 +101,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
     let api = listen::Api { latest: latest.clone(), orders, events: events.clone() };
     listen::start(home, api).map_err(ControlError::io("open the API's socket"))?;
 
+    let verified = clock.now();
     let engine = Engine {
         home: home.to_owned(),
         journal,
@@ -108,6 +109,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         head,
         epoch,
         clock,
+        verified,
         state,
         hands: Hands::new(home, Arc::clone(&local)),
         local,
