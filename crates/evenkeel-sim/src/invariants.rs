@@ -215,14 +215,17 @@ impl Checker {
     pub(crate) fn installs(
         &self,
         state: &State,
+        before: &[&State],
         platform: &Platform,
-        old: &RoutingTable,
-        new: &RoutingTable,
+        (old, new): (&RoutingTable, &RoutingTable),
         now: u64,
     ) -> Checked {
         let certain = self.roughness < Roughness::Machine;
         for (name, service) in &new.services {
             let Some(required) = required(state, name) else { continue };
+            // A service that was scaled a moment ago cannot be as large yet.
+            let smaller = before.iter().filter_map(|it| it.services.get(name)).map(|it| it.replicas);
+            let required = smaller.filter(|it| *it > 0).fold(required, u32::min);
             let Some(earlier) = old.services.get(name) else { continue };
             let before: BTreeMap<_, _> = serving(name, earlier)
                 .map(|(revision, weight, ids)| (revision, (weight, ids)))

@@ -289,7 +289,8 @@ impl Simulation {
         if !self.faults.meddled_with_table {
             let state = self.state_of(table.fence.generation);
             let old = Rc::clone(&self.edge.table);
-            self.checker.installs(&state, &self.platform, &old, table, self.now)?;
+            let before: Vec<&State> = self.states.values().map(Rc::as_ref).collect();
+            self.checker.installs(&state, &before, &self.platform, (&old, table), self.now)?;
         }
         self.faults.meddled_with_table = false;
         self.edge.fence = table.fence;

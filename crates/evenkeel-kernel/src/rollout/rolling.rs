@@ -53,12 +53,15 @@ pub(super) fn target(bounds: Bounds, now: &Situation) -> Target {
     Target { old, new, weight, reached: all && now.weight == Weight::ALL }
 }
 
-/// Old instances that nobody misses. That most of them are broken is believed only once a new one
-/// is well, because it may be the checking that is broken; where no new one can start before an
-/// old one goes, there is nothing to wait for.
+/// Old instances that nobody misses. That more than half of them are broken is believed only once
+/// a new one is well, because it may be the checking that is broken.
 fn useless(bounds: Bounds, now: &Situation) -> u32 {
-    match now.new.ready > 0 || bounds.surge == 0 {
-        true => now.old.broken,
-        false => now.old.broken.min(now.old.size / 2),
-    }
+    let believed = match now.new.ready > 0 {
+        true => now.old.size,
+        false => {
+            let missing = bounds.unavailable.max(now.replicas / 2);
+            now.old.size.saturating_sub(now.replicas.saturating_sub(missing))
+        }
+    };
+    now.old.broken.min(believed)
 }
