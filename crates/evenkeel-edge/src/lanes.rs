@@ -97,13 +97,15 @@ impl<C> Lanes<C> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::instance::Patience;
     use crate::wake::Wake;
 
     #[test]
     fn the_last_used_comes_back_and_the_old_are_closed() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let addr = "127.0.0.1:1".parse().unwrap();
         let id = "web.r1.1".parse().unwrap();
         let instance = Arc::new(Instance::new(id, addr, true, Wake::silent()));
@@ -124,6 +126,8 @@ mod tests {
         instance.set_draining(true, Patience { requests_ms: 0, long_lived_ms: 0 });
         lanes.sweep(u64::MAX);
         assert_eq!(lanes.take(key, 4_000, 5_000), None);
-        assert!(runtime.block_on(driver).is_err_and(|error| error.is_cancelled()));
+        let ended = async { tokio::time::timeout(Duration::from_secs(5), driver).await };
+        let ended = runtime.block_on(ended).expect("it is cut");
+        assert!(ended.is_err_and(|error| error.is_cancelled()));
     }
 }
