@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line speaks through its output")]
 
+mod bench;
 mod test;
 mod tidy;
 
@@ -16,6 +17,8 @@ usage: cargo xtask <command>
 
   tidy    say everything in the tree that breaks a rule of the house
   test    tidy, clippy, every test, the simulator's seeds and planted errors
+  bench [releases] [edge] [abort]
+          benchmarks, each beside a peer or a bare loop, measured in the same run
 ";
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -24,6 +27,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let ok = match words.as_slice() {
         ["tidy"] => tidy::run(&root()?)?,
         ["test"] => test::run(&root()?)?,
+        ["bench", names @ ..] => bench::run(&root()?, names)?,
+        // The instance of which the benchmarks start a thousand.
+        ["tiny"] => bench::tiny::serve()?,
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             true

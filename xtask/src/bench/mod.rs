@@ -1,0 +1,42 @@
+//! Benchmarks that print both sides of their ratio, measured in the same run.
+
+mod abort;
+mod bare;
+mod edge;
+mod house;
+mod nginx;
+mod process;
+mod releases;
+pub(crate) mod tiny;
+
+use std::path::Path;
+
+/// Runs the named benchmarks, or all of them. The product is built first, in release profile.
+pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
+    let all = names.is_empty();
+    let wants = |name: &str| all || names.contains(&name);
+    if let Some(unknown) = names.iter().find(|name| !NAMES.contains(name)) {
+        println!("there is no benchmark {unknown}; there are {}", NAMES.join(", "));
+        return Ok(false);
+    }
+    let program = house::build(root)?;
+    println!("{}", process::machine());
+    if wants("releases") {
+        releases::run(&program)?;
+    }
+    if wants("edge") {
+        edge::run(&program)?;
+    }
+    if wants("abort") {
+        abort::run(&program)?;
+    }
+    Ok(true)
+}
+
+const NAMES: [&str; 3] = ["releases", "edge", "abort"];
+
+/// The median of measured values. Empty values have none, so 0.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
