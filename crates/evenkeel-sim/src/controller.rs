@@ -283,6 +283,7 @@ impl Simulation {
             Committed::Fenced => {
                 self.controllers[id].alive = false;
                 self.say(|| "a controller that was replaced ends".to_owned());
+                self.after(200, Event::Boot);
                 Ok(Flow::Ended)
             }
             Committed::Unknown => {

@@ -126,16 +126,18 @@ impl Edge {
             let (well, since) = found.as_ref().map_or((false, 0), |it| it.condition(now));
             let turns = match (well, backend.health) {
                 (true, Health::Unknown | Health::Unhealthy) => {
-                    (since.max(backend.added) + RISE_MS, Health::Healthy)
+                    Some((since.max(backend.added) + RISE_MS, Health::Healthy))
                 }
-                (false, Health::Healthy) => (since.max(backend.since) + FALL_MS, Health::Unhealthy),
-                (true, Health::Healthy) | (false, Health::Unknown | Health::Unhealthy) => continue,
+                (false, Health::Healthy) => {
+                    Some((since.max(backend.since) + FALL_MS, Health::Unhealthy))
+                }
+                (true, Health::Healthy) | (false, Health::Unknown | Health::Unhealthy) => None,
             };
-            if now >= turns.0 {
-                (backend.since, backend.health) = turns;
+            if let Some((at, health)) = turns.filter(|(at, _)| now >= *at) {
+                (backend.since, backend.health) = (at, health);
             }
             if let Some(found) = found {
-                found.was_healthy |= backend.health == Health::Healthy;
+                found.was_healthy |= well && backend.health == Health::Healthy;
             }
         }
         for (id, pool) in &mut self.pools {

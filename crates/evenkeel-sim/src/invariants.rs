@@ -224,7 +224,7 @@ impl Checker {
         for (name, service) in &new.services {
             let Some(required) = required(state, name) else { continue };
             // A service that was scaled a moment ago cannot be as large yet.
-            let smaller = before.iter().filter_map(|it| it.services.get(name)).map(|it| it.replicas);
+            let smaller = before.iter().filter_map(|it| self::required(it, name));
             let required = smaller.filter(|it| *it > 0).fold(required, u32::min);
             let Some(earlier) = old.services.get(name) else { continue };
             let before: BTreeMap<_, _> = serving(name, earlier)

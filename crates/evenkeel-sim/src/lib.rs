@@ -22,3 +22,6 @@ mod store;
 pub use bug::Bug;
 pub use invariants::Violation;
 pub use simulation::{Report, run};
+
+#[cfg(test)]
+mod tests;

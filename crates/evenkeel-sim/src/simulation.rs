@@ -290,7 +290,13 @@ impl Simulation {
             let state = self.state_of(table.fence.generation);
             let old = Rc::clone(&self.edge.table);
             let before: Vec<&State> = self.states.values().map(Rc::as_ref).collect();
-            self.checker.installs(&state, &before, &self.platform, (&old, table), self.now)?;
+            let checked =
+                self.checker.installs(&state, &before, &self.platform, (&old, table), self.now);
+            if let Err(violation) = checked {
+                self.say(|| format!("the edge is told to serve {}", table_text(table)));
+                self.tell_the_end();
+                return Err(violation);
+            }
         }
         self.faults.meddled_with_table = false;
         self.edge.fence = table.fence;
