@@ -1,0 +1,1 @@
+//! Changes beside new revisions: sizes, restarts, removals, services that use one another.

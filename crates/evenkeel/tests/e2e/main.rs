@@ -1,0 +1,19 @@
+//! The program as people use it: deployed for real, on this machine, under load, with programs
+//! that know nothing of it as services.
+
+#[cfg(test)]
+mod changes;
+#[cfg(test)]
+mod house;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod programs;
+#[cfg(test)]
+mod start;
+#[cfg(test)]
+mod strategies;
