@@ -19,6 +19,8 @@ use crate::store::Committed;
 const DECISIONS_MAX: usize = 60;
 /// A batch that has not changed is sent again every so many rounds.
 const RESEND_EVERY: u64 = 3;
+/// A controller is asked what it waits for every so many rounds.
+const WHY_EVERY: u64 = 8;
 /// How long a planted cache is believed.
 const CACHE_MS: u64 = 3_000;
 
@@ -32,6 +34,8 @@ pub(crate) struct Controller {
     stalled: Option<Stalled>,
     batch: Option<Batch>,
     round: u64,
+    /// The world of its last round.
+    saw: Option<World>,
 }
 
 /// Where a controller sleeps.
@@ -74,6 +78,7 @@ impl Simulation {
             stalled: None,
             batch: None,
             round: 0,
+            saw: None,
         });
         let id = self.controllers.len() - 1;
         self.after(0, Event::Wake(id));
@@ -118,9 +123,10 @@ impl Simulation {
         {
             return Ok(());
         }
-        if let Flow::Ended = self.decide(id, world)? {
+        if let Flow::Ended = self.decide(id, &world)? {
             return Ok(());
         }
+        self.controllers[id].saw = Some(world);
         self.send(id)?;
         self.rest(id)
     }
@@ -143,9 +149,23 @@ impl Simulation {
             return Ok(());
         }
         self.look_for_the_end()?;
+        self.says_what_it_waits_for(id)?;
         let ms = self.wakes.between(150, 450);
         self.after(ms, Event::Wake(id));
         Ok(())
+    }
+
+    /// A release that rests can always say why.
+    fn says_what_it_waits_for(&self, id: usize) -> Checked {
+        let controller = &self.controllers[id];
+        let state = &controller.state;
+        let now = Timestamp(self.now);
+        let looks = controller.round.is_multiple_of(WHY_EVERY) && state.release.is_some();
+        let (Some(world), true) = (&controller.saw, looks) else { return Ok(()) };
+        match state.waits(world, now).is_empty() && state.decide(world, now).is_none() {
+            true => broken("says-what-it-waits-for", "a release waits in silence".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn look_for_the_end(&mut self) -> Checked {
@@ -219,10 +239,10 @@ impl Simulation {
         }
     }
 
-    fn decide(&mut self, id: usize, world: World) -> Result<Flow, Violation> {
+    fn decide(&mut self, id: usize, world: &World) -> Result<Flow, Violation> {
         for _ in 0..DECISIONS_MAX {
             let state = Rc::clone(&self.controllers[id].state);
-            let Some(decision) = state.decide(&world, Timestamp(self.now)) else {
+            let Some(decision) = state.decide(world, Timestamp(self.now)) else {
                 return Ok(Flow::GoesOn);
             };
             for note in &decision.notes {
@@ -232,7 +252,7 @@ impl Simulation {
             if self.bug == Some(Bug::SlotsReused) {
                 reuse_slots(&state, &mut next);
             }
-            if let Flow::Ended = self.commit(id, Rc::new(next), &world)? {
+            if let Flow::Ended = self.commit(id, Rc::new(next), world)? {
                 return Ok(Flow::Ended);
             }
         }
@@ -260,8 +280,7 @@ impl Simulation {
 
     fn write(&mut self, id: usize, next: Rc<State>, world: &World) -> Result<Flow, Violation> {
         if self.bug == Some(Bug::ActBeforeCommit) {
-            let fence =
-                Fence { epoch: self.controllers[id].epoch, generation: next.generation };
+            let fence = Fence { epoch: self.controllers[id].epoch, generation: next.generation };
             self.dispatch(&Batch::of(&next, fence))?;
         }
         let before = Rc::clone(&self.store.state);

@@ -143,7 +143,8 @@ impl Edge {
         for (id, pool) in &mut self.pools {
             let Some(since) = pool.routed_since else { continue };
             let first = id.instance(0);
-            let procs = platform.procs.range_mut(first..).take_while(|(other, _)| other.pool == *id);
+            let procs =
+                platform.procs.range_mut(first..).take_while(|(other, _)| other.pool == *id);
             pool.requests += 1;
             for (_, it) in procs.filter(|(_, it)| it.was_healthy) {
                 match it.behaviour {

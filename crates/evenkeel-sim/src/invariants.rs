@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use evenkeel_kernel::model::{Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight};
+use evenkeel_kernel::model::{
+    Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight,
+};
 use evenkeel_kernel::release::{Because, Outcome, Phase, Stage, State};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::InstancePhase;
@@ -165,13 +167,7 @@ impl Checker {
     }
 
     /// What a release ended as is what happened.
-    fn endings(
-        &self,
-        before: &State,
-        after: &State,
-        platform: &Platform,
-        now: u64,
-    ) -> Checked {
+    fn endings(&self, before: &State, after: &State, platform: &Platform, now: u64) -> Checked {
         let Some(release) = &before.release else { return Ok(()) };
         if after.release.as_ref().is_some_and(|it| it.id == release.id) {
             return Ok(());
@@ -186,9 +182,10 @@ impl Checker {
                 continue;
             };
             let pool = PoolId::new(name, gone);
-            let left = platform.procs.iter().find(|(id, it)| {
-                id.pool == pool && !it.foreign && it.born + JUST_STARTED_MS < now
-            });
+            let left = platform
+                .procs
+                .iter()
+                .find(|(id, it)| id.pool == pool && !it.foreign && it.born + JUST_STARTED_MS < now);
             if let Some((id, _)) = left {
                 return broken(
                     "ends-when-done",
@@ -310,7 +307,10 @@ fn old_pools_whole(after: &State) -> Checked {
 /// The platform is about to stop an instance by our order. `fenced`: the order was not refused.
 pub(crate) fn stops(state: &State, id: &InstanceId, it: &Proc, routed: bool) -> Checked {
     if routed {
-        return broken("stops-nothing-routed", format!("{id} is stopped while the edge routes to it"));
+        return broken(
+            "stops-nothing-routed",
+            format!("{id} is stopped while the edge routes to it"),
+        );
     }
     let kept = state.services.get(&id.pool.service);
     let kept = kept.and_then(|service| service.revisions.get(&id.pool.revision));

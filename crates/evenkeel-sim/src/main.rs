@@ -128,7 +128,8 @@ fn replay(seed: u64, bug: Option<Bug>, verbose: bool) -> bool {
 fn bugs(seeds: u64) -> bool {
     let mut all = true;
     for bug in Bug::ALL {
-        let found = (0..seeds).find_map(|seed| run(seed, Some(bug), false).violation.map(|it| (seed, it)));
+        let found =
+            (0..seeds).find_map(|seed| run(seed, Some(bug), false).violation.map(|it| (seed, it)));
         match found {
             Some((seed, violation)) => print(&format!("{bug:<22} seed {seed:>5}: {violation}")),
             None => {

@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use evenkeel_kernel::release::{
-    Accepted, Action, Because, Change, Kind, Phase, Refusal, State,
-};
+use evenkeel_kernel::release::{Accepted, Action, Because, Change, Kind, Phase, Refusal, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, World};
 
@@ -85,8 +83,7 @@ impl Simulation {
             return Ok(Some(edited));
         }
         let (action, text) = action(what);
-        let takes_part =
-            !matches!(action, Action::Pause | Action::Resume | Action::Scale { .. });
+        let takes_part = !matches!(action, Action::Pause | Action::Resume | Action::Scale { .. });
         let turns_back = matches!(action, Action::Abort | Action::Rollback { to: None, .. });
         let under_way = state.release.as_ref().map(|release| release.id);
         match state.act(action, "someone", world, Timestamp(now)) {
@@ -143,9 +140,7 @@ fn action(what: What) -> (Action, String) {
         What::Resume => (Action::Resume, "resume".to_owned()),
         What::Promote { full } => (Action::Promote { full }, "promote".to_owned()),
         What::Abort => (Action::Abort, "abort".to_owned()),
-        What::Rollback => {
-            (Action::Rollback { to: None, force: true }, "rollback".to_owned())
-        }
+        What::Rollback => (Action::Rollback { to: None, force: true }, "rollback".to_owned()),
         What::Scale { service, replicas } => {
             let text = format!("scale {service} {replicas}");
             (Action::Scale { service, replicas }, text)

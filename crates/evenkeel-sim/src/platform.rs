@@ -104,7 +104,9 @@ impl Platform {
                     orders.push(Order::Start(id, Rc::clone(pool)));
                 }
                 None => {}
-                Some(running) if running.port != slot.port => orders.push(Order::Move(id, slot.port)),
+                Some(running) if running.port != slot.port => {
+                    orders.push(Order::Move(id, slot.port));
+                }
                 Some(_) => {}
             }
         }

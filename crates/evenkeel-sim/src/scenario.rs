@@ -250,9 +250,9 @@ fn change(stack: &Stack, version: u64, rng: &mut Rng) -> Stack {
         }
     }
     if rng.chance(120) && stack.services.len() < 3 {
-        let free = ["api", "db", "web"].iter().find(|name| {
-            !stack.services.keys().any(|taken| taken.as_str() == **name)
-        });
+        let free = ["api", "db", "web"]
+            .iter()
+            .find(|name| !stack.services.keys().any(|taken| taken.as_str() == **name));
         if let Some(name) = free {
             add_service(&mut stack, name, rng);
         }
@@ -300,7 +300,7 @@ fn meddle(stack: &Stack, rng: &mut Rng) -> Act {
     };
     let when = match rng.below(4) {
         0 => When::Later,
-        _ => When::Phase(*rng.pick::<&'static str>(&PHASES)),
+        _ => When::Phase(rng.pick::<&'static str>(&PHASES)),
     };
     Act { when, delay_ms: rng.between(0, 2_500), what }
 }

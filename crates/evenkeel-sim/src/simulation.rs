@@ -319,7 +319,7 @@ impl Simulation {
 
     fn execute(&mut self, order: Order) -> Checked {
         match order {
-            Order::Start(id, pool) => self.start(id, &pool),
+            Order::Start(id, pool) => self.start(&id, &pool),
             Order::Stop(id, fence) => return self.stop(&id, fence),
             Order::Move(id, port) => {
                 let (now, warmup) = (self.now, self.instances.between(50, 400));
@@ -336,10 +336,10 @@ impl Simulation {
         Ok(())
     }
 
-    fn start(&mut self, id: InstanceId, pool: &want::Pool) {
-        self.platform.pending.remove(&id);
+    fn start(&mut self, id: &InstanceId, pool: &want::Pool) {
+        self.platform.pending.remove(id);
         let Some(slot) = pool.slots.get(&id.slot) else { return };
-        if self.platform.procs.contains_key(&id) {
+        if self.platform.procs.contains_key(id) {
             return;
         }
         let mut it = Proc {
@@ -363,15 +363,12 @@ impl Simulation {
         let life = it.life;
         self.say(|| format!("{id} starts"));
         self.platform.procs.insert(id.clone(), it);
-        self.schedule_exit(&id, life);
+        self.schedule_exit(id, life);
     }
 
     fn schedule_exit(&mut self, id: &InstanceId, life: u32) {
-        let loops = self
-            .platform
-            .procs
-            .get(id)
-            .is_some_and(|it| it.behaviour == Behaviour::CrashLoop);
+        let loops =
+            self.platform.procs.get(id).is_some_and(|it| it.behaviour == Behaviour::CrashLoop);
         if loops {
             let ms = self.instances.between(150, 600);
             self.after(ms, Event::Exit(id.clone(), life));
@@ -479,7 +476,8 @@ impl Simulation {
         if let Some(missing) = wanted.iter().find(|id| !self.platform.procs.contains_key(*id)) {
             return Some(format!("{missing} is not there"));
         }
-        let ours = self.platform.procs.keys().filter(|id| state.services.contains_key(&id.pool.service));
+        let ours =
+            self.platform.procs.keys().filter(|id| state.services.contains_key(&id.pool.service));
         if let Some(orphan) = ours.into_iter().find(|id| !wanted.contains(id)) {
             return Some(format!("{orphan} is there and nobody wants it"));
         }

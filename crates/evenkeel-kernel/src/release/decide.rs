@@ -437,8 +437,10 @@ impl Deciding<'_> {
         if step + 1 < rollout::steps(&rollout.strategy, is_new) {
             let next = step + 1;
             self.enter(Phase::Shifting { service: index, step: next });
-        } else {
+        } else if index + 1 < release.order.len() {
             self.enter(Phase::Shifting { service: index + 1, step: 0 });
+        } else {
+            self.promote(release);
         }
     }
 

@@ -170,7 +170,10 @@ impl State {
             // The keeper names the listener, not its port, so what it says of the port before
             // must have had time to pass.
             let settled = now.since(service.port_since) >= LISTENER_RETRY;
-            if failed && settled && let Some(port) = ports.take(&mut used) {
+            if failed
+                && settled
+                && let Some(port) = ports.take(&mut used)
+            {
                 replaced.push(format!("{name}: {} is taken, {port} instead", service.port));
                 service.port = port;
                 service.port_since = now;

@@ -1,1 +1,407 @@
-//! to come
+//! Stories: a script of what people do and what goes wrong, in a world that otherwise does at once
+//! what is wanted of it; out come the notes and every change of sizes and splits.
+//!
+//! Sizes read `r2 3+1 25 %`: revision, serving and draining instances, part of the traffic.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use expect_test::Expect;
+
+use super::*;
+use crate::model::{
+    Edge, Epoch, Exposure, Generation, Health as Probing, InstanceId, Limits, PoolId,
+    Rollout as Policy, Route, Service as Described, ServiceName, Share, Stack, Step, Stop,
+    Strategy, Weight, Workload,
+};
+use crate::time::Timestamp;
+use crate::want::Want;
+use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Observed, World};
+
+mod back;
+mod forward;
+mod people;
+
+/// Seconds from the start of an instance until it is healthy.
+const STARTS_IN: u64 = 2;
+
+/// Plays `script` on a stack of `services` and compares what happens with `expected`.
+///
+/// A service is `web 3 rolling [uses db] [bake 20] [holds]`, or `blue-green`, or
+/// `canary 10,50`; a line of the script is a second and what happens then.
+fn check(services: &str, script: &str, expected: &Expect) {
+    expected.assert_eq(&play(services, script).lines);
+}
+
+fn play(services: &str, script: &str) -> Story {
+    let mut story = Story::new(services);
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (at, what) = line.split_once(' ').unwrap();
+        story.run_until(at.parse().unwrap());
+        if story.happens(what) {
+            story.settle();
+        }
+    }
+    story
+}
+
+/// What the script made of an instance or a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It never gets healthy.
+    Never,
+    /// It ends as often as it is started.
+    Crashes,
+    /// It is unhealthy now.
+    Sick,
+    /// Its requests fail.
+    Fails,
+}
+
+struct Story {
+    file: Stack,
+    state: State,
+    second: u64,
+    running: BTreeMap<InstanceId, (u64, u16)>,
+    fates: BTreeMap<String, Fate>,
+    taken: BTreeSet<u16>,
+    refused: bool,
+    blind: bool,
+    incarnation: u64,
+    edge_since: u64,
+    serving: Fence,
+    listeners: Vec<String>,
+    shown: String,
+    lines: String,
+}
+
+impl Story {
+    fn new(services: &str) -> Self {
+        let mut file = Stack::empty("shop".parse().unwrap());
+        file.edge = Edge { listen: vec!["127.0.0.1:8080".parse().unwrap()] };
+        for line in services.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (name, service) = described(line);
+            file.services.insert(name, service);
+        }
+        let ports = Ports { first: 20_000, last: 20_999, next: 20_000 };
+        Self {
+            state: State::new(Stack::empty(file.name.clone()), ports),
+            file,
+            second: 0,
+            running: BTreeMap::new(),
+            fates: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            refused: false,
+            blind: false,
+            incarnation: 1,
+            edge_since: 0,
+            serving: Fence::default(),
+            listeners: Vec::new(),
+            shown: String::new(),
+            lines: String::new(),
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.second * 1000)
+    }
+
+    fn say(&mut self, text: &str) {
+        writeln!(self.lines, "{} {text}", self.second).unwrap();
+    }
+
+    fn run_until(&mut self, second: u64) {
+        while self.second < second {
+            self.settle();
+            self.second += 1;
+        }
+    }
+
+    /// Decides until nothing changes, and does what is wanted then.
+    fn settle(&mut self) {
+        for _ in 0..50 {
+            let world = self.world();
+            let Some(decision) = self.state.decide(&world, self.now()) else {
+                let waits = self.state.waits(&world, self.now());
+                let silent = self.state.release.is_some() && waits.is_empty();
+                // What was only now decided is done within this second.
+                let current = self.serving.generation == self.state.generation;
+                assert!(
+                    !(silent && current),
+                    "it waits and does not say for what:\n{}",
+                    self.lines
+                );
+                return self.obey();
+            };
+            self.take(decision);
+        }
+        panic!("the kernel never comes to a decision");
+    }
+
+    fn take(&mut self, decision: Decision) {
+        for note in decision.notes {
+            self.say(&note.text);
+        }
+        self.state = decision.state;
+        let sizes = self.sizes();
+        if sizes != self.shown {
+            self.say(&format!("  {sizes}"));
+            self.shown = sizes;
+        }
+    }
+
+    fn sizes(&self) -> String {
+        let mut services = Vec::new();
+        for (name, service) in &self.state.services {
+            let mut text = name.to_string();
+            for (revision, kept) in &service.revisions {
+                let active = kept.active().count();
+                if kept.slots.is_empty() {
+                    continue;
+                }
+                let draining = kept.slots.len() - active;
+                let weight = service.weight(*revision);
+                write!(text, " {revision} {active}+{draining} {weight}").unwrap();
+            }
+            services.push(text);
+        }
+        services.join(" | ")
+    }
+
+    fn obey(&mut self) {
+        let mut wanted = BTreeSet::new();
+        for want in self.state.wants(Epoch(1)) {
+            match want {
+                Want::Listeners(sockets) => self.listeners = sockets.into_keys().collect(),
+                Want::Table(table) => self.serving = table.fence,
+                Want::Pool(pool) => {
+                    for (number, slot) in &pool.slots {
+                        let id = pool.id.instance(*number);
+                        wanted.insert(id.clone());
+                        let started = self.running.entry(id).or_insert((self.second, slot.port));
+                        if started.1 != slot.port {
+                            *started = (self.second, slot.port);
+                        }
+                    }
+                }
+            }
+        }
+        self.running.retain(|id, _| wanted.contains(id));
+    }
+
+    fn fate(&self, id: &InstanceId) -> Option<Fate> {
+        let pool = format!("{}.{}", id.pool.service, id.pool.revision);
+        self.fates.get(&id.to_string()).or_else(|| self.fates.get(&pool)).copied()
+    }
+
+    fn world(&self) -> World {
+        if self.blind {
+            return World::unknown();
+        }
+        let now = self.now();
+        let mut platform = world::Platform::default();
+        let mut edge = world::Edge {
+            incarnation: self.incarnation,
+            serving: self.serving,
+            listeners: self.listeners.clone(),
+            ..world::Edge::default()
+        };
+        for (id, (started, port)) in &self.running {
+            let fate = self.fate(id);
+            let age = self.second - started;
+            let crashes = fate == Some(Fate::Crashes);
+            let instance = world::Instance {
+                phase: match (self.taken.contains(port), crashes) {
+                    (true, _) => InstancePhase::PortTaken,
+                    (false, true) => InstancePhase::Backoff,
+                    (false, false) => InstancePhase::Running,
+                },
+                since: Timestamp(started * 1000),
+                port: *port,
+                exits: if crashes { u32::try_from(age / 2).unwrap() } else { 0 },
+                last_exit: crashes.then(|| "exit status 1".to_owned()),
+                pid: None,
+                fence: Fence::default(),
+            };
+            platform.instances.insert(id.clone(), instance);
+            let ready = (started + STARTS_IN).max(self.edge_since + 1);
+            let unknown = (*started).max(self.edge_since);
+            let (health, since) = match fate {
+                Some(Fate::Never | Fate::Crashes) => (Health::Unknown, unknown),
+                Some(Fate::Sick) => (Health::Unhealthy, *started),
+                Some(Fate::Fails) | None if self.second >= ready && !self.taken.contains(port) => {
+                    (Health::Healthy, ready)
+                }
+                Some(Fate::Fails) | None => (Health::Unknown, unknown),
+            };
+            let since = Timestamp(since * 1000);
+            edge.instances.insert(id.clone(), Backend { health, since, ..Backend::default() });
+            if fate == Some(Fate::Fails) {
+                let counts = Counts { failed_streaks: 1, ..Counts::default() };
+                edge.pools.insert(id.pool.clone(), counts);
+            }
+        }
+        let error = |name: &String| {
+            let refused = self.refused && name.ends_with(":9090");
+            refused.then(|| "address in use".to_owned())
+        };
+        let wanted = self.state.listeners().into_keys();
+        let keeper =
+            world::Keeper { listeners: wanted.map(|name| (name.clone(), error(&name))).collect() };
+        edge.listeners.retain(|name| error(name).is_none());
+        World {
+            platform: Observed::Known(platform, now),
+            edge: Observed::Known(edge, now),
+            keeper: Observed::Known(keeper, now),
+        }
+    }
+
+    /// Lets one line of the script happen. Says whether the kernel looks at it at once.
+    fn happens(&mut self, what: &str) -> bool {
+        let words: Vec<&str> = what.split_whitespace().collect();
+        match words[..] {
+            ["end"] => return false,
+            ["blind"] => self.blind = true,
+            ["sees"] => self.blind = false,
+            ["resumed"] => self.state = self.state.resumed(self.now()),
+            ["edge", "restarts"] => {
+                self.incarnation += 1;
+                self.edge_since = self.second;
+            }
+            ["taken", port] => {
+                self.taken.insert(port.parse().unwrap());
+            }
+            ["refused"] => self.refused = true,
+            ["well", who] => {
+                self.fates.remove(who);
+            }
+            [fate @ ("never" | "crashes" | "sick" | "fails"), who] => {
+                let fate = match fate {
+                    "never" => Fate::Never,
+                    "crashes" => Fate::Crashes,
+                    "sick" => Fate::Sick,
+                    _ => Fate::Fails,
+                };
+                self.fates.insert(who.to_owned(), fate);
+                return false;
+            }
+            _ => self.asks(what, &words),
+        }
+        true
+    }
+
+    fn asks(&mut self, what: &str, words: &[&str]) {
+        self.say(&format!("> {what}"));
+        let force = words.contains(&"--force");
+        let world = self.world();
+        let action = self.action(words, force);
+        match self.state.act(action, "ann", &world, self.now()) {
+            Ok(Accepted { decision, text, .. }) => {
+                self.say(&format!("< {text}"));
+                if let Some(decision) = decision {
+                    self.take(decision);
+                }
+            }
+            Err(refusal) => self.say(&format!("< refused: {refusal}")),
+        }
+    }
+
+    fn action(&mut self, words: &[&str], force: bool) -> Action {
+        let service = |name: &str| name.parse::<ServiceName>().unwrap();
+        match words {
+            ["pause"] => Action::Pause,
+            ["resume"] => Action::Resume,
+            ["promote"] => Action::Promote { full: false },
+            ["promote", "full"] => Action::Promote { full: true },
+            ["abort"] => Action::Abort,
+            ["rollback"] => Action::Rollback { to: None, force: false },
+            ["rollback", name, revision, ..] => {
+                let revision = crate::model::RevisionNumber(revision[1..].parse().unwrap());
+                Action::Rollback { to: Some((service(name), revision)), force }
+            }
+            ["scale", name, replicas] => {
+                Action::Scale { service: service(name), replicas: replicas.parse().unwrap() }
+            }
+            ["restart", names @ ..] => {
+                Action::Restart { services: names.iter().map(|name| service(name)).collect() }
+            }
+            ["apply", changes @ ..] => {
+                for change in changes.iter().filter(|word| **word != "--force") {
+                    self.edit(change);
+                }
+                let wanted = self.file.clone();
+                Action::Change(Box::new(Change { wanted, kind: Kind::Apply, force }))
+            }
+            other => panic!("{other:?} is no command"),
+        }
+    }
+
+    /// Edits the file: `web:v2`, `web=5` (replicas), `-web`, `/api>web` (a route), `:9090`.
+    fn edit(&mut self, change: &str) {
+        if let Some(name) = change.strip_prefix('-') {
+            self.file.services.remove(&name.parse::<ServiceName>().unwrap());
+            self.file.routes.retain(|_, route| route.to.as_str() != name);
+        } else if let Some((path, to)) = change.split_once('>') {
+            let route = Route { host: None, path: path.to_owned(), to: to.parse().unwrap() };
+            self.file.routes.insert("main".parse().unwrap(), route);
+        } else if let Some(port) = change.strip_prefix(':') {
+            self.file.edge.listen.push(format!("127.0.0.1:{port}").parse().unwrap());
+        } else if let Some((name, replicas)) = change.split_once('=') {
+            let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
+            service.unwrap().replicas = replicas.parse().unwrap();
+        } else if let Some((name, version)) = change.split_once(':') {
+            let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
+            service.unwrap().workload.run = vec!["./run".to_owned(), version.to_owned()];
+        }
+    }
+}
+
+fn described(line: &str) -> (ServiceName, Described) {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let after = |word: &str| {
+        let at = words.iter().position(|it| *it == word)?;
+        words.get(at + 1).copied()
+    };
+    let seconds = |word: &str, default: u64| {
+        Duration::from_secs(after(word).map_or(default, |text| text.parse().unwrap()))
+    };
+    let strategy = match words[2] {
+        "rolling" => {
+            Strategy::Rolling { max_surge: Share::Count(1), max_unavailable: Share::Count(0) }
+        }
+        "blue-green" => Strategy::BlueGreen { preview: after("preview").map(str::to_owned) },
+        _ => {
+            let weights = words[3].split(',').map(|weight| weight.parse::<u16>().unwrap() * 100);
+            let step = |weight| Step {
+                exposure: Exposure::Weight(Weight(weight)),
+                bake: Duration::from_secs(5),
+            };
+            Strategy::Canary { steps: weights.map(step).collect() }
+        }
+    };
+    let workload = Workload {
+        run: vec!["./run".to_owned(), "v1".to_owned()],
+        dir: "/".to_owned(),
+        env: BTreeMap::new(),
+        env_files: Vec::new(),
+        files: BTreeMap::new(),
+        uses: after("uses").map(|used| used.parse().unwrap()).into_iter().collect(),
+        health: Probing::default(),
+        stop: Stop::default(),
+        limits: Limits::default(),
+        exclusive: false,
+        restarts: 0,
+    };
+    let rollout = Policy {
+        strategy,
+        min_ready: Duration::from_secs(1),
+        start_deadline: Duration::from_secs(30),
+        progress_deadline: Duration::from_secs(60),
+        failure_budget: None,
+        bake: seconds("bake", 10),
+        auto_rollback: !words.contains(&"holds"),
+    };
+    let service = Described { workload, replicas: words[1].parse().unwrap(), rollout };
+    (words[0].parse().unwrap(), service)
+}

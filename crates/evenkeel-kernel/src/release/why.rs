@@ -122,6 +122,15 @@ impl State {
                 })
             });
         }
+        if seen.edge.serving.generation < self.generation {
+            return Some(Wait {
+                what: format!("the edge serves the new split of {name}"),
+                since: release.progress,
+                until: self.deadline(release),
+                last_error: None,
+                unblock: "`evenkeel doctor` looks at the roles".to_owned(),
+            });
+        }
         let is_new = rollout.from.is_none();
         let bake = rollout::watched(&rollout.strategy, step, is_new).map(|step| step.bake)?;
         Some(self.bake_wait(

@@ -1,0 +1,462 @@
+//! People who step in.
+
+use expect_test::expect;
+
+use super::*;
+
+#[test]
+fn a_newer_change_takes_back_what_is_under_way() {
+    check(
+        "web 4 canary 25,50",
+        "0 apply
+         20 apply web:v2
+         26 apply web:v3
+         80 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 4+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 4+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 4+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 3
+            23 web: 25 % of the traffic goes to r2
+            23   web r1 4+0 75 % r2 1+0 25 %
+            26 > apply web:v3
+            26 < release #3 is accepted: release #2 is under way; it is taken back first (superseded)
+            26 release #3 by ann waits for release #2
+            26 release #2 turns back: superseded by release #3
+            26   web r1 4+0 100 % r2 0+1 0 %
+            26   web r1 4+0 100 %
+            27 release #2 ended: superseded, superseded by release #3
+            27 release #3 started by ann: web r1 to r3
+            27   web r1 4+0 100 % r3 1+0 0 %
+            30 shifting web to r3: step 1 of 3
+            30 web: 25 % of the traffic goes to r3
+            30   web r1 4+0 75 % r3 1+0 25 %
+            36 shifting web to r3: step 2 of 3
+            36   web r1 4+0 75 % r3 2+0 25 %
+            39 web: 50 % of the traffic goes to r3
+            39   web r1 4+0 50 % r3 2+0 50 %
+            45 shifting web to r3: step 3 of 3
+            45   web r1 4+0 50 % r3 4+0 50 %
+            48 web: 100 % of the traffic goes to r3
+            48   web r1 4+0 0 % r3 4+0 100 %
+            49 baking
+            49 promoted; what it replaced is kept for 10s
+            59 contracting
+            59 the old revisions are stopped now
+            59   web r1 0+4 0 % r3 4+0 100 %
+            60   web r3 4+0 100 %
+            61 release #3 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn a_newer_change_contracts_what_is_promoted() {
+    check(
+        "web 2 blue-green bake 30",
+        "0 apply
+         20 apply web:v2
+         30 apply web:v3
+         80 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 2+0 100 % r2 2+0 0 %
+            23 shifting web to r2: step 1 of 1
+            23 web: 100 % of the traffic goes to r2
+            23   web r1 2+0 0 % r2 2+0 100 %
+            24 baking
+            24 promoted; what it replaced is kept for 30s
+            30 > apply web:v3
+            30 < release #3 is accepted: release #2 is promoted; it is contracted first
+            30 release #3 by ann waits for release #2
+            30 contracting
+            30 the old revisions are stopped now
+            30   web r1 0+2 0 % r2 2+0 100 %
+            30   web r2 2+0 100 %
+            31 release #2 ended: promoted
+            31 release #3 started by ann: web r2 to r3
+            31   web r2 2+0 100 % r3 2+0 0 %
+            34 shifting web to r3: step 1 of 1
+            34 web: 100 % of the traffic goes to r3
+            34   web r2 2+0 0 % r3 2+0 100 %
+            35 baking
+            35 promoted; what it replaced is kept for 30s
+            65 contracting
+            65 the old revisions are stopped now
+            65   web r2 0+2 0 % r3 2+0 100 %
+            66   web r3 2+0 100 %
+            67 release #3 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn a_pause_outlasts_the_progress_deadline() {
+    check(
+        "web 4 canary 25,50",
+        "0 apply
+         20 apply web:v2
+         26 pause
+         200 resume
+         240 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 4+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 4+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 4+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 3
+            23 web: 25 % of the traffic goes to r2
+            23   web r1 4+0 75 % r2 1+0 25 %
+            26 > pause
+            26 < release #2 paused by ann
+            26 release #2 paused by ann
+            200 > resume
+            200 < release #2 resumed by ann
+            200 release #2 resumed by ann
+            204 shifting web to r2: step 2 of 3
+            204   web r1 4+0 75 % r2 2+0 25 %
+            207 web: 50 % of the traffic goes to r2
+            207   web r1 4+0 50 % r2 2+0 50 %
+            213 shifting web to r2: step 3 of 3
+            213   web r1 4+0 50 % r2 4+0 50 %
+            216 web: 100 % of the traffic goes to r2
+            216   web r1 4+0 0 % r2 4+0 100 %
+            217 baking
+            217 promoted; what it replaced is kept for 10s
+            227 contracting
+            227 the old revisions are stopped now
+            227   web r1 0+4 0 % r2 4+0 100 %
+            228   web r2 4+0 100 %
+            229 release #2 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn a_pause_stops_a_rolling_release_where_it_is() {
+    check(
+        "web 3 rolling",
+        "0 apply
+         20 apply web:v2
+         24 pause
+         40 resume
+         80 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 3+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 3+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 3+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 1
+            23 web: 33.33 % of the traffic goes to r2
+            23   web r1 2+1 66.67 % r2 1+0 33.33 %
+            24 > pause
+            24 < release #2 paused by ann
+            24 release #2 paused by ann
+            24   web r1 2+0 66.67 % r2 1+0 33.33 %
+            40 > resume
+            40 < release #2 resumed by ann
+            40 release #2 resumed by ann
+            40   web r1 2+0 66.67 % r2 2+0 33.33 %
+            43 web: 66.66 % of the traffic goes to r2
+            43   web r1 1+1 33.34 % r2 2+0 66.66 %
+            44   web r1 1+0 33.34 % r2 2+0 66.66 %
+            45   web r1 1+0 33.34 % r2 3+0 66.66 %
+            48 web: 100 % of the traffic goes to r2
+            48   web r1 1+0 0 % r2 3+0 100 %
+            49 baking
+            49 promoted; what it replaced is kept for 10s
+            59 contracting
+            59 the old revisions are stopped now
+            59   web r1 0+1 0 % r2 3+0 100 %
+            60   web r2 3+0 100 %
+            61 release #2 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn promote_takes_the_next_step_and_promote_full_all_of_them() {
+    check(
+        "web 4 canary 10,25,50 bake 5",
+        "0 apply
+         20 apply web:v2
+         24 promote
+         27 promote full
+         60 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 4+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 4+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 4+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 4
+            23 web: 10 % of the traffic goes to r2
+            23   web r1 4+0 90 % r2 1+0 10 %
+            24 > promote
+            24 < release #2 is promoted to its next step by ann
+            24 release #2 is promoted to its next step by ann
+            24 shifting web to r2: step 2 of 4
+            24 web: 25 % of the traffic goes to r2
+            24   web r1 4+0 75 % r2 1+0 25 %
+            27 > promote full
+            27 < release #2 is promoted to all traffic by ann
+            27 release #2 is promoted to all traffic by ann
+            27   web r1 4+0 75 % r2 4+0 25 %
+            30 web: 100 % of the traffic goes to r2
+            30   web r1 4+0 0 % r2 4+0 100 %
+            31 baking
+            31 promoted; what it replaced is kept for 5s
+            36 contracting
+            36 the old revisions are stopped now
+            36   web r1 0+4 0 % r2 4+0 100 %
+            37   web r2 4+0 100 %
+            38 release #2 ended: fast_promoted
+        "#]],
+    );
+}
+
+#[test]
+fn scaling_goes_out_and_in() {
+    check(
+        "web 2 rolling",
+        "0 apply
+         20 scale web 4
+         30 scale web 1
+         40 scale web 0
+         50 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > scale web 4
+            20 < web scales from 2 to 4 instances, by ann
+            20 web scales from 2 to 4 instances, by ann
+            20   web r1 4+0 100 %
+            30 > scale web 1
+            30 < web scales from 4 to 1 instances, by ann
+            30 web scales from 4 to 1 instances, by ann
+            30   web r1 1+3 100 %
+            30   web r1 1+0 100 %
+            40 > scale web 0
+            40 < refused: web would have no instance
+        "#]],
+    );
+}
+
+#[test]
+fn scaling_during_a_release_reaches_both_pools() {
+    check(
+        "web 2 canary 50 bake 10",
+        "0 apply
+         20 apply web:v2
+         25 scale web 4
+         36 scale web 3
+         70 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 2+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 2
+            23 web: 50 % of the traffic goes to r2
+            23   web r1 2+0 50 % r2 1+0 50 %
+            25 > scale web 4
+            25 < web scales from 2 to 4 instances, by ann
+            25 web scales from 2 to 4 instances, by ann
+            25   web r1 4+0 50 % r2 2+0 50 %
+            33 shifting web to r2: step 2 of 2
+            33   web r1 4+0 50 % r2 4+0 50 %
+            36 > scale web 3
+            36 < web scales from 4 to 3 instances, by ann
+            36 web scales from 4 to 3 instances, by ann
+            36 web: 100 % of the traffic goes to r2
+            36   web r1 3+1 0 % r2 4+0 100 %
+            36 baking
+            36 promoted; what it replaced is kept for 10s
+            36   web r1 3+0 0 % r2 4+0 100 %
+            47 contracting
+            47 the old revisions are stopped now
+            47   web r1 0+3 0 % r2 3+1 100 %
+            48   web r2 3+0 100 %
+            49 release #2 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn an_edge_that_restarts_moves_no_traffic() {
+    check(
+        "web 4 rolling",
+        "0 apply
+         20 apply web:v2
+         28 edge restarts
+         70 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 4+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 4+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 4+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 1
+            23 web: 25 % of the traffic goes to r2
+            23   web r1 3+1 75 % r2 1+0 25 %
+            24   web r1 3+0 75 % r2 1+0 25 %
+            25   web r1 3+0 75 % r2 2+0 25 %
+            30 web: 50 % of the traffic goes to r2
+            30   web r1 2+1 50 % r2 2+0 50 %
+            31   web r1 2+0 50 % r2 2+0 50 %
+            32   web r1 2+0 50 % r2 3+0 50 %
+            35 web: 75 % of the traffic goes to r2
+            35   web r1 1+1 25 % r2 3+0 75 %
+            36   web r1 1+0 25 % r2 3+0 75 %
+            37   web r1 1+0 25 % r2 4+0 75 %
+            40 web: 100 % of the traffic goes to r2
+            40   web r1 1+0 0 % r2 4+0 100 %
+            41 baking
+            41 promoted; what it replaced is kept for 10s
+            51 contracting
+            51 the old revisions are stopped now
+            51   web r1 0+1 0 % r2 4+0 100 %
+            52   web r2 4+0 100 %
+            53 release #2 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn refusals_say_why() {
+    check(
+        "web 2 blue-green",
+        "0 abort
+         0 scale web 3
+         0 apply
+         20 rollback
+         21 rollback web r7
+         22 apply
+         23 restart db
+         24 promote
+         25 end",
+        &expect![[r#"
+            0 > abort
+            0 < refused: there is no release under way to abort
+            0 > scale web 3
+            0 < refused: there is no service web
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 baking
+            4 promoted
+            4 contracting
+            4 the old revisions are stopped now
+            4 release #1 ended: promoted
+            20 > rollback
+            20 < refused: there is nothing to go back to: no release has replaced a revision
+            21 > rollback web r7
+            21 < refused: web r7 is not kept any more
+            22 > apply
+            22 < nothing changes
+            23 > restart db
+            23 < refused: there is no service db
+            24 > promote
+            24 < refused: there is no release under way to promote
+        "#]],
+    );
+}
