@@ -368,7 +368,10 @@ fn unavailable(strategy: &Strategy, replicas: u32) -> u32 {
 /// How many usable instances no act of ours may go below. `None`: nothing is promised.
 fn required(state: &State, name: &ServiceName) -> Option<u32> {
     let service = state.services.get(name)?;
-    service.stable?;
+    let stable = service.revisions.get(&service.stable?)?;
+    if Behaviour::of(&stable.revision.workload) != Behaviour::Good {
+        return None;
+    }
     let rollout = match &state.release {
         // Getting off a revision that failed counts more than capacity.
         Some(release) if matches!(release.phase, Phase::TurningBack(Because::Failed(_))) => {

@@ -200,6 +200,7 @@ impl State {
             Phase::Baking => {
                 release.bake.waived = true;
                 release.paused = None;
+                release.progress = now;
             }
             Phase::Contracting | Phase::TurningBack(_) => {}
         }

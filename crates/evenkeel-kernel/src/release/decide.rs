@@ -158,6 +158,7 @@ impl State {
         let text = format!("release {id} turns back: {because}");
         release.phase = Phase::TurningBack(because);
         release.since = now;
+        release.progress = now;
         release.paused = None;
         release.bake = Bake::default();
         vec![Note { release: Some(id), kind: "release.turned-back", text }]

@@ -186,6 +186,17 @@ impl State {
                     let taken = seen.is_some_and(|seen| {
                         seen.phase == InstancePhase::PortTaken && seen.port == slot.port
                     });
+                    // It got its former port after all, before it heard of the other: a running
+                    // process does not move, so we do.
+                    let moved = seen.filter(|seen| {
+                        seen.phase == InstancePhase::Running && seen.port != slot.port
+                    });
+                    if let Some(seen) = moved
+                        && used.insert(seen.port)
+                    {
+                        replaced.push(format!("{id}: {} is free again", seen.port));
+                        slot.port = seen.port;
+                    }
                     if taken && let Some(port) = ports.take(&mut used) {
                         replaced.push(format!("{id}: {} is taken, {port} instead", slot.port));
                         slot.port = port;
