@@ -68,6 +68,35 @@ pub(crate) fn all() -> Vec<Stat> {
         .collect()
 }
 
+/// Every descendant of process `root`, and `more` with theirs. `None` where the kernel does not
+/// list children (it was built without `CONFIG_PROC_CHILDREN`).
+///
+/// Costs as much as there are descendants, however many processes the machine has. A child that is
+/// born or handed over while this looks may be missed; callers look until nothing is found.
+pub(crate) fn descendants(root: u32, more: &[u32]) -> Option<Vec<Stat>> {
+    let mut open = children(root)?;
+    open.extend(more);
+    let mut seen = std::collections::BTreeSet::from([root]);
+    let mut found = Vec::new();
+    while let Some(pid) = open.pop() {
+        if seen.insert(pid) {
+            found.extend(stat(pid));
+            open.extend(children(pid).unwrap_or_default());
+        }
+    }
+    Some(found)
+}
+
+/// The children of every thread of process `pid`. `None` when they cannot be seen.
+fn children(pid: u32) -> Option<Vec<u32>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let text = fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+        found.extend(text.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+    }
+    Some(found)
+}
+
 impl Ident {
     /// The process with number `pid`, as it is now.
     pub(crate) fn of(pid: u32) -> Option<Self> {

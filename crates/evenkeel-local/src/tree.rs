@@ -36,8 +36,8 @@ pub(crate) struct Tree<'a> {
 impl Tree<'_> {
     /// All living processes of the instance.
     pub(crate) fn members(&self) -> BTreeSet<Ident> {
-        let all: Vec<Stat> = process::all();
         let grouped = self.leaf.map(Leaf::pids).unwrap_or_default();
+        let all = self.candidates(&grouped);
         let grouped: BTreeSet<u32> = grouped.into_iter().collect();
         let mut pids = BTreeSet::from([self.shim]);
         Self::gather(&all, &mut pids, |stat| {
@@ -51,6 +51,20 @@ impl Tree<'_> {
             !stat.ended && stat.ident.pid != self.shim && pids.contains(&stat.ident.pid)
         });
         members.map(|stat| stat.ident).collect()
+    }
+
+    /// Processes among which all of the instance's are. Without a marker to look for, descent and
+    /// the cgroup miss nobody, and the machine's other processes need not be looked at.
+    fn candidates(&self, grouped: &[u32]) -> Vec<Stat> {
+        let near = match self.marker {
+            Some(_) => None,
+            None => {
+                let known = self.known.iter().map(|ident| ident.pid);
+                let more: Vec<u32> = grouped.iter().copied().chain(known).collect();
+                process::descendants(self.shim, &more)
+            }
+        };
+        near.unwrap_or_else(process::all)
     }
 
     /// Adds the processes that `belongs` knows, and all their descendants.

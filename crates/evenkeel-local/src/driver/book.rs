@@ -169,9 +169,11 @@ impl Book {
         match (slot, &entry.status, &entry.spec) {
             (None, _, _) => life != Life::Absent && entry.stop_sent.is_none(),
             (Some(slot), Some(status), Some(spec)) => {
+                // Orders to an instance name its incarnation, which is never used again; so within
+                // one epoch no order can be mistaken for another, and its fence may lag behind.
                 life != Life::Held
-                    || status.fence < wanted.pool.fence
-                    || spec.fence < wanted.pool.fence
+                    || status.fence.epoch < wanted.pool.fence.epoch
+                    || spec.fence.epoch < wanted.pool.fence.epoch
                     || spec.port != slot.port
                     || status.port != slot.port
             }

@@ -189,13 +189,15 @@ impl Local {
             Some(known) if *known.pool == want => (Arc::clone(&known.pool), false),
             Some(_) | None => (Arc::new(want), true),
         };
+        let reshaped = known.is_none_or(|known| !same_instances(&known.pool, &pool));
         let mut instances: BTreeSet<InstanceId> = state.book.of_pool(&pool.id).collect();
         instances.extend(pool.slots.keys().map(|&slot| pool.id.instance(slot)));
         let wanted = Wanted { pool, routed };
         for id in instances {
-            if is_new && state.book.needs_work(&id, &wanted) {
+            let needs_work = state.book.needs_work(&id, &wanted);
+            if reshaped || is_new && needs_work {
                 state.due.insert(id, Instant::now());
-            } else if state.book.needs_work(&id, &wanted) {
+            } else if needs_work {
                 // Whatever it waits for, it goes on waiting.
                 state.due.entry(id).or_insert_with(Instant::now);
             }
@@ -249,6 +251,13 @@ impl Local {
         }
         result.map(|()| deleted)
     }
+}
+
+/// Whether both wants describe each of their instances alike, whichever and how many they are.
+fn same_instances(one: &want::Pool, other: &want::Pool) -> bool {
+    one.probe == other.probe
+        && one.surroundings == other.surroundings
+        && one.workload == other.workload
 }
 
 /// Deletes a folder that no shim holds.

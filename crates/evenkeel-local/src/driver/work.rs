@@ -142,11 +142,12 @@ impl Shared {
         if !stays {
             return self.stop(id, case, status);
         }
+        let noted = case.spec.as_ref().is_some_and(|spec| spec.fence.epoch >= wanted.fence.epoch);
+        if same && noted && status.fence.epoch >= wanted.fence.epoch {
+            return Ok(None);
+        }
         if case.spec.as_ref() != Some(&wanted) {
             self.write_spec(id, &wanted)?;
-        }
-        if same && status.fence >= wanted.fence {
-            return Ok(None);
         }
         let mandate = Mandate { fence: wanted.fence, incarnation: wanted.incarnation };
         let order = if same { Order::Keep(mandate) } else { Order::Reload(mandate) };
