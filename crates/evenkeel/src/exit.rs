@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Changes,
     /// The release was taken back: rolled back, aborted or superseded.
     TakenBack,
+    /// A signal ended it, and everything it had started was taken down.
+    Interrupted,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,8 @@ impl From<Exit> for ExitCode {
             Exit::Error => 1,
             Exit::Changes => 2,
             Exit::TakenBack => 3,
+            // As a shell says it of a program that Ctrl-C ended.
+            Exit::Interrupted => 130,
         })
     }
 }

@@ -27,9 +27,8 @@ pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 }
 
 fn default() -> anyhow::Result<PathBuf> {
-    let absolute = |name: &str| {
-        std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     let state = state.context("neither EVENKEEL_HOME nor HOME is set; set EVENKEEL_HOME")?;

@@ -70,10 +70,8 @@ fn home(context: &Context<'_>, findings: &mut Vec<Finding>) {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
     let shown = context.home.display();
     match std::fs::metadata(context.home) {
-        Err(_) => findings.push(advice(
-            format!("the home {shown} is not there yet"),
-            "`evenkeel up` makes it",
-        )),
+        Err(_) => findings
+            .push(advice(format!("the home {shown} is not there yet"), "`evenkeel up` makes it")),
         Ok(it) if it.uid() != rustix::process::geteuid().as_raw() => findings.push(problem(
             format!("the home {shown} belongs to another user"),
             "run evenkeel as that user, or set EVENKEEL_HOME",

@@ -41,7 +41,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Down) -> anyhow::Result<Ex
 }
 
 /// Ends the keeper, which ends the others; what is left without a keeper is ended by itself.
-async fn stop_roles(context: &Context<'_>) -> anyhow::Result<()> {
+pub(super) async fn stop_roles(context: &Context<'_>) -> anyhow::Result<()> {
     let deadline = Instant::now() + END_MAX;
     for name in ["keeper", "control", "edge"] {
         let Some(pid) = role::pid_of(context.home, name) else { continue };

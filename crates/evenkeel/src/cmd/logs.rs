@@ -131,10 +131,7 @@ impl Printer {
     }
 }
 
-fn files(
-    context: &Context<'_>,
-    wanted: &Wanted,
-) -> anyhow::Result<Vec<(InstanceId, PathBuf)>> {
+fn files(context: &Context<'_>, wanted: &Wanted) -> anyhow::Result<Vec<(InstanceId, PathBuf)>> {
     let files = match log_files(context.home, wanted.service.as_ref()) {
         Ok(files) => files,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),

@@ -86,9 +86,7 @@ async fn dispatch(context: &Context<'_>, command: Command) -> anyhow::Result<Exi
 }
 
 /// Runs a future on a runtime of one thread.
-fn wait_for(
-    future: impl Future<Output = anyhow::Result<Exit>>,
-) -> anyhow::Result<Exit> {
+fn wait_for(future: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future)
 }
 

@@ -6,19 +6,18 @@ use evenkeel_control::client::Error;
 use super::Context;
 use crate::cli::File;
 use crate::exit::Exit;
-use crate::term::{self, Tone, paint};
 use crate::stackfile;
+use crate::term::{self, Tone, paint};
 
 pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Exit> {
     let path = stackfile::find(args.file.as_deref())?;
     let submission = stackfile::read(&path, context.home, false)?;
-    let plan: PlanView = context.client.post("/v1/plan", &submission).await.map_err(|error| {
-        match error {
+    let plan: PlanView =
+        context.client.post("/v1/plan", &submission).await.map_err(|error| match error {
             Error::Unreachable { .. } => anyhow::Error::new(error)
                 .context("a plan compares the file with what runs, and nothing runs here"),
             Error::Refused(_) | Error::Broken(_) => error.into(),
-        }
-    })?;
+        })?;
     if context.json {
         term::json(&plan)?;
     } else if plan.empty {

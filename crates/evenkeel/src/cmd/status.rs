@@ -16,8 +16,7 @@ const REDRAW: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(context: &Context<'_>, args: &cli::Status) -> anyhow::Result<Exit> {
     if !args.watch {
-        let status: evenkeel_control::api::types::Status =
-            context.client.get("/v1/status").await?;
+        let status: evenkeel_control::api::types::Status = context.client.get("/v1/status").await?;
         if context.json {
             term::json(&status)?;
         } else {
@@ -32,9 +31,9 @@ async fn watch(context: &Context<'_>, args: &cli::Status) -> anyhow::Result<Exit
     let in_place = term::has_colour() && !context.json;
     loop {
         let picture = match context.client.get("/v1/status").await {
-            Ok(status) if context.json => serde_json::to_string::<
-                evenkeel_control::api::types::Status,
-            >(&status)?,
+            Ok(status) if context.json => {
+                serde_json::to_string::<evenkeel_control::api::types::Status>(&status)?
+            }
             Ok(status) => lines(&status, args.instances).join("\x1b[K\n"),
             // It may be restarting; what is shown says so.
             Err(Error::Unreachable { .. } | Error::Broken(_)) if in_place => {
@@ -105,7 +104,9 @@ pub(super) fn release_line(release: &ReleaseView) -> String {
         (None, Some(step)) => {
             format!("shifting {}, step {} of {}", step.service, step.step, step.of)
         }
-        (None, None) if release.promoted => paint(Tone::Good, &format!("promoted, {}", release.phase)),
+        (None, None) if release.promoted => {
+            paint(Tone::Good, &format!("promoted, {}", release.phase))
+        }
         (None, None) => release.phase.clone(),
     };
     let mut text = format!("release #{} {phase}", release.id);

@@ -19,8 +19,7 @@ pub(super) async fn resume(context: &Context<'_>) -> anyhow::Result<Exit> {
 }
 
 pub(super) async fn promote(context: &Context<'_>, args: &cli::Promote) -> anyhow::Result<Exit> {
-    let answer: Answer =
-        context.client.post("/v1/promote", &Promote { full: args.full }).await?;
+    let answer: Answer = context.client.post("/v1/promote", &Promote { full: args.full }).await?;
     context.conclude(&answer, None).await
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
 }
 
 /// The path of this very program, also after the file was replaced by a newer one.
-fn own_program() -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn own_program() -> anyhow::Result<std::path::PathBuf> {
     let path = std::env::current_exe().context("could not find this program's own file")?;
     // Linux appends this to the name of a file that has been unlinked since.
     let text = path.to_string_lossy();

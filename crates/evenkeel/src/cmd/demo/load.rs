@@ -1,0 +1,122 @@
+//! The load: so many requests a second, whether the earlier ones are answered or not, from a
+//! thread of its own so that nothing the demo does holds it up.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::exchange::{Caller, Kind};
+use super::record::Record;
+
+/// Requests without an answer at which the load gives up counting on one: 10 s of the default
+/// rate.
+const UNANSWERED_MAX: usize = 2_000;
+/// More a second than one thread sends, here and in the edge's place.
+const RATE_MAX: u32 = 50_000;
+/// The longest round of the mix; see [`kind`].
+const ROUND: u64 = 100;
+
+/// A load that goes on.
+#[derive(Debug)]
+pub(super) struct Load {
+    record: Arc<Mutex<Record>>,
+    ending: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Begins to send `rate` requests a second to the edge on `port`.
+    pub(super) fn start(port: u16, rate: u32) -> anyhow::Result<Self> {
+        let record = Arc::new(Mutex::new(Record::default()));
+        let ending = Arc::new(AtomicBool::new(false));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (shared, told) = (Arc::clone(&record), Arc::clone(&ending));
+        let thread = std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || {
+                LocalSet::new()
+                    .block_on(&runtime, generate(port, rate.clamp(1, RATE_MAX), &shared, &told));
+            })
+            .context("could not start the load")?;
+        Ok(Self { record, ending, thread: Some(thread) })
+    }
+
+    /// What came of it so far.
+    pub(super) fn record(&self) -> MutexGuard<'_, Record> {
+        lock(&self.record)
+    }
+
+    /// Sends nothing more.
+    pub(super) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+    }
+
+    /// Whether every request has come to its end, after [`Self::end`].
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.end();
+        // An unfinished one is left alone: its requests end with the process.
+        if let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn generate(port: u16, rate: u32, record: &Arc<Mutex<Record>>, ending: &AtomicBool) {
+    let caller = Rc::new(Caller::new(port));
+    let mut beat = interval(Duration::from_secs(1) / rate);
+    // A beat that comes late is made up for: the rate is what was promised.
+    beat.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut under_way = JoinSet::new();
+    let mut number = 0;
+    while !ending.load(Ordering::Acquire) {
+        let due = beat.tick().await.into_std();
+        while under_way.try_join_next().is_some() {}
+        let kind = kind(number);
+        let mut now = lock(record);
+        now.sent();
+        if under_way.len() >= UNANSWERED_MAX {
+            now.failed(kind, format!("{UNANSWERED_MAX} requests are without an answer"));
+            continue;
+        }
+        drop(now);
+        let (caller, record) = (Rc::clone(&caller), Arc::clone(record));
+        under_way.spawn_local(async move {
+            let answer = caller.call(kind, number).await;
+            let mut now = lock(&record);
+            match answer {
+                // Counted from when it was due, so that waiting to be sent counts as waiting.
+                Ok(answer) => now.answered(kind, &answer, due, Instant::now()),
+                Err(cause) => now.failed(kind, cause),
+            }
+        });
+        number += 1;
+    }
+    while under_way.join_next().await.is_some() {}
+}
+
+/// The mix: two thirds are read and a third is written; now and then somebody reads a feed that
+/// takes two seconds, or waits a second for news.
+fn kind(number: u64) -> Kind {
+    match number % ROUND {
+        17 | 67 => Kind::Feed,
+        42 => Kind::Wait,
+        place if place % 3 == 0 => Kind::Write,
+        _ => Kind::Read,
+    }
+}

@@ -1,0 +1,140 @@
+//! The stack file of the demo: the example that people can copy, with its programs found, its
+//! port free, and one thing changed for each release.
+
+use std::fmt;
+
+/// The example, as it is in the repository.
+const EXAMPLE: &str = include_str!("../../../../../examples/shop/evenkeel.toml");
+
+/// What a release of the demo is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    /// Both services as they are first.
+    First,
+    /// A good new web.
+    Good,
+    /// A web that is never healthy.
+    Stuck,
+    /// A web that dies under load.
+    Crashing,
+    /// A new web and a new catalog, all traffic at once.
+    Both,
+}
+
+/// Where the demo differs from the example: its programs and its door.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    /// This very program.
+    pub(super) program: String,
+    /// The port of the edge.
+    pub(super) port: u16,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.version())
+    }
+}
+
+impl Variant {
+    /// The version that the variant's web answers with: the number of its revision.
+    pub(super) fn version(self) -> &'static str {
+        match self {
+            Self::First => "1",
+            Self::Good => "2",
+            Self::Stuck => "3",
+            Self::Crashing => "4",
+            Self::Both => "5",
+        }
+    }
+
+    /// The text of the stack file.
+    pub(super) fn text(self, place: &Place) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let run = |name: &str| format!("[{}, \"example\", {name:?}]", quoted(&place.program));
+        let listen = quoted(&format!("127.0.0.1:{}", place.port));
+        let version = self.version();
+        let mut changes = vec![
+            ("[service.web]", "run", run("web")),
+            ("[service.catalog]", "run", run("catalog")),
+            ("[edge]", "listen", listen),
+            ("[service.web]", "env", format!("{{ VERSION = \"{version}\" }}")),
+        ];
+        changes.extend(match self {
+            Self::First | Self::Good => vec![],
+            Self::Stuck => vec![
+                ("[service.web]", "env", variables(version, "FAIL_HEALTH = 1")),
+                ("[service.web.rollout]", "start_deadline", quoted("4s")),
+            ],
+            Self::Crashing => {
+                vec![("[service.web]", "env", variables(version, "CRASH_AFTER = 12"))]
+            }
+            Self::Both => vec![
+                ("[service.catalog]", "env", "{ VERSION = \"2\" }".to_owned()),
+                ("[service.web.rollout]", "strategy", quoted("blue-green")),
+                ("[service.web.rollout]", "steps", String::new()),
+            ],
+        });
+        changes
+            .iter()
+            .fold(EXAMPLE.to_owned(), |text, (table, key, value)| with(&text, table, key, value))
+    }
+}
+
+fn variables(version: &str, more: &str) -> String {
+    format!("{{ VERSION = \"{version}\", {more} }}")
+}
+
+/// The text with another value of one key; an empty value removes it.
+fn with(text: &str, table: &str, key: &str, value: &str) -> String {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if line.starts_with('[') {
+            inside = line == table;
+        }
+        let found = inside && line.split('=').next().is_some_and(|name| name.trim() == key);
+        match (found, value.is_empty()) {
+            (false, _) => lines.push(line.to_owned()),
+            (true, true) => {}
+            (true, false) => lines.push(format!("{key} = {value}")),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_kernel::model::Stack;
+    use evenkeel_kernel::spec;
+
+    use super::*;
+
+    fn stack(text: &str) -> Stack {
+        let (stack, problems) = spec::read(text, "/srv");
+        assert!(problems.is_empty(), "{text}\n{problems:?}");
+        stack.unwrap()
+    }
+
+    #[test]
+    fn the_example_and_every_variant_of_it_are_read_without_problems() {
+        stack(EXAMPLE);
+        let place = Place { program: "/opt/a \"b\"/evenkeel".to_owned(), port: 1234 };
+        for variant in
+            [Variant::First, Variant::Good, Variant::Stuck, Variant::Crashing, Variant::Both]
+        {
+            let read = stack(&variant.text(&place));
+            let web = &read.services[&"web".parse().unwrap()];
+            assert_eq!(web.workload.run[0], "/opt/a \"b\"/evenkeel");
+            assert_eq!(web.workload.env["VERSION"], variant.version());
+            assert_eq!(read.edge.listen[0].port(), 1234);
+        }
+    }
+
+    #[test]
+    fn only_the_key_of_the_named_table_changes() {
+        let text = "[a]\nx = 1\n[b]\nx = 1\ny = 2\n";
+        assert_eq!(with(text, "[b]", "x", "3"), "[a]\nx = 1\n[b]\nx = 3\ny = 2\n");
+        assert_eq!(with(text, "[b]", "y", ""), "[a]\nx = 1\n[b]\nx = 1\n");
+    }
+}

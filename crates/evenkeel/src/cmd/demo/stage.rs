@@ -1,0 +1,207 @@
+//! Where the demo plays: a home in a temporary folder with roles of its own, and everything that
+//! takes it down again.
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use evenkeel_control::api::types::{Answer, Status, Submission, WaitView};
+use evenkeel_control::client::{self, Client};
+use evenkeel_kernel::layout;
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+use super::stack::{Place, Variant};
+use super::strike::strike;
+use crate::{role, stackfile};
+
+/// How long control may take for one answer.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long control may be away: it is killed on the way.
+const AWAY_MAX: Duration = Duration::from_secs(20);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+/// The ports that the edge's is drawn from: below those of instances and of outgoing connections.
+const PORTS: std::ops::Range<u16> = 10_000..20_000;
+/// Ports tried before there seem to be none.
+const PORTS_MAX: usize = 50;
+
+/// A home of its own.
+#[derive(Debug)]
+pub(super) struct Stage {
+    folder: Option<TempDir>,
+    /// It is not removed at the end.
+    keep: bool,
+    home: PathBuf,
+    client: Client,
+    place: RefCell<Place>,
+    /// The stack file as it was sent last; what it refers to is the same each time.
+    submission: RefCell<Option<Submission>>,
+    struck: bool,
+}
+
+impl Stage {
+    /// Makes the folder and starts the roles.
+    pub(super) async fn build(keep: bool) -> anyhow::Result<Self> {
+        let parent = std::env::temp_dir();
+        // Sockets have short names; a temporary folder far down is not used.
+        let fits = parent.as_os_str().len() + 16 <= layout::HOME_LENGTH_MAX;
+        let parent = if fits { parent } else { PathBuf::from("/tmp") };
+        let folder = tempfile::Builder::new()
+            .prefix("ek-")
+            .disable_cleanup(keep)
+            .tempdir_in(&parent)
+            .with_context(|| format!("could not make a folder in {}", parent.display()))?;
+        // The roles name it by its real path, and so it is known again.
+        let home = folder.path().canonicalize().context("could not find the folder just made")?;
+        let program = role::own_program()?;
+        let program = program.to_str().context("the path of this program is not UTF-8")?;
+        let place = Place { program: program.to_owned(), port: free_port()? };
+        let client = Client::new(&home);
+        let stage = Self {
+            folder: Some(folder),
+            keep,
+            home,
+            client,
+            place: RefCell::new(place),
+            submission: RefCell::default(),
+            struck: false,
+        };
+        role::start(&stage.home).await?;
+        Ok(stage)
+    }
+
+    pub(super) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// The port of the edge.
+    pub(super) fn port(&self) -> u16 {
+        self.place.borrow().port
+    }
+
+    /// Takes another port: a stranger was faster.
+    pub(super) fn change_port(&self) -> anyhow::Result<()> {
+        self.place.borrow_mut().port = free_port()?;
+        Ok(())
+    }
+
+    /// Applies a variant of the stack; returns the number of its release.
+    pub(super) async fn apply(&self, variant: Variant) -> anyhow::Result<u64> {
+        let text = variant.text(&self.place.borrow());
+        let path = self.home.join(stackfile::NAME);
+        std::fs::write(&path, &text).context("could not write the stack file")?;
+        let sent_before = self.submission.take();
+        let mut submission = match sent_before {
+            Some(submission) => submission,
+            // The program is digested and copied, which takes a while for a large one.
+            None => {
+                let home = self.home.clone();
+                tokio::task::spawn_blocking(move || stackfile::read(&path, &home, false)).await??
+            }
+        };
+        submission.text = text;
+        let answer: Answer = self.post("/v1/apply", &submission).await?;
+        self.submission.replace(Some(submission));
+        answer.release.context("control sees no change in the stack file")
+    }
+
+    /// Asks control, which may be restarting.
+    pub(super) async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<T> {
+        let deadline = Instant::now() + AWAY_MAX;
+        loop {
+            match timeout(ANSWER_MAX, self.client.get(path)).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(client::Error::Unreachable { .. } | client::Error::Broken(_)))
+                    if Instant::now() < deadline =>
+                {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_) => bail!("control does not answer {path} within {} s", ANSWER_MAX.as_secs()),
+            }
+        }
+    }
+
+    /// Asks control once.
+    pub(super) async fn try_get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Option<T> {
+        timeout(ANSWER_MAX, self.client.get(path)).await.ok()?.ok()
+    }
+
+    /// Tells control something.
+    pub(super) async fn post<B: serde::Serialize + Sync, T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> anyhow::Result<T> {
+        let answer = timeout(ANSWER_MAX, self.client.post(path, body)).await;
+        Ok(answer.with_context(|| format!("control does not answer {path}"))??)
+    }
+
+    pub(super) async fn status(&self) -> anyhow::Result<Status> {
+        self.get("/v1/status").await
+    }
+
+    /// Waits until `look` finds what it looks for.
+    pub(super) async fn until<T>(
+        &self,
+        what: &str,
+        most: Duration,
+        mut look: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+    ) -> anyhow::Result<T> {
+        let deadline = Instant::now() + most;
+        loop {
+            if let Some(found) = look().await? {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                let waits: Vec<WaitView> = self.try_get("/v1/why").await.unwrap_or_default();
+                let why: Vec<String> = waits
+                    .into_iter()
+                    .map(|wait| match wait.last_error {
+                        Some(error) => format!("{} (last: {error})", wait.what),
+                        None => wait.what,
+                    })
+                    .collect();
+                let why = if why.is_empty() { "nothing".to_owned() } else { why.join("; ") };
+                bail!("{what}: not within {} s; control waits for {why}", most.as_secs());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Takes everything down; returns the folder if it stays.
+    pub(super) fn strike(mut self) -> anyhow::Result<Option<PathBuf>> {
+        self.struck = true;
+        strike(&self.home)?;
+        if self.keep {
+            return Ok(Some(self.home.clone()));
+        }
+        if let Some(folder) = self.folder.take() {
+            folder.close().context("could not remove the demo's folder")?;
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Stage {
+    /// On every way out that is not the usual one: an error, a panic, Ctrl-C.
+    fn drop(&mut self) {
+        if !self.struck
+            && let Err(error) = strike(&self.home)
+        {
+            crate::term::note(&format!("evenkeel: {error:#}"));
+        }
+    }
+}
+
+/// A port that nobody listens on.
+fn free_port() -> anyhow::Result<u16> {
+    let mut ports = (0..PORTS_MAX).map(|_| fastrand::u16(PORTS));
+    let free = ports.find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.context("there is no free port for the edge")
+}

@@ -1,0 +1,135 @@
+//! The demo, run as people run it: it loses no request, ends as it should, and leaves nothing
+//! behind, however it ends.
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::path::{Path, PathBuf};
+    use std::process::{Child, Command, ExitStatus, Stdio};
+    use std::time::{Duration, Instant};
+
+    use rustix::process::{Pid, Signal, kill_process};
+    use serde_json::Value;
+
+    /// How long one demo may take here, where other tests run beside it.
+    const DEMO_MAX: Duration = Duration::from_secs(120);
+    /// What is promised to people.
+    const PROMISED_S: f64 = 60.0;
+    const LOOK: Duration = Duration::from_millis(20);
+
+    /// A demo that runs; killed with the test, which then fails anyway.
+    struct Demo {
+        child: Child,
+        /// Its folder for temporary files.
+        temp: tempfile::TempDir,
+    }
+
+    impl Demo {
+        fn start(args: &[&str]) -> Self {
+            let temp = tempfile::Builder::new().prefix("ekt-").tempdir_in("/tmp").unwrap();
+            let child = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+                .arg("demo")
+                .args(args)
+                .env("TMPDIR", temp.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            Self { child, temp }
+        }
+
+        fn signal(&self, signal: Signal) {
+            let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+            kill_process(pid, signal).unwrap();
+        }
+
+        fn end(&mut self) -> ExitStatus {
+            let deadline = Instant::now() + DEMO_MAX;
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status;
+                }
+                assert!(Instant::now() < deadline, "the demo does not end");
+                std::thread::sleep(LOOK);
+            }
+        }
+
+        /// Nothing of it is left: no process, no file.
+        fn assert_gone(&self) {
+            assert_eq!(processes(self.temp.path()), Vec::<PathBuf>::new());
+            let left: Vec<_> = std::fs::read_dir(self.temp.path()).unwrap().collect();
+            assert!(left.is_empty(), "{left:?}");
+        }
+    }
+
+    impl Drop for Demo {
+        fn drop(&mut self) {
+            if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                self.signal(Signal::TERM);
+                let deadline = Instant::now() + DEMO_MAX;
+                while self.child.try_wait().is_ok_and(|status| status.is_none()) {
+                    if Instant::now() > deadline {
+                        self.child.kill().ok();
+                    }
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
+    }
+
+    /// Processes whose environment or command line names `folder`, as paths in `/proc`.
+    fn processes(folder: &Path) -> Vec<PathBuf> {
+        let name = folder.as_os_str().as_encoded_bytes();
+        let names = |path: PathBuf| {
+            std::fs::read(path)
+                .is_ok_and(|text| text.windows(name.len()).any(|window| window == name))
+        };
+        let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        entries.filter(|path| names(path.join("cmdline")) || names(path.join("environ"))).collect()
+    }
+
+    fn outcomes(done: &Value) -> Vec<&str> {
+        let releases = done["releases"].as_array().unwrap().iter();
+        releases.map(|release| release["outcome"].as_str().unwrap()).collect()
+    }
+
+    #[test]
+    fn no_request_fails_and_every_bad_release_is_taken_back() {
+        let mut demo = Demo::start(&["--json"]);
+        let mut text = String::new();
+        demo.child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        let status = demo.end();
+        let lines: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let done = lines.last().expect("it says something");
+        assert!(status.success(), "{status}: {done:#}");
+        assert_eq!(done["event"], "done");
+        assert_eq!(done["failed"], 0, "{done:#}");
+        assert!(done["requests"].as_u64().unwrap() > 2_000, "{done:#}");
+        assert_eq!(
+            outcomes(done),
+            ["promoted", "promoted", "rolled_back", "rolled_back", "fast_rolled_back"]
+        );
+        assert!(done["by_revision"]["web r2"].as_u64().unwrap() > 500, "{done:#}");
+        assert_eq!(done["by_revision"]["web r3"], Value::Null, "it was never healthy");
+        assert!(done["seconds"].as_f64().unwrap() < PROMISED_S, "{done:#}");
+        let events: Vec<&str> = lines.iter().filter_map(|line| line["event"].as_str()).collect();
+        assert_eq!(events.iter().filter(|event| **event == "killed").count(), 2, "{events:?}");
+        assert!(lines.iter().all(|line| line["at_ms"].is_u64()), "{text}");
+        demo.assert_gone();
+    }
+
+    #[test]
+    fn interrupted_it_leaves_nothing_behind() {
+        let mut demo = Demo::start(&[]);
+        let mut lines = BufReader::new(demo.child.stdout.take().unwrap()).lines();
+        // Everything runs, and a release is under way.
+        let under_way = lines.any(|line| line.unwrap().contains("kill -9"));
+        assert!(under_way);
+        assert!(!processes(demo.temp.path()).is_empty());
+        demo.signal(Signal::INT);
+        assert!(lines.any(|line| line.unwrap().contains("interrupted")));
+        assert_eq!(demo.end().code(), Some(130));
+        demo.assert_gone();
+    }
+}
