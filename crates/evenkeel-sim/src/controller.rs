@@ -150,7 +150,9 @@ impl Simulation {
         }
         self.look_for_the_end()?;
         self.says_what_it_waits_for(id)?;
-        let ms = self.wakes.between(150, 450);
+        // Nothing is under way: there is less to look at.
+        let idle = self.controllers[id].state.release.is_none();
+        let ms = if idle { self.wakes.between(300, 900) } else { self.wakes.between(200, 600) };
         self.after(ms, Event::Wake(id));
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use evenkeel_kernel::model::PoolId;
 use evenkeel_kernel::release::{Accepted, Action, Because, Change, Kind, Phase, Refusal, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, World};
@@ -13,7 +14,7 @@ use crate::scenario::{Act, What, When};
 use crate::simulation::Simulation;
 
 /// How long a person waits for a release to end before they act all the same.
-const PATIENCE_MS: u64 = 25_000;
+const PATIENCE_MS: u64 = 18_000;
 /// How long a person waits for a phase that may never come.
 const PHASE_PATIENCE_MS: u64 = 4_000;
 /// How long a held release is left alone once nothing else happens.
@@ -160,12 +161,12 @@ fn flips_at_once(state: &State, world: &World) -> Checked {
     };
     for (name, rollout) in &release.rollouts {
         let Some(from) = rollout.from.filter(|_| rollout.flip) else { continue };
-        let well = edge.instances.iter().any(|(id, backend)| {
-            id.pool.service == *name
-                && id.pool.revision == from
-                && backend.health == Health::Healthy
-        });
         let service = &state.services[name];
+        let Some(old) = service.revisions.get(&from) else { continue };
+        let well = old.active().any(|(number, _)| {
+            let backend = edge.instances.get(&PoolId::new(name, from).instance(number));
+            backend.is_some_and(|backend| backend.health == Health::Healthy)
+        });
         if well && world.platform.known().is_some() && service.weight(rollout.to).0 > 0 {
             return broken("flips-at-once", format!("{name} still sends to {}", rollout.to));
         }

@@ -171,8 +171,8 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
     let rollout = Rollout {
         strategy: strategy(exclusive, rng),
         min_ready: ms(rng.between(100, 600)),
-        start_deadline: ms(15_000),
-        progress_deadline: ms(30_000),
+        start_deadline: ms(12_000),
+        progress_deadline: ms(22_000),
         failure_budget: None,
         bake: ms(rng.between(3_000, 5_000)),
         auto_rollback: !rng.chance(50),

@@ -284,9 +284,10 @@ impl Deciding<'_> {
 
     /// Takes the release back, or holds it, if it fails.
     fn fail(&mut self) {
-        let Some(release) = self.state.forward().cloned() else { return };
+        let Some(release) = self.state.forward() else { return };
         let now = self.moment.now;
-        let Some(failure) = self.state.failure(&release, self.world, now) else { return };
+        let Some(failure) = self.state.failure(release, self.world, now) else { return };
+        let paused = release.paused.is_some();
         let automatic = release.rollouts.keys().all(|name| {
             release.wanted.services.get(name).is_none_or(|service| service.rollout.auto_rollback)
         });
@@ -296,7 +297,7 @@ impl Deciding<'_> {
             }
             let notes = self.state.turn_back(Because::Failed(failure.reason), now);
             self.notes.extend(notes);
-        } else if release.paused.is_none() {
+        } else if !paused {
             let reason = failure.reason;
             self.note("release.held", format!("held because {reason}; auto_rollback is off"));
             if let Some(release) = &mut self.state.release {
@@ -627,13 +628,8 @@ impl Deciding<'_> {
 
     /// Services that no rollout moves have their stable revision, whole, and nothing else.
     fn settle(&mut self) {
-        let release = self.state.release.clone();
-        let moved = |name: &ServiceName| match &release {
-            Some(release) => {
-                release.phase != Phase::Contracting && release.rollouts.contains_key(name)
-            }
-            None => false,
-        };
+        let rolling = self.state.release.as_ref().filter(|it| it.phase != Phase::Contracting);
+        let moved = |name: &ServiceName| rolling.is_some_and(|it| it.rollouts.contains_key(name));
         let names: Vec<ServiceName> =
             self.state.services.keys().filter(|name| !moved(name)).cloned().collect();
         for name in names {

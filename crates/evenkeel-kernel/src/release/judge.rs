@@ -160,8 +160,7 @@ impl State {
             return Some(format!("{pool} ended {failed_starts} times by itself{last}"));
         }
 
-        let account = release.ledger.as_of(Some(seen.edge)).pools.get(&pool).cloned();
-        if account.is_some_and(|account| account.total().failed_streaks > 0) {
+        if release.ledger.failed_streaks(&pool, seen.edge) > 0 {
             return Some(format!("ten requests in a row failed on {pool}"));
         }
 

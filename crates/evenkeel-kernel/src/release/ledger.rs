@@ -109,6 +109,24 @@ impl Ledger {
         self.unrouted.seen = edge.unrouted.clone();
     }
 
+    /// How often ten requests in a row failed on `pool`, as of now.
+    #[must_use]
+    pub(super) fn failed_streaks(&self, pool: &PoolId, edge: &Edge) -> u64 {
+        let Some(account) = self.pools.get(pool) else { return 0 };
+        let shown = edge.pools.get(pool).map_or(0, |counts| counts.failed_streaks);
+        let before = account.total().failed_streaks;
+        match (self.incarnation, self.is_stale(edge)) {
+            // What the first edge shows is where the count starts.
+            (0, _) => 0,
+            (_, true) => before + shown,
+            (_, false) => {
+                let base = account.base.failed_streaks;
+                account.carried.failed_streaks + shown.saturating_sub(base)
+            }
+        }
+        .max(before)
+    }
+
     /// The ledger as it stands if read now.
     #[must_use]
     pub fn as_of(&self, edge: Option<&Edge>) -> Self {
