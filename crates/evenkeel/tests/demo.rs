@@ -119,17 +119,22 @@ mod tests {
         demo.assert_gone();
     }
 
-    #[test]
-    fn interrupted_it_leaves_nothing_behind() {
+    /// Interrupts a demo when it says `moment`.
+    fn check_interrupted(moment: &str, signal: Signal) {
         let mut demo = Demo::start(&[]);
         let mut lines = BufReader::new(demo.child.stdout.take().unwrap()).lines();
-        // Everything runs, and a release is under way.
-        let under_way = lines.any(|line| line.unwrap().contains("kill -9"));
-        assert!(under_way);
+        assert!(lines.any(|line| line.unwrap().contains(moment)), "{moment}");
         assert!(!processes(demo.temp.path()).is_empty());
-        demo.signal(Signal::INT);
-        assert!(lines.any(|line| line.unwrap().contains("interrupted")));
-        assert_eq!(demo.end().code(), Some(130));
+        demo.signal(signal);
+        assert!(lines.any(|line| line.unwrap().contains("interrupted")), "{moment}");
+        assert_eq!(demo.end().code(), Some(130), "{moment}");
         demo.assert_gone();
+    }
+
+    #[test]
+    fn interrupted_it_leaves_nothing_behind() {
+        // While the program is still being copied, and while control is away in mid-release.
+        check_interrupted("the stack starts", Signal::TERM);
+        check_interrupted("kill -9 of the control process", Signal::INT);
     }
 }

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -20,6 +22,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Connections kept for the next request.
 const KEPT_MAX: usize = 256;
+/// Time between two things said in a talk: it outlives a change of the routing table.
+const TALK_PAUSE: Duration = Duration::from_millis(200);
 /// Every so many requests come from somebody who was never here before.
 const NEWCOMER: u64 = 5;
 /// Sizes of what is written vary below this; all of it can be sent again by the edge.
@@ -36,6 +40,8 @@ pub(super) enum Kind {
     Feed,
     /// `GET /feed/wait`: a second of nothing, then an answer.
     Wait,
+    /// `GET /feed/talk`, upgraded: what is said comes back, for two seconds.
+    Talk,
 }
 
 impl Kind {
@@ -46,6 +52,7 @@ impl Kind {
             Self::Write => "PUT /echo",
             Self::Feed => "GET /feed",
             Self::Wait => "GET /feed/wait",
+            Self::Talk => "upgrade /feed/talk",
         }
     }
 
@@ -60,6 +67,7 @@ impl Kind {
             Self::Write => (Method::PUT, "/echo"),
             Self::Feed => (Method::GET, "/feed"),
             Self::Wait => (Method::GET, "/feed/wait"),
+            Self::Talk => (Method::GET, "/feed/talk"),
         }
     }
 }
@@ -100,12 +108,12 @@ impl Caller {
         let sent = match kind {
             Kind::Write => body(number),
             Kind::Read | Kind::Feed | Kind::Wait => Bytes::new(),
+            Kind::Talk => return self.talk().await,
         };
         let newcomer = number.is_multiple_of(NEWCOMER);
         let (response, sender, reconnected) = self.send(kind, sent.clone(), newcomer).await?;
         let status = response.status();
-        let version = response.headers().get(example::VERSION);
-        let version = version.and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
+        let version = version(&response);
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| format!("the answer broke off: {error}"))?.to_bytes();
         if !newcomer && self.kept.borrow().len() < KEPT_MAX {
@@ -113,6 +121,33 @@ impl Caller {
         }
         check(kind, status, &version, &sent, &body)?;
         Ok(Answered { version, reconnected })
+    }
+
+    /// Upgrades a connection, and talks over it.
+    async fn talk(&self) -> Result<Answered, String> {
+        let mut request = self.request(Kind::Talk, Bytes::new())?;
+        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(UPGRADE, HeaderValue::from_static(example::PROTOCOL));
+        let mut sender = self.connect().await?;
+        let response = sender.send_request(request).await.map_err(|error| chain(&error))?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(format!("{} instead of an upgrade", response.status()));
+        }
+        let version = version(&response);
+        let upgraded = hyper::upgrade::on(response).await.map_err(|error| chain(&error))?;
+        let mut stream = TokioIo::new(upgraded);
+        for number in 1..=example::LINES {
+            let said = example::line(number);
+            let mut heard = vec![0; said.len()];
+            stream.write_all(said.as_bytes()).await.map_err(|error| error.to_string())?;
+            let heard = stream.read_exact(&mut heard).await.map(|_length| heard);
+            let heard = heard.map_err(|error| format!("the talk broke off: {error}"))?;
+            if heard != said.as_bytes() {
+                return Err("something else came back than was said".to_owned());
+            }
+            tokio::time::sleep(TALK_PAUSE).await;
+        }
+        Ok(Answered { version, reconnected: false })
     }
 
     /// Sends the request on a kept connection, or on a new one.
@@ -152,7 +187,7 @@ impl Caller {
         Request::builder()
             .method(method)
             .uri(path)
-            .header(http::header::HOST, format!("127.0.0.1:{}", self.port))
+            .header(HOST, format!("127.0.0.1:{}", self.port))
             .body(Full::new(body))
             .map_err(|error| error.to_string())
     }
@@ -165,9 +200,14 @@ impl Caller {
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.map_err(|error| chain(&error))?;
         // Its error reaches the exchange as well.
-        tokio::task::spawn_local(async move { drop(connection.await) });
+        tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
         Ok(sender)
     }
+}
+
+fn version(response: &Response<Incoming>) -> String {
+    let version = response.headers().get(example::VERSION);
+    version.and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 /// What is written: of every size, and never the same.
@@ -195,6 +235,7 @@ fn check(
         Kind::Write => body == sent,
         Kind::Feed => *body == *(1..=example::LINES).map(example::line).collect::<String>(),
         Kind::Wait => *body == *"no news",
+        Kind::Talk => false,
     };
     match right && !version.is_empty() {
         true => Ok(()),

@@ -111,11 +111,12 @@ async fn generate(port: u16, rate: u32, record: &Arc<Mutex<Record>>, ending: &At
 }
 
 /// The mix: two thirds are read and a third is written; now and then somebody reads a feed that
-/// takes two seconds, or waits a second for news.
+/// takes two seconds, talks for as long, or waits a second for news.
 fn kind(number: u64) -> Kind {
     match number % ROUND {
         17 | 67 => Kind::Feed,
         42 => Kind::Wait,
+        91 => Kind::Talk,
         place if place % 3 == 0 => Kind::Write,
         _ => Kind::Read,
     }

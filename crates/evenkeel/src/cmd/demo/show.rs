@@ -157,8 +157,9 @@ impl Show {
             format!("{}   {failed}", cut(&numbers, width.saturating_sub(16))),
             bar(record, width),
         ];
-        self.clear();
-        term::raw(&(lines.join("\n") + "\n"));
+        // Over the last one, line by line, so that nothing flickers.
+        let up = if self.drawn > 0 { format!("\x1b[{}A\r", self.drawn) } else { String::new() };
+        term::raw(&(up + &lines.join("\x1b[K\n") + "\x1b[K\n"));
         self.drawn = lines.len();
     }
 

@@ -3,9 +3,10 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use evenkeel_control::api::types::{Answer, Status, Submission, WaitView};
 use evenkeel_control::client::{self, Client};
 use evenkeel_kernel::layout;
@@ -27,6 +28,8 @@ const PORTS: std::ops::Range<u16> = 10_000..20_000;
 /// Ports tried before there seem to be none.
 const PORTS_MAX: usize = 50;
 
+type Reader = JoinHandle<anyhow::Result<Submission>>;
+
 /// A home of its own.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -38,6 +41,8 @@ pub(super) struct Stage {
     place: RefCell<Place>,
     /// The stack file as it was sent last; what it refers to is the same each time.
     submission: RefCell<Option<Submission>>,
+    /// Who reads the stack file for the first time; nothing may be removed before it is done.
+    reader: RefCell<Option<Reader>>,
     struck: bool,
 }
 
@@ -66,6 +71,7 @@ impl Stage {
             client,
             place: RefCell::new(place),
             submission: RefCell::default(),
+            reader: RefCell::default(),
             struck: false,
         };
         role::start(&stage.home).await?;
@@ -95,16 +101,29 @@ impl Stage {
         let sent_before = self.submission.take();
         let mut submission = match sent_before {
             Some(submission) => submission,
-            // The program is digested and copied, which takes a while for a large one.
-            None => {
-                let home = self.home.clone();
-                tokio::task::spawn_blocking(move || stackfile::read(&path, &home, false)).await??
-            }
+            None => self.read(path).await?,
         };
         submission.text = text;
         let answer: Answer = self.post("/v1/apply", &submission).await?;
         self.submission.replace(Some(submission));
         answer.release.context("control sees no change in the stack file")
+    }
+
+    /// Reads the stack file with everything it refers to. The program is digested and copied,
+    /// which takes a while for a large one, so a thread does it.
+    async fn read(&self, path: PathBuf) -> anyhow::Result<Submission> {
+        let home = self.home.clone();
+        let reader = std::thread::Builder::new()
+            .name("reader".to_owned())
+            .spawn(move || stackfile::read(&path, &home, false))
+            .context("could not start a thread")?;
+        self.reader.replace(Some(reader));
+        let is_finished = || self.reader.borrow().as_ref().is_none_or(Reader::is_finished);
+        while !is_finished() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let reader = self.reader.take().context("nobody reads the stack file")?;
+        reader.join().map_err(|_panic| anyhow!("reading the stack file went wrong"))?
     }
 
     /// Asks control, which may be restarting.
@@ -176,15 +195,20 @@ impl Stage {
 
     /// Takes everything down; returns the folder if it stays.
     pub(super) fn strike(mut self) -> anyhow::Result<Option<PathBuf>> {
+        self.clear_away()?;
+        Ok(self.keep.then(|| self.home.clone()))
+    }
+
+    fn clear_away(&mut self) -> anyhow::Result<()> {
         self.struck = true;
+        if let Some(reader) = self.reader.take() {
+            drop(reader.join());
+        }
         strike(&self.home)?;
-        if self.keep {
-            return Ok(Some(self.home.clone()));
+        match self.folder.take().filter(|_| !self.keep) {
+            Some(folder) => folder.close().context("could not remove the demo's folder"),
+            None => Ok(()),
         }
-        if let Some(folder) = self.folder.take() {
-            folder.close().context("could not remove the demo's folder")?;
-        }
-        Ok(None)
     }
 }
 
@@ -192,7 +216,7 @@ impl Drop for Stage {
     /// On every way out that is not the usual one: an error, a panic, Ctrl-C.
     fn drop(&mut self) {
         if !self.struck
-            && let Err(error) = strike(&self.home)
+            && let Err(error) = self.clear_away()
         {
             crate::term::note(&format!("evenkeel: {error:#}"));
         }

@@ -9,7 +9,7 @@ mod client;
 mod feed;
 mod web;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,6 +30,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::exit::Exit;
+pub(super) use catalog::PROTOCOL;
 use feed::Reply;
 pub(super) use feed::{LINES, line};
 
@@ -58,6 +59,8 @@ enum App {
 struct Service {
     manners: Manners,
     app: App,
+    /// Upgraded connections.
+    talks: RefCell<JoinSet<()>>,
 }
 
 /// Runs a service until it is told to end.
@@ -68,7 +71,8 @@ pub(super) fn run(name: &str) -> anyhow::Result<Exit> {
         _ => bail!("there is no example {name:?}; there are web and catalog"),
     };
     let port: u16 = number("PORT")?.context("PORT is not set")?;
-    let service = Rc::new(Service { manners: Manners::from_env()?, app });
+    let service =
+        Rc::new(Service { manners: Manners::from_env()?, app, talks: RefCell::default() });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, serve(port, service))?;
     Ok(Exit::Done)
@@ -116,12 +120,13 @@ async fn serve(port: u16, service: Rc<Service>) -> anyhow::Result<()> {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn_local(connection(stream, Rc::clone(&service), end.clone()));
+                    let service = Rc::clone(&service);
+                    connections.spawn_local(connection(stream, service, end.clone()));
                 }
                 // Out of descriptors, most likely: they come back.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
-            Some(_) = connections.join_next() => {}
+            Some(_) = connections.join_next() => service.collect(),
             _ = told.recv() => break,
         }
     }
@@ -129,6 +134,8 @@ async fn serve(port: u16, service: Rc<Service>) -> anyhow::Result<()> {
     ending.send_replace(true);
     // The stack's grace is the bound.
     while connections.join_next().await.is_some() {}
+    let mut talks = service.talks.take();
+    while talks.join_next().await.is_some() {}
     Ok(())
 }
 
@@ -138,8 +145,9 @@ async fn connection(stream: TcpStream, service: Rc<Service>, mut end: watch::Rec
         let service = Rc::clone(&service);
         async move { Ok::<_, Infallible>(service.answer(request).await) }
     });
-    let mut connection =
-        std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
+    let mut connection = std::pin::pin!(
+        http1::Builder::new().serve_connection(TokioIo::new(stream), answer).with_upgrades()
+    );
     tokio::select! {
         // A client that went away is no news.
         _ = connection.as_mut() => return,
@@ -150,7 +158,12 @@ async fn connection(stream: TcpStream, service: Rc<Service>, mut end: watch::Rec
 }
 
 impl Service {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Reply> {
+    /// Forgets the talks that have ended.
+    fn collect(&self) {
+        while self.talks.borrow_mut().try_join_next().is_some() {}
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Reply> {
         let mut response = if request.uri().path() == "/healthz" {
             match self.manners.fail_health {
                 true => text(StatusCode::SERVICE_UNAVAILABLE, "not well"),
@@ -161,7 +174,9 @@ impl Service {
             tokio::time::sleep(self.manners.delay).await;
             match &self.app {
                 App::Web(web) => web.answer(&self.manners.version, request).await,
-                App::Catalog => catalog::answer(&self.manners.version, &request).await,
+                App::Catalog => {
+                    catalog::answer(&self.manners.version, &mut request, &self.talks).await
+                }
             }
         };
         if let Ok(version) = self.manners.version.parse() {
