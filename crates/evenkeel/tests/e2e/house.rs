@@ -28,7 +28,6 @@ pub(crate) struct Said {
     pub(crate) code: i32,
     pub(crate) out: String,
     pub(crate) err: String,
-    pub(crate) took: Duration,
 }
 
 impl Said {
@@ -57,7 +56,6 @@ impl Said {
 pub(crate) struct Running {
     child: Child,
     what: String,
-    began: Instant,
     out: Option<thread::JoinHandle<String>>,
     err: Option<thread::JoinHandle<String>>,
 }
@@ -66,7 +64,7 @@ impl Running {
     /// Waits until it ends.
     #[track_caller]
     pub(crate) fn wait(mut self) -> Said {
-        let deadline = self.began + PATIENCE;
+        let deadline = Instant::now() + PATIENCE;
         let status = loop {
             match self.child.try_wait().unwrap() {
                 Some(status) => break Some(status),
@@ -82,7 +80,7 @@ impl Running {
         let Some(status) = status else {
             panic!("`{}` did not end in {PATIENCE:?}; it said\n{out}\n{err}", self.what);
         };
-        Said { code: status.code().unwrap_or(-1), out, err, took: self.began.elapsed() }
+        Said { code: status.code().unwrap_or(-1), out, err }
     }
 }
 
@@ -138,7 +136,7 @@ impl House {
             .unwrap();
         let (out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
         let (out, err) = (Some(listen_to(out)), Some(listen_to(err)));
-        Running { child, what: args.join(" "), began: Instant::now(), out, err }
+        Running { child, what: args.join(" "), out, err }
     }
 
     /// Runs a command to its end.

@@ -182,7 +182,8 @@ impl Client {
         }
     }
 
-    fn open_stream(&mut self) -> Result<&mut BufReader<TcpStream>, Failed> {
+    /// The connection that is open; none is opened.
+    pub(crate) fn open_stream(&mut self) -> Result<&mut BufReader<TcpStream>, Failed> {
         self.stream.as_mut().ok_or_else(|| (Stage::UnderWay, "closed".to_owned()))
     }
 }

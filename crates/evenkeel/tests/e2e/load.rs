@@ -80,8 +80,9 @@ pub(crate) struct Report {
     pub(crate) good: BTreeMap<Kind, u64>,
     /// Answers by who gave them, with the time of the last.
     pub(crate) by: BTreeMap<String, (u64, Instant)>,
-    /// The longest time from when a request was due until it was answered, of GET, PUT and POST.
-    pub(crate) slowest: Duration,
+    /// The longest time from when a request was due until it was answered, of GET, PUT and POST;
+    /// which it was, and when.
+    slowest: Option<(Duration, Kind, u128)>,
 }
 
 #[derive(Debug)]
@@ -244,7 +245,9 @@ impl Source {
                 let entry = report.by.entry(by).or_insert((0, ended));
                 *entry = (entry.0 + 1, ended);
                 if !matches!(self.kind, Kind::Stream | Kind::WebSocket) {
-                    report.slowest = report.slowest.max(ended.duration_since(due));
+                    let at_ms = ended.duration_since(self.began).as_millis();
+                    let this = Some((ended.duration_since(due), self.kind, at_ms));
+                    report.slowest = report.slowest.max(this);
                 }
             }
             Err((stage, cause)) => {
@@ -320,7 +323,7 @@ impl Source {
         let mut frame = vec![0x80 | opcode, 0x80 | length];
         frame.extend(mask);
         frame.extend(text.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        let sent = self.client.open()?.get_mut().write_all(&frame);
+        let sent = self.client.open_stream()?.get_mut().write_all(&frame);
         sent.map_err(|error| (Stage::UnderWay, format!("send: {error}")))?;
         let head = self.client.bytes(2)?;
         let back = self.client.bytes(usize::from(head[1] & 0x7f))?;

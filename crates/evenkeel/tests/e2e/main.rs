@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod deaths;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod http;
@@ -17,3 +19,5 @@ mod programs;
 mod start;
 #[cfg(test)]
 mod strategies;
+#[cfg(test)]
+mod ways_back;
