@@ -1,6 +1,7 @@
 //! The API's client: what the command line speaks to control with.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use evenkeel_kernel::layout;
@@ -16,6 +17,8 @@ use crate::api::types::{Event, Failure};
 
 /// The largest answer: a status of ten thousand instances.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// Time between two tries to reach a control that is restarting.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// Why control did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +45,20 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    patience: Duration,
 }
 
 impl Client {
     /// The control of `home`.
     #[must_use]
     pub fn new(home: &Path) -> Self {
-        Self { socket: home.join(layout::CONTROL_SOCKET) }
+        Self { socket: home.join(layout::CONTROL_SOCKET), patience: Duration::ZERO }
+    }
+
+    /// Waits so long for a control that cannot be reached: somebody is about to restart it.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Asks for `path`.
@@ -57,7 +67,16 @@ impl Client {
     ///
     /// When control cannot be reached, refuses, or its answer cannot be understood.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        self.send(Method::GET, path, Bytes::new()).await
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match self.send(Method::GET, path, Bytes::new()).await {
+                // A question that died with its control is asked again.
+                Err(Error::Broken(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(RETRY).await;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Sends `body` to `path`.
@@ -133,9 +152,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<http::Response<hyper::body::Incoming>, Error> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
-            Error::Unreachable { socket: self.socket.clone(), source }
-        })?;
+        let stream = self.connect().await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         // It ends with the exchange; its error reaches the exchange as well.
@@ -148,6 +165,19 @@ impl Client {
             .body(Full::new(body))
             .map_err(broken)?;
         sender.send_request(request).await.map_err(broken)
+    }
+
+    async fn connect(&self) -> Result<UnixStream, Error> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                Ok(stream) => return Ok(stream),
+                Err(_away) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
+                Err(source) => {
+                    return Err(Error::Unreachable { socket: self.socket.clone(), source });
+                }
+            }
+        }
     }
 }
 

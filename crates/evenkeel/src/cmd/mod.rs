@@ -17,6 +17,7 @@ mod up;
 mod why;
 
 use std::path::Path;
+use std::time::Duration;
 
 use evenkeel_control::api::types::Answer;
 use evenkeel_control::client::Client;
@@ -24,6 +25,9 @@ use evenkeel_control::client::Client;
 use crate::cli::{Cli, Command, WaitFor};
 use crate::exit::Exit;
 use crate::{follow, home, role, term};
+
+/// How long a command waits for a control that its keeper is restarting.
+const RESTART_MAX: Duration = Duration::from_secs(5);
 
 /// What every command is given.
 #[derive(Debug)]
@@ -54,7 +58,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
     if let Command::Role(role) = &cli.command {
         return role::run(role, &home);
     }
-    let context = Context { home: &home, client: Client::new(&home), json: cli.json };
+    let patience = if role::is_running(&home, "keeper") { RESTART_MAX } else { Duration::ZERO };
+    let client = Client::new(&home).patient(patience);
+    let context = Context { home: &home, client, json: cli.json };
     wait_for(dispatch(&context, cli.command))
 }
 

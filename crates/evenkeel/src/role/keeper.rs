@@ -18,8 +18,9 @@ use super::start::spawn;
 
 /// The first pause before a role is started again; it doubles with every quick death.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// The longest pause. Who waits in the sockets' queues waits for it, and a start a second costs
+/// next to nothing.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A role that has lived this long did not die quickly.
 const STEADY: Duration = Duration::from_secs(30);
 /// How long the holder may wait for messages before the roles are looked at.
