@@ -137,7 +137,11 @@ impl Instance {
 
     /// Starts the process, or says why not.
     pub(super) fn start(&mut self, now_ms: u64) {
-        self.status.port = self.spec.port;
+        if self.status.port != self.spec.port {
+            // What is said of the port before does not hold for this one.
+            self.status.port = self.spec.port;
+            self.status.phase = Phase::Backoff;
+        }
         let started = self.try_start();
         self.status.starting = false;
         let (phase, reason, wait_ms) = match started {
