@@ -40,6 +40,7 @@ impl Ledger {
             "failed": record.failed,
             "retried": self.retried(),
             "reconnects": record.reconnects,
+            "held_back": record.held_back,
             "by_revision": by_revision,
             "p50_ms": times.p50.as_secs_f64() * 1000.0,
             "p99_ms": times.p99.as_secs_f64() * 1000.0,
@@ -77,6 +78,10 @@ impl Ledger {
                 format!("p50 {}, p99 {}, max {}", ms(times.p50), ms(times.p99), ms(times.max)),
             ),
         ];
+        if record.held_back > 0 {
+            let text = format!("{} (this machine cannot carry the rate)", record.held_back);
+            rows.push(row("due, but held back", text));
+        }
         rows.extend(
             record.versions.iter().map(|(version, tally)| {
                 row(&format!("by web r{version}"), tally.served.to_string())

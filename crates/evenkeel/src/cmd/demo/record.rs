@@ -38,6 +38,8 @@ pub(super) struct Record {
     pub(super) served: u64,
     pub(super) failed: u64,
     pub(super) reconnects: u64,
+    /// Requests that were due but not sent, because too many were without an answer.
+    pub(super) held_back: u64,
     /// The first failures.
     pub(super) failures: Vec<Failure>,
     /// Short answers by the version of web that gave them.
@@ -49,10 +51,6 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn sent(&mut self) {
-        self.sent += 1;
-    }
-
     pub(super) fn answered(&mut self, kind: Kind, answer: &Answered, due: Instant, now: Instant) {
         self.served += 1;
         self.reconnects += u64::from(answer.reconnected);
