@@ -48,6 +48,7 @@ pub(crate) struct Edge {
     pub(crate) listeners: Vec<String>,
     known: BTreeMap<InstanceId, Known>,
     pools: BTreeMap<PoolId, Pool>,
+    refreshed: u64,
 }
 
 impl Edge {
@@ -60,6 +61,7 @@ impl Edge {
             listeners: Vec::new(),
             known: BTreeMap::new(),
             pools: BTreeMap::new(),
+            refreshed: 0,
         }
     }
 
@@ -120,10 +122,12 @@ impl Edge {
         if !self.up {
             return;
         }
+        // One that is not there has gone at some time after the last look.
+        let missed = std::mem::replace(&mut self.refreshed, now);
         for (id, backend) in &mut self.known {
             let port = port_of(&self.table, id);
             let found = platform.procs.get_mut(id).filter(|it| Some(it.port) == port);
-            let (well, since) = found.as_ref().map_or((false, 0), |it| it.condition(now));
+            let (well, since) = found.as_ref().map_or((false, missed), |it| it.condition(now));
             let turns = match (well, backend.health) {
                 (true, Health::Unknown | Health::Unhealthy) => {
                     Some((since.max(backend.added) + RISE_MS, Health::Healthy))

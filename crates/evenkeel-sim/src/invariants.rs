@@ -350,7 +350,8 @@ pub(crate) fn table(state: &State, table: &RoutingTable) -> Checked {
 fn may_be_empty(state: &State, name: &ServiceName) -> bool {
     let rollout = state.release.as_ref().and_then(|release| release.rollouts.get(name));
     let strategy = rollout.map(|rollout| &rollout.strategy);
-    let replicas = rollout.map_or(1, |rollout| rollout.replicas);
+    let deployed = state.services.get(name).map_or(1, |service| service.replicas.max(1));
+    let replicas = rollout.map_or(1, |rollout| rollout.replicas.min(deployed));
     strategy.is_some_and(|strategy| unavailable(strategy, replicas) >= replicas)
 }
 
