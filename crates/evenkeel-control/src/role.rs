@@ -124,7 +124,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
 
 /// A machine on which nothing is released yet. Homes start at different ports, so that several
 /// beside one another seldom try the same.
-fn fresh(home: &Path) -> State {
+pub(crate) fn fresh(home: &Path) -> State {
     let name = "new".parse().expect("a word is a name");
     let digest = Digest::of(home.as_os_str().as_encoded_bytes());
     let spread = u32::from_str_radix(&digest.hex()[..6], 16).unwrap_or(0);

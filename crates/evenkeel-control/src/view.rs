@@ -174,11 +174,8 @@ fn pool(
     kept: &Kept,
 ) -> PoolView {
     let id = PoolId::new(name, revision);
-    let instances: Vec<InstanceView> = kept
-        .slots
-        .iter()
-        .map(|(number, slot)| instance(snapshot, &id, *number, slot))
-        .collect();
+    let instances: Vec<InstanceView> =
+        kept.slots.iter().map(|(number, slot)| instance(snapshot, &id, *number, slot)).collect();
     PoolView {
         revision: revision.to_string(),
         role: role(snapshot, name, service, revision, kept).to_owned(),

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use evenkeel_control::api::types::Submission;
+use evenkeel_control::{api, client};
+use evenkeel_kernel::model::Stack;
 use evenkeel_kernel::spec::{self, Materials};
 use evenkeel_local::artifact;
 
@@ -42,7 +44,13 @@ pub(crate) fn read(path: &Path, home: &Path, force: bool) -> anyhow::Result<Subm
         .with_context(|| format!("the folder {} is not UTF-8", folder.display()))?
         .to_owned();
     let materials = gather(&text, &base_dir, home)?;
-    Ok(Submission { file_name: path.display().to_string(), text, base_dir, materials, force })
+    let file_name = path.display().to_string();
+    Ok(Submission { file_name, text, base_dir, materials, force })
+}
+
+/// Says everything that is wrong with a submission, as control would.
+pub(crate) fn check(submission: &Submission) -> anyhow::Result<Stack> {
+    Ok(api::check(submission).map_err(client::Error::Refused)?)
 }
 
 fn gather(text: &str, base_dir: &str, home: &Path) -> anyhow::Result<Materials> {

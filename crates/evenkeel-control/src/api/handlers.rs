@@ -18,8 +18,8 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Event, Failure, PlanView, ProblemView, Promote, ReleaseView, Restart, Rollback, Scale,
-    Status, Submission, VersionView, WaitView,
+    Answer, Event, Failure, PlanView, Promote, ReleaseView, Restart, Rollback, Scale, Status,
+    Submission, VersionView, WaitView,
 };
 use crate::listen::{Api, Caller};
 use crate::orders::Order;
@@ -313,10 +313,9 @@ async fn act(api: &Api, caller: Caller, action: Action) -> Answered {
         Ok(accepted) => {
             Ok(Json(Answer { release: accepted.release.map(|id| id.0), text: accepted.text }))
         }
-        Err(Refusal { reason, hint }) => Err((
-            StatusCode::CONFLICT,
-            Json(Failure { error: reason, hint, problems: Vec::new() }),
-        )),
+        Err(Refusal { reason, hint }) => {
+            Err((StatusCode::CONFLICT, Json(Failure { error: reason, hint, problems: Vec::new() })))
+        }
     }
 }
 
@@ -346,45 +345,7 @@ fn refused(status: StatusCode, error: String, hint: &str) -> Refused {
     (status, Json(Failure { error, hint: Some(hint.to_owned()), problems: Vec::new() }))
 }
 
-/// The stack that a submission describes, or everything that is wrong with it.
+/// The stack that a submission describes.
 fn read(submission: &Submission) -> Result<Stack, Refused> {
-    let file = &submission.file_name;
-    let (stack, problems) = spec::read(&submission.text, &submission.base_dir);
-    let mut found: Vec<ProblemView> = problems
-        .iter()
-        .map(|problem| ProblemView {
-            file: file.clone(),
-            line: problem.line,
-            column: problem.column,
-            message: problem.message.clone(),
-            expected: problem.expected.clone(),
-            hint: problem.hint.clone(),
-            rendered: problem.render(file, &submission.text),
-        })
-        .collect();
-    let bound = stack.map(|stack| spec::bind(stack, &submission.materials));
-    let stack = match bound {
-        Some((stack, problems)) => {
-            found.extend(problems.iter().map(|problem| ProblemView {
-                file: problem.file.clone(),
-                line: problem.line.unwrap_or(1),
-                column: problem.column.unwrap_or(1),
-                message: problem.message.clone(),
-                expected: problem.expected.clone(),
-                hint: None,
-                rendered: problem.render(),
-            }));
-            stack
-        }
-        None => None,
-    };
-    stack.filter(|_| found.is_empty()).ok_or_else(|| {
-        let count = found.len();
-        let error = match count {
-            1 => format!("{file} has a problem"),
-            _ => format!("{file} has {count} problems"),
-        };
-        let hint = Some("nothing was changed; `evenkeel reference` explains every key".to_owned());
-        (StatusCode::UNPROCESSABLE_ENTITY, Json(Failure { error, hint, problems: found }))
-    })
+    super::check(submission).map_err(|failure| (StatusCode::UNPROCESSABLE_ENTITY, Json(failure)))
 }

@@ -2,8 +2,10 @@
 //!
 //! The types are the wire's own; [`openapi`] is generated from them.
 
+mod check;
 pub(crate) mod doc;
 pub(crate) mod handlers;
 pub mod types;
 
+pub use check::{check, plan_from_nothing};
 pub use doc::openapi;

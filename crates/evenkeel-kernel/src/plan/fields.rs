@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Exposure, Probe, Route, Service, Strategy};
+use crate::model::{
+    Exposure, Health, Limits, Probe, Rollout, Route, Service, Stop, Strategy, Workload,
+};
 use crate::time::human;
 
 /// One field before and after.
@@ -26,9 +28,44 @@ impl FieldChange {
     }
 }
 
-/// The fields in which two services differ; all of them when there is none before.
+/// The fields in which two services differ. Of one that is new: all that say more than the
+/// defaults do.
 pub(super) fn of_service(old: Option<&Service>, new: &Service) -> Vec<FieldChange> {
-    differences(&old.map(service_fields).unwrap_or_default(), &service_fields(new))
+    let fields = service_fields(new);
+    match old {
+        Some(old) => differences(&service_fields(old), &fields),
+        None => {
+            let usual = service_fields(&plain());
+            let told = fields.into_iter().filter(|(name, value)| {
+                ALWAYS_TOLD.contains(&name.as_str()) || usual.get(name) != Some(value)
+            });
+            differences(&Fields::new(), &told.collect())
+        }
+    }
+}
+
+/// Fields that a new service is always described by.
+const ALWAYS_TOLD: [&str; 3] = ["replicas", "run", "rollout.strategy"];
+
+/// A service of which nothing is said but that it runs.
+fn plain() -> Service {
+    Service {
+        workload: Workload {
+            run: Vec::new(),
+            dir: String::new(),
+            env: BTreeMap::new(),
+            env_files: Vec::new(),
+            files: BTreeMap::new(),
+            uses: BTreeSet::new(),
+            health: Health::default(),
+            stop: Stop::default(),
+            limits: Limits::default(),
+            exclusive: false,
+            restarts: 0,
+        },
+        replicas: 1,
+        rollout: Rollout::default(),
+    }
 }
 
 /// The fields in which two routes differ.

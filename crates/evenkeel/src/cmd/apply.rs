@@ -16,6 +16,7 @@ const NEED_A_YES: [&str; 2] = ["mass-removal", "service-removed"];
 pub(super) async fn run(context: &Context<'_>, args: &Apply) -> anyhow::Result<Exit> {
     let path = stackfile::find(args.file.file.as_deref())?;
     let submission = stackfile::read(&path, context.home, args.force)?;
+    stackfile::check(&submission)?;
     let (answer, exit) = submit(context, &submission, args).await?;
     match exit {
         Some(exit) => Ok(exit),

@@ -1,7 +1,9 @@
 //! `evenkeel plan`: what applying the stack file would change.
 
+use evenkeel_control::api;
 use evenkeel_control::api::types::{ChangeView, PlanView};
 use evenkeel_control::client::Error;
+use evenkeel_kernel::layout;
 
 use super::Context;
 use crate::cli::File;
@@ -12,12 +14,13 @@ use crate::term::{self, Tone, paint};
 pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Exit> {
     let path = stackfile::find(args.file.as_deref())?;
     let submission = stackfile::read(&path, context.home, false)?;
-    let plan: PlanView =
-        context.client.post("/v1/plan", &submission).await.map_err(|error| match error {
-            Error::Unreachable { .. } => anyhow::Error::new(error)
-                .context("a plan compares the file with what runs, and nothing runs here"),
-            Error::Refused(_) | Error::Broken(_) => error.into(),
-        })?;
+    let stack = stackfile::check(&submission)?;
+    let plan: PlanView = match context.client.post("/v1/plan", &submission).await {
+        Ok(plan) => plan,
+        // Where nothing was ever released, everything is to be created.
+        Err(Error::Unreachable { .. }) if !was_used(context) => api::plan_from_nothing(&stack),
+        Err(error) => return Err(error.into()),
+    };
     if context.json {
         term::json(&plan)?;
     } else if plan.empty {
@@ -26,6 +29,11 @@ pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Ex
         show(&plan);
     }
     Ok(if plan.empty { Exit::Done } else { Exit::Changes })
+}
+
+/// Whether there has been a control in this home.
+fn was_used(context: &Context<'_>) -> bool {
+    context.home.join(layout::STATE).join(evenkeel_journal::FILE).exists()
 }
 
 /// Shows a plan that is not empty.

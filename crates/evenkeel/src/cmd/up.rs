@@ -6,7 +6,7 @@ use anyhow::bail;
 use evenkeel_control::api::types::Status;
 
 use super::{Context, apply};
-use crate::cli::{Apply, WaitFor};
+use crate::cli::Apply;
 use crate::exit::Exit;
 use crate::{role, stackfile, term};
 
@@ -16,13 +16,14 @@ const READY_MAX: Duration = Duration::from_secs(300);
 const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &Context<'_>, args: &Apply) -> anyhow::Result<Exit> {
-    // A file that is not there is noticed before anything is started.
+    // A file with problems is noticed before anything is started.
     let path = stackfile::find(args.file.file.as_deref())?;
+    let submission = stackfile::read(&path, context.home, args.force)?;
+    stackfile::check(&submission)?;
     let started = role::start(context.home).await?;
     if started && !context.json {
         term::line(&format!("the roles are started; home is {}", context.home.display()));
     }
-    let submission = stackfile::read(&path, context.home, args.force)?;
     let (answer, exit) = apply::submit(context, &submission, args).await?;
     let wait = (!args.detach).then_some(args.wait);
     if exit.is_none() && answer.release.is_none() && wait.is_some() {
@@ -30,7 +31,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Apply) -> anyhow::Result<E
     }
     match exit {
         Some(exit) => Ok(exit),
-        None => context.conclude(&answer, wait.or(None::<WaitFor>)).await,
+        None => context.conclude(&answer, wait).await,
     }
 }
 
