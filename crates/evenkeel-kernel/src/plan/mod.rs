@@ -241,7 +241,8 @@ fn listeners(old: &Stack, new: &Stack, plan: &mut Plan) {
         return;
     }
     let show = |stack: &Stack| {
-        stack.edge.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        let addrs: Vec<String> = stack.edge.listen.iter().map(ToString::to_string).collect();
+        (!addrs.is_empty()).then(|| addrs.join(", "))
     };
     let action =
         if old.edge.listen.is_empty() { ChangeAction::Create } else { ChangeAction::Change };
@@ -249,7 +250,7 @@ fn listeners(old: &Stack, new: &Stack, plan: &mut Plan) {
         component: "edge".to_owned(),
         action,
         revision: None,
-        fields: vec![FieldChange::between("listen", &show(old), &show(new))],
+        fields: vec![FieldChange { field: "listen".to_owned(), from: show(old), to: show(new) }],
     });
     for addr in new.edge.listen.iter().filter(|addr| !old.edge.listen.contains(addr)) {
         plan.expand.push(format!("listen on {addr}"));
