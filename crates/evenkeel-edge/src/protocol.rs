@@ -45,6 +45,7 @@ pub(crate) enum Answer {
 pub(crate) struct Observation {
     pub(crate) incarnation: u64,
     pub(crate) serving: Fence,
+    /// Names only: on which addresses is between control and the keeper.
     pub(crate) listeners: Vec<String>,
     pub(crate) instances: Vec<Instance>,
     pub(crate) pools: Vec<(PoolId, Counts)>,

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use evenkeel_kernel::layout;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
@@ -27,6 +29,11 @@ use crate::{door, log, probe};
 const CONNECTIONS_MIN: u64 = 64;
 /// Client connections there may be at most: at some 20 KiB each, 2 GiB.
 const CONNECTIONS_MAX: u64 = 100_000;
+
+/// How long the lock is tried: long enough for any number of mere looks to pass.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
+/// Time between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// How an edge is to run.
 #[derive(Clone, Debug)]
@@ -200,14 +207,21 @@ fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &No
     });
 }
 
+/// Becomes the only edge of this home. Whoever only looks whether an edge lives holds the lock,
+/// shared, for a moment.
 fn lock(home: &Path) -> Result<File, RunError> {
     let path = home.join(EDGE_LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(system("open its lock"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::Running),
-        Err(error) => Err(system("take its lock")(error.into())),
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
+            Err(Errno::WOULDBLOCK) => return Err(RunError::Running),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(system("take its lock")(error.into())),
+        }
     }
 }
 
