@@ -259,7 +259,7 @@ pub(crate) struct Reference {
 #[derive(Debug, Args)]
 pub(crate) struct Demo {
     /// Requests per second
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(20..=50_000))]
     pub(crate) rate: u32,
     /// Leave the folder with logs and journal behind
     #[arg(long)]

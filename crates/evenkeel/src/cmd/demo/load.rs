@@ -19,8 +19,6 @@ use super::record::Record;
 const UNANSWERED_MIN: usize = 100;
 /// The same, as a part of a second's requests.
 const UNANSWERED_PART: usize = 2;
-/// More a second than one thread sends, here and in the edge's place.
-const RATE_MAX: u32 = 50_000;
 /// The longest round of the mix; see [`kind`].
 const ROUND: u64 = 100;
 
@@ -42,8 +40,7 @@ impl Load {
         let thread = std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
-                LocalSet::new()
-                    .block_on(&runtime, generate(port, rate.clamp(1, RATE_MAX), &shared, &told));
+                LocalSet::new().block_on(&runtime, generate(port, rate.max(1), &shared, &told));
             })
             .context("could not start the load")?;
         Ok(Self { record, ending, thread: Some(thread) })

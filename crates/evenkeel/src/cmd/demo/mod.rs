@@ -65,13 +65,13 @@ pub(super) fn example(name: &str) -> anyhow::Result<Exit> {
 
 async fn play(args: &Demo, show: &RefCell<Show>) -> anyhow::Result<Exit> {
     show.borrow_mut().step("evenkeel starts its roles in a temporary folder");
-    let stage = Stage::build(args.keep).await?;
+    let stage = Stage::build(args.rate, args.keep).await?;
     let text = format!("keeper, control and edge run; their home is {}", stage.home().display());
     show.borrow_mut().says("started", &text);
 
-    let script = Script::new(&stage, show);
+    let script = Script::new(&stage, show, args.rate);
     let releases = tokio::select! {
-        releases = script.play(args.rate) => releases?,
+        releases = script.play() => releases?,
         () = watch(&script) => bail!("the journal cannot be followed"),
     };
     script.news().await;

@@ -24,8 +24,8 @@ const BACK_MAX: Duration = Duration::from_secs(20);
 const REACHED_MAX: Duration = Duration::from_secs(15);
 /// How long the last requests may take to end: a little more than each of them may.
 const LAST_MAX: Duration = Duration::from_secs(15);
-/// Answers of a revision that show that it takes part.
-const ANSWERS: u64 = 40;
+/// Answers of a revision that show that it takes part: this part of a second's requests.
+const ANSWERS_PART: u64 = 5;
 /// How often another port is tried when somebody else takes the edge's.
 const PORTS_MAX: usize = 3;
 
@@ -34,6 +34,8 @@ const PORTS_MAX: usize = 3;
 pub(super) struct Script<'a> {
     stage: &'a Stage,
     pub(super) show: &'a RefCell<Show>,
+    /// Requests a second.
+    rate: u32,
     /// The load, once it has begun.
     load: OnceCell<Load>,
     /// How far the journal has been shown.
@@ -41,8 +43,8 @@ pub(super) struct Script<'a> {
 }
 
 impl<'a> Script<'a> {
-    pub(super) fn new(stage: &'a Stage, show: &'a RefCell<Show>) -> Self {
-        Self { stage, show, load: OnceCell::new(), shown: Cell::new(0) }
+    pub(super) fn new(stage: &'a Stage, show: &'a RefCell<Show>, rate: u32) -> Self {
+        Self { stage, show, rate, load: OnceCell::new(), shown: Cell::new(0) }
     }
 
     /// The load, once it has begun.
@@ -70,9 +72,10 @@ impl<'a> Script<'a> {
     }
 
     /// Plays it all; returns the releases, oldest first.
-    pub(super) async fn play(&self, rate: u32) -> anyhow::Result<Vec<ReleaseView>> {
+    pub(super) async fn play(&self) -> anyhow::Result<Vec<ReleaseView>> {
         self.open().await?;
 
+        let rate = self.rate;
         self.step(&format!("steady load begins: {rate} requests a second")).await;
         let load = Load::start(self.stage.port(), rate)?;
         let load = self.load.get_or_init(|| load);
@@ -170,12 +173,11 @@ impl<'a> Script<'a> {
         let release = self.settled(id).await?;
         ensure!(!release.promoted, "a bad release was promoted: web r{variant}");
         let seen = self.answers(variant);
-        let because = release.because.unwrap_or_default();
-        self.says(
-            "taken-back",
-            &format!("web r{variant} is taken back, after {seen} good answers of it: {because}"),
-        )
-        .await;
+        let text = match seen {
+            0 => format!("web r{variant} is taken back; no request has ever reached it"),
+            _ => format!("web r{variant} is taken back; it has answered {seen} requests"),
+        };
+        self.says("taken-back", &text).await;
         Ok(())
     }
 
@@ -226,9 +228,10 @@ impl<'a> Script<'a> {
 
     async fn more_of(&self, variant: Variant, before: u64) -> anyhow::Result<()> {
         let what = format!("answers of web r{variant}");
+        let answers = u64::from(self.rate) / ANSWERS_PART;
         self.stage
             .until(&what, REACHED_MAX, async || {
-                Ok((self.answers(variant) >= before + ANSWERS).then_some(()))
+                Ok((self.answers(variant) >= before + answers).then_some(()))
             })
             .await
     }

@@ -28,6 +28,8 @@ pub(super) struct Place {
     pub(super) program: String,
     /// The port of the edge.
     pub(super) port: u16,
+    /// The request at which an instance of a crashing web dies.
+    pub(super) crash_after: u32,
 }
 
 impl fmt::Display for Variant {
@@ -67,7 +69,8 @@ impl Variant {
                 ("[service.web.rollout]", "start_deadline", quoted("4s")),
             ],
             Self::Crashing => {
-                vec![("[service.web]", "env", variables(version, "CRASH_AFTER = 12"))]
+                let more = format!("CRASH_AFTER = {}", place.crash_after);
+                vec![("[service.web]", "env", variables(version, &more))]
             }
             Self::Both => vec![
                 ("[service.catalog]", "env", "{ VERSION = \"2\" }".to_owned()),
@@ -119,7 +122,8 @@ mod tests {
     #[test]
     fn the_example_and_every_variant_of_it_are_read_without_problems() {
         stack(EXAMPLE);
-        let place = Place { program: "/opt/a \"b\"/evenkeel".to_owned(), port: 1234 };
+        let place =
+            Place { program: "/opt/a \"b\"/evenkeel".to_owned(), port: 1234, crash_after: 12 };
         for variant in
             [Variant::First, Variant::Good, Variant::Stuck, Variant::Crashing, Variant::Both]
         {

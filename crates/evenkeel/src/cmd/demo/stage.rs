@@ -25,6 +25,11 @@ const AWAY_MAX: Duration = Duration::from_secs(20);
 const LOOK: Duration = Duration::from_millis(50);
 /// The ports that the edge's is drawn from: below those of instances and of outgoing connections.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
+/// A crashing instance dies after this part of a second's requests; at a tenth of the traffic that
+/// is after half a second.
+const CRASH_PERCENT: u32 = 6;
+/// It answers a few requests first, however low the rate.
+const CRASH_MIN: u32 = 3;
 /// Ports tried before there seem to be none.
 const PORTS_MAX: usize = 50;
 
@@ -48,7 +53,7 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Makes the folder and starts the roles.
-    pub(super) async fn build(keep: bool) -> anyhow::Result<Self> {
+    pub(super) async fn build(rate: u32, keep: bool) -> anyhow::Result<Self> {
         let parent = std::env::temp_dir();
         // Sockets have short names; a temporary folder far down is not used.
         let fits = parent.as_os_str().len() + 16 <= layout::HOME_LENGTH_MAX;
@@ -62,7 +67,11 @@ impl Stage {
         let home = folder.path().canonicalize().context("could not find the folder just made")?;
         let program = role::own_program()?;
         let program = program.to_str().context("the path of this program is not UTF-8")?;
-        let place = Place { program: program.to_owned(), port: free_port()? };
+        let place = Place {
+            program: program.to_owned(),
+            port: free_port()?,
+            crash_after: (rate * CRASH_PERCENT / 100).max(CRASH_MIN),
+        };
         let client = Client::new(&home);
         let stage = Self {
             folder: Some(folder),
