@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -90,6 +91,8 @@ pub(crate) struct House {
     pub(crate) listen: SocketAddr,
     /// It was brought down by the test itself.
     down: Mutex<bool>,
+    /// The process in whose view the home is a small disk of its own.
+    disk: Option<Child>,
 }
 
 impl House {
@@ -97,11 +100,65 @@ impl House {
         let dir = tempfile::Builder::new().prefix("ek-").tempdir_in("/tmp").unwrap();
         fs::create_dir(dir.path().join("s")).unwrap();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        Self { dir, listen, down: Mutex::new(false) }
+        Self { dir, listen, down: Mutex::new(false), disk: None }
     }
 
-    pub(crate) fn home(&self) -> PathBuf {
+    /// A house whose home is a disk of so many MiB; none where that cannot be had.
+    pub(crate) fn on_a_small_disk(mib: u32) -> Option<Self> {
+        let mut house = Self::new();
+        fs::create_dir(house.home()).unwrap();
+        let mount =
+            format!("mount -t tmpfs -o size={mib}m,mode=700 none \"$0\" && echo ready && cat");
+        let mut disk = Command::new("unshare")
+            .args(if rustix::process::geteuid().is_root() { &["-m"][..] } else { &["-rm"] })
+            .args(["sh", "-c", &mount])
+            .arg(house.home())
+            // It ends when we do.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut word = [0; 5];
+        let ready = disk.stdout.as_mut()?.read_exact(&mut word).is_ok();
+        if !ready {
+            disk.wait().unwrap();
+            return None;
+        }
+        house.disk = Some(disk);
+        Some(house)
+    }
+
+    fn home(&self) -> PathBuf {
         self.dir.path().join("h")
+    }
+
+    /// A file of the home, as we can see it.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        let home = match &self.disk {
+            Some(disk) => {
+                let root = PathBuf::from(format!("/proc/{}/root", disk.id()));
+                root.join(self.home().strip_prefix("/").unwrap())
+            }
+            None => self.home(),
+        };
+        home.join(name)
+    }
+
+    /// The program, seeing the home as it is meant to be seen.
+    fn command(&self) -> Command {
+        let program = env!("CARGO_BIN_EXE_evenkeel");
+        let Some(disk) = &self.disk else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        let whose: &[&str] = match rustix::process::geteuid().is_root() {
+            true => &["-m"],
+            false => &["-m", "-U", "--preserve-credentials"],
+        };
+        command.args(["-t", &disk.id().to_string()]).args(whose);
+        // Entering leads to the root folder.
+        command.args(["--", "sh", "-c", "cd \"$0\" && exec \"$@\""]).arg(self.folder());
+        command.arg(program);
+        command
     }
 
     /// The folder of the stack file.
@@ -124,7 +181,8 @@ impl House {
 
     /// Starts a command, without waiting.
     pub(crate) fn start(&self, args: &[&str]) -> Running {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_evenkeel"))
+        let mut child = self
+            .command()
             .args(args)
             .current_dir(self.folder())
             .env("EVENKEEL_HOME", self.home())
@@ -212,7 +270,7 @@ impl House {
 
     /// The process of a role.
     pub(crate) fn pid(&self, role: &str) -> Option<u32> {
-        let text = fs::read_to_string(self.home().join(format!("run/{role}.pid"))).ok()?;
+        let text = fs::read_to_string(self.file(&format!("run/{role}.pid"))).ok()?;
         text.trim().parse().ok().filter(|pid| runs(*pid))
     }
 
@@ -248,11 +306,11 @@ impl House {
     /// Every process that belongs to this house, with its command line. Zombies are gone already;
     /// who inherits them reaps them.
     pub(crate) fn processes(&self) -> BTreeMap<u32, String> {
-        let own = std::process::id();
+        let own = [Some(std::process::id()), self.disk.as_ref().map(Child::id)];
         let mark = self.dir.path().as_os_str().as_encoded_bytes();
         let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
         let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let ours = pids.filter(|pid| *pid != own && runs(*pid)).filter_map(|pid| {
+        let ours = pids.filter(|pid| !own.contains(&Some(*pid)) && runs(*pid)).filter_map(|pid| {
             let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
             let place = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
             let command = read("cmdline");
@@ -275,7 +333,7 @@ impl House {
     pub(crate) fn logs(&self) -> String {
         let mut text = String::new();
         for role in ["keeper", "control", "edge"] {
-            let log = fs::read_to_string(self.home().join(format!("logs/{role}.log")));
+            let log = fs::read_to_string(self.file(&format!("logs/{role}.log")));
             let log = log.unwrap_or_default();
             let skipped = log.lines().count().saturating_sub(LINES_SHOWN);
             let end: Vec<&str> = log.lines().skip(skipped).collect();
@@ -303,6 +361,10 @@ impl Drop for House {
         // Only what belongs to this house.
         for pid in left.keys() {
             signal(*pid, Signal::KILL);
+        }
+        if let Some(mut disk) = self.disk.take() {
+            drop(disk.stdin.take());
+            disk.wait().ok();
         }
         if !failed {
             assert!(left.is_empty(), "these survived: {left:#?}; down said {said:?}");

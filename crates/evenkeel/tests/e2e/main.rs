@@ -6,6 +6,8 @@ mod changes;
 #[cfg(test)]
 mod deaths;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod http;

@@ -77,6 +77,7 @@ fn every_mistake_in_a_file_is_listed_and_nothing_happens() {
     let house = House::new();
     web(&house, "VERSION = \"v1\"", 1, QUICK);
     house.up();
+    house.until_settled();
     let before = (house.status()["generation"].clone(), house.instances("web"));
     house.write(
         "evenkeel.toml",
