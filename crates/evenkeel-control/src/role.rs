@@ -45,6 +45,21 @@ pub enum ControlError {
     /// The saved state.
     #[error("{0}")]
     Unreadable(String),
+    /// Instances are there, and nothing is known of them.
+    #[error(
+        "the state is gone, but {} holds {instances} instances; put a backup back into {}, or \
+         remove both folders to begin anew",
+        .folder.display(),
+        .state.display()
+    )]
+    Forgotten {
+        /// Where the instances are.
+        folder: PathBuf,
+        /// How many.
+        instances: usize,
+        /// Where the state should be.
+        state: PathBuf,
+    },
     /// A file or a socket.
     #[error("could not {doing}")]
     Io {
@@ -78,7 +93,10 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
                 .map_err(|error| ControlError::Unreadable(chain(&error)))?;
             (state, found.version, found.head)
         }
-        None => (fresh(home), Version(0), Seq(0)),
+        None => {
+            refuse_to_forget(home)?;
+            (fresh(home), Version(0), Seq(0))
+        }
     };
     let clock = Clock::resume(&mut journal, epoch, latest_time(&found))?;
     let state = found.resumed(clock.now());
@@ -120,6 +138,24 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
     crate::log::line(&format!("{epoch} begins"));
     engine.run()?;
     Ok(())
+}
+
+/// Without a state nothing would be wanted, and every door would be closed: that must not come of a
+/// file that was lost.
+fn refuse_to_forget(home: &Path) -> Result<(), ControlError> {
+    let folder = home.join(layout::INSTANCES);
+    let instances = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries.count(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(ControlError::io("look for instances")(error)),
+    };
+    match instances {
+        0 => Ok(()),
+        _ => {
+            let state = home.join(layout::STATE);
+            Err(ControlError::Forgotten { folder, instances, state })
+        }
+    }
 }
 
 /// A machine on which nothing is released yet. Homes start at different ports, so that several
