@@ -293,7 +293,9 @@ impl Simulation {
             self.commits += 1;
             self.remember();
             let saw = self.faults.saw;
-            self.checker.committed(&before, &next, saw, &self.platform, self.now)?;
+            // What an operator put there is not what was decided.
+            let edge = (!self.faults.meddled_with_table).then_some(&self.edge);
+            self.checker.committed(&before, &next, saw, (&self.platform, edge), self.now)?;
             fresh_eyes(world, self.controllers[id].started)?;
         }
         match done {

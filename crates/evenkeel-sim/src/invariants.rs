@@ -11,7 +11,7 @@ use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::InstancePhase;
 
 use crate::bug::Bug;
-use crate::edge::serving;
+use crate::edge::{Edge, serving};
 use crate::platform::{Platform, Proc};
 use crate::scenario::{Behaviour, Roughness};
 
@@ -83,9 +83,12 @@ impl Checker {
         before: &State,
         after: &State,
         saw: bool,
-        platform: &Platform,
+        (platform, edge): (&Platform, Option<&Edge>),
         now: u64,
     ) -> Checked {
+        if let Some(edge) = edge {
+            unrouted_first(before, after, edge)?;
+        }
         if after.generation < before.generation {
             return broken(
                 "state-goes-forward",
@@ -95,7 +98,7 @@ impl Checker {
         self.names(before, after)?;
         unseen(before, after, saw)?;
         self.contracts(after)?;
-        old_pools_whole(after)?;
+        old_pools_whole(before, after)?;
         self.endings(before, after, platform, now)
     }
 
@@ -279,8 +282,25 @@ fn unseen(before: &State, after: &State, saw: bool) -> Checked {
     Ok(())
 }
 
+/// An instance loses its place only after the edge has stopped sending to it.
+fn unrouted_first(before: &State, after: &State, edge: &Edge) -> Checked {
+    for (name, service) in &before.services {
+        for (revision, kept) in &service.revisions {
+            let later = after.services.get(name).and_then(|it| it.revisions.get(revision));
+            for number in kept.slots.keys() {
+                let id = PoolId::new(name, *revision).instance(*number);
+                let dropped = later.is_none_or(|later| !later.slots.contains_key(number));
+                if dropped && edge.routes_to(&id) {
+                    return broken("unrouted-first", format!("{id} is dropped while it is routed"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A strategy that keeps the old pool keeps it whole until the point of no return.
-fn old_pools_whole(after: &State) -> Checked {
+fn old_pools_whole(before: &State, after: &State) -> Checked {
     let Some(release) = after.forward() else { return Ok(()) };
     for (name, rollout) in &release.rollouts {
         let Some(from) = rollout.from else { continue };
@@ -289,7 +309,9 @@ fn old_pools_whole(after: &State) -> Checked {
         }
         let Some(service) = after.services.get(name) else { continue };
         let active = service.revisions.get(&from).map_or(0, |kept| kept.active().count());
-        if active < service.replicas as usize {
+        let earlier = before.services.get(name).and_then(|it| it.revisions.get(&from));
+        let shrinks = active < earlier.map_or(0, |kept| kept.active().count());
+        if shrinks && active < service.replicas as usize {
             return broken(
                 "contract-comes-last",
                 format!(

@@ -102,6 +102,31 @@ impl State {
             let needed = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
             waits.extend(self.readiness(release, name, rollout, needed, seen, now));
         }
+        waits.extend(self.growing(release, seen, now));
+        waits
+    }
+
+    /// Services that get more instances of the revision they have.
+    fn growing(&self, release: &Release, seen: Seen<'_>, now: Timestamp) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        for (name, wanted) in &release.wanted.services {
+            let Some(service) = self.services.get(name) else { continue };
+            let Some(stable) = service.stable.filter(|_| !release.rollouts.contains_key(name))
+            else {
+                continue;
+            };
+            let pool = PoolId::new(name, stable);
+            let ready = self.side(&pool, Duration::ZERO, seen, now).ready;
+            if wanted.replicas > service.replicas && ready < wanted.replicas {
+                waits.push(Wait {
+                    what: format!("{pool}: {ready} of {} instances ready", wanted.replicas),
+                    since: release.progress,
+                    until: self.deadline(release),
+                    last_error: None,
+                    unblock: format!("`evenkeel logs {name}` shows what they say"),
+                });
+            }
+        }
         waits
     }
 
