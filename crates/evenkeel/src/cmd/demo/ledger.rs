@@ -6,7 +6,7 @@ use evenkeel_control::api::types::ReleaseView;
 use serde_json::{Value, json};
 
 use super::record::{Failure, Record};
-use super::show::{Event, Show, ms};
+use super::show::{Show, ms};
 use crate::term::{self, Tone, paint};
 
 /// What is left of a demo.
@@ -58,7 +58,7 @@ impl Ledger {
         lines.push(String::new());
         lines.extend(self.outcomes(show));
         lines.push(String::new());
-        lines.extend(verdict(record, &show.events, show));
+        lines.extend(verdict(record, show));
         lines.push(self.honesty());
         lines.push(format!("it took {} s", self.took.as_secs()));
         lines
@@ -150,14 +150,14 @@ fn failure(failure: &Failure) -> Value {
 }
 
 /// Zero, or each failure with what went on around it.
-fn verdict(record: &Record, events: &[Event], show: &Show) -> Vec<String> {
+pub(super) fn verdict(record: &Record, show: &Show) -> Vec<String> {
     if record.failed == 0 {
         let text = format!("{} requests, none failed", record.sent);
         return vec![paint(Tone::Good, &text)];
     }
     let mut lines = vec![paint(Tone::Bad, &format!("{} requests failed", record.failed))];
     for failure in &record.failures {
-        let around = events.iter().rev().find(|event| event.at_ms <= failure.at_ms);
+        let around = show.events.iter().rev().find(|event| event.at_ms <= failure.at_ms);
         let around = around.map(|event| format!("  (after: {})", event.text)).unwrap_or_default();
         let (since, what, cause) = (show.since(failure.at_ms), failure.what, &failure.cause);
         lines.push(format!("{since}  {what}: {cause}{around}"));

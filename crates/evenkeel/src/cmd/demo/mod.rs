@@ -70,11 +70,19 @@ async fn play(args: &Demo, show: &RefCell<Show>) -> anyhow::Result<Exit> {
     show.borrow_mut().says("started", &text);
 
     let script = Script::new(&stage, show, args.rate);
-    let releases = tokio::select! {
-        releases = script.play() => releases?,
+    let played = tokio::select! {
+        played = script.play() => played,
         () = watch(&script) => bail!("the journal cannot be followed"),
     };
     script.news().await;
+    if played.is_err()
+        && let Ok(load) = script.load()
+    {
+        // What went wrong may well be seen in what was lost.
+        let lines = ledger::verdict(&load.record(), &show.borrow());
+        lines.iter().for_each(|line| show.borrow_mut().line(line));
+    }
+    let releases = played?;
     let load = script.ended().context("there was no load")?;
     show.borrow_mut().step("everything is taken down");
     let kept = stage.strike()?;

@@ -224,10 +224,14 @@ impl Stage {
 impl Drop for Stage {
     /// On every way out that is not the usual one: an error, a panic, Ctrl-C.
     fn drop(&mut self) {
-        if !self.struck
-            && let Err(error) = self.clear_away()
-        {
+        if self.struck {
+            return;
+        }
+        if let Err(error) = self.clear_away() {
             crate::term::note(&format!("evenkeel: {error:#}"));
+        }
+        if self.keep {
+            crate::term::note(&format!("logs and journal are in {}", self.home.display()));
         }
     }
 }
