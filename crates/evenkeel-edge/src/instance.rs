@@ -13,7 +13,9 @@ use evenkeel_kernel::world::Health;
 
 use crate::clock::now_ms;
 use crate::ewma::{Ewma, PENALTY_MS, SEED_MS};
-use crate::limits::{IN_FLIGHT_MAX, PASSIVE_FAILURES, SLOW_START_MS};
+use crate::knock::Knocks;
+use crate::limits::{PASSIVE_FAILURES, SLOW_START_MS};
+use crate::table::Surroundings;
 use crate::wake::Wake;
 
 /// How long what it has may take once it drains.
@@ -46,12 +48,19 @@ pub(crate) struct Instance {
     in_flight: AtomicU32,
     long_lived: AtomicU32,
     failures_in_a_row: AtomicU32,
+    in_flight_max: u32,
+    pub(crate) knocks: Knocks,
     wake: Arc<Wake>,
 }
 
 impl Instance {
     /// An instance of which nothing is known, or which an earlier process believed in.
-    pub(crate) fn new(id: InstanceId, addr: SocketAddr, assumed: bool, wake: Arc<Wake>) -> Self {
+    pub(crate) fn new(
+        id: InstanceId,
+        addr: SocketAddr,
+        assumed: bool,
+        around: &Surroundings,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let health = if assumed { Health::Healthy } else { Health::Unknown };
         Self {
@@ -71,7 +80,9 @@ impl Instance {
             in_flight: AtomicU32::new(0),
             long_lived: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
-            wake,
+            knocks: Knocks::default(),
+            in_flight_max: around.limits.in_flight_max,
+            wake: Arc::clone(&around.wake),
         }
     }
 
@@ -102,7 +113,7 @@ impl Instance {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight() < IN_FLIGHT_MAX
+        self.in_flight() < self.in_flight_max
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -157,7 +168,9 @@ impl Instance {
     /// Notes a connection that failed. Returns whether there were enough in a row to take it for
     /// unhealthy.
     pub(crate) fn failed(&self) -> bool {
-        self.ewma.record(PENALTY_MS, now_ms());
+        let now = now_ms();
+        self.ewma.record(PENALTY_MS, now);
+        self.knocks.failed(now);
         self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= PASSIVE_FAILURES
     }
 
@@ -282,7 +295,7 @@ mod tests {
 
     fn instance(assumed: bool) -> Arc<Instance> {
         let addr = "127.0.0.1:1".parse().unwrap();
-        Arc::new(Instance::new("web.r1.1".parse().unwrap(), addr, assumed, Wake::silent()))
+        Arc::new(Instance::new("web.r1.1".parse().unwrap(), addr, assumed, &Surroundings::plain()))
     }
 
     const PATIENCE: Patience = Patience { requests_ms: 100, long_lived_ms: 1_000 };

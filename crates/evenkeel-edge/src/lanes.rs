@@ -101,14 +101,14 @@ mod tests {
 
     use super::*;
     use crate::instance::Patience;
-    use crate::wake::Wake;
+    use crate::table::Surroundings;
 
     #[test]
     fn the_last_used_comes_back_and_the_old_are_closed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let addr = "127.0.0.1:1".parse().unwrap();
         let id = "web.r1.1".parse().unwrap();
-        let instance = Arc::new(Instance::new(id, addr, true, Wake::silent()));
+        let instance = Arc::new(Instance::new(id, addr, true, &Surroundings::plain()));
         let key = instance.key;
         let lanes = Lanes::new();
         let driver = runtime.spawn(std::future::pending::<()>());

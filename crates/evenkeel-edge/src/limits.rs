@@ -3,13 +3,46 @@
 
 use std::time::Duration;
 
+/// The bounds that tests set lower than [`Limits::default`], so that they need not wait for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Time from the last byte of a request sent to the first byte of its answer.
+    pub first_byte: Duration,
+    /// Time for a client to send a whole request head, from its first byte.
+    pub head: Duration,
+    /// Requests one instance answers at a time.
+    pub in_flight_max: u32,
+    /// How long a request waits for an instance when none can be tried.
+    pub queue_wait: Duration,
+    /// Requests of one service that wait so.
+    pub queue_max: usize,
+    /// Time an idle client connection is kept when the edge ends.
+    pub linger: Duration,
+    /// Time for requests to end when the edge itself ends.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            first_byte: FIRST_BYTE_TIMEOUT,
+            head: HEAD_TIMEOUT,
+            in_flight_max: IN_FLIGHT_MAX,
+            queue_wait: QUEUE_WAIT,
+            queue_max: QUEUE_MAX,
+            linger: LINGER,
+            shutdown: SHUTDOWN,
+        }
+    }
+}
+
 /// Time for a TCP connection to an instance. On one machine it takes microseconds; a full accept
 /// queue shows as a first retransmission after 1 s.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time from the last byte of a request sent to the first byte of its answer.
-pub(crate) const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a client to send a whole request head, from its first byte.
-pub(crate) const HEAD_TIMEOUT_MS: u64 = 10_000;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time a client connection may be idle between requests; browsers give up at about the same.
 pub(crate) const CLIENT_IDLE_MS: u64 = 75_000;
 /// The same when nearly all connections are in use: room for those who have something to say.
@@ -31,7 +64,7 @@ pub(crate) const URI_BYTES: usize = 16 * 1024;
 /// Bytes of a body that is kept to be sent again; more would be memory per request for nothing.
 pub(crate) const REPLAY_BYTES: u64 = 64 * 1024;
 /// Requests one instance answers at a time.
-pub(crate) const IN_FLIGHT_MAX: u32 = 1_024;
+const IN_FLIGHT_MAX: u32 = 1_024;
 /// Tries on other instances after one that sent nothing.
 pub(crate) const RETRIES_UNSENT: u32 = 2;
 /// Tries after one that was sent, for requests that can be repeated.
@@ -39,9 +72,9 @@ pub(crate) const RETRIES_SENT: u32 = 1;
 /// How long a retry waits for its turn when the budget is used up.
 pub(crate) const RETRY_WAIT: Duration = Duration::from_secs(1);
 /// How long a request waits for an instance when none can be tried.
-pub(crate) const QUEUE_WAIT: Duration = Duration::from_secs(3);
+const QUEUE_WAIT: Duration = Duration::from_secs(3);
 /// Requests of one service that wait so; at up to 28 KiB each, 28 MiB.
-pub(crate) const QUEUE_MAX: usize = 1_024;
+const QUEUE_MAX: usize = 1_024;
 /// Failed connections and resets in a row after which an instance counts as unhealthy.
 pub(crate) const PASSIVE_FAILURES: u32 = 3;
 /// Failed requests in a row that make one streak.
@@ -55,10 +88,10 @@ pub(crate) const BACKLOG: i32 = 4_096;
 /// Time between two looks at what has run out.
 pub(crate) const SWEEP: Duration = Duration::from_millis(250);
 /// Time for requests to end when the edge itself ends.
-pub(crate) const SHUTDOWN: Duration = Duration::from_secs(10);
+const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Time an idle connection is kept when the edge ends, so that a request already on its way still
 /// gets its answer, with `Connection: close`.
-pub(crate) const LINGER_MS: u64 = 2_000;
+const LINGER: Duration = Duration::from_secs(2);
 /// Instances of one table; the prober and the pick are measured up to this.
 pub(crate) const INSTANCES_MAX: usize = 10_000;
 /// Bytes of one message at the door; a table of 10,000 instances takes about 1 MiB.

@@ -40,6 +40,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) prefer: Option<&'a PoolId>,
     /// Not these instances, by key: they were tried.
     pub(crate) tried: &'a [u64],
+    /// Only those that waiting requests may try now.
+    pub(crate) waited: bool,
 }
 
 /// How much is asked of an instance.
@@ -66,27 +68,27 @@ impl Service {
         wish: &Wish<'_>,
         standard: Standard,
     ) -> Option<(&Arc<Pool>, &Arc<Instance>)> {
-        let within = |pool: &'_ Arc<Pool>| pool.choose(wish.tried, standard).is_some();
+        let within = |pool: &'_ Arc<Pool>| pool.choose(wish, standard).is_some();
         if let Some(revision) = wish.revision {
             let pool = self.pools.iter().find(|pool| pool.id.revision == revision)?;
-            return pool.choose(wish.tried, standard).map(|it| (pool, it));
+            return pool.choose(wish, standard).map(|it| (pool, it));
         }
         let preferred = self
             .weighted()
             .map(|(pool, _)| pool)
             .find(|pool| wish.prefer == Some(&pool.id) && within(pool));
         if let Some(pool) = preferred {
-            return pool.choose(wish.tried, standard).map(|it| (pool, it));
+            return pool.choose(wish, standard).map(|it| (pool, it));
         }
         // The common case: the pool that the split draws has somebody.
         let drawn = draw(self.weighted())?;
-        if let Some(it) = drawn.choose(wish.tried, standard) {
+        if let Some(it) = drawn.choose(wish, standard) {
             return Some((drawn, it));
         }
         let able = self.weighted().filter(|(pool, _)| within(pool));
         let able: Vec<_> = able.collect();
         let pool = draw(able.iter().copied())?;
-        pool.choose(wish.tried, standard).map(|it| (pool, it))
+        pool.choose(wish, standard).map(|it| (pool, it))
     }
 
     fn weighted(&self) -> impl Iterator<Item = (&Arc<Pool>, u32)> + Clone {
@@ -112,11 +114,12 @@ fn draw<'a>(pools: impl Iterator<Item = (&'a Arc<Pool>, u32)> + Clone) -> Option
 
 impl Pool {
     /// The instance of this pool to try, if there is one.
-    fn choose(&self, tried: &[u64], standard: Standard) -> Option<&Arc<Instance>> {
+    fn choose(&self, wish: &Wish<'_>, standard: Standard) -> Option<&Arc<Instance>> {
         let able = |it: &&Arc<Instance>| {
             !it.is_draining()
                 && it.has_room()
-                && !tried.contains(&it.key)
+                && !wish.tried.contains(&it.key)
+                && (!wish.waited || it.knocks.is_free(now_ms()))
                 && match standard {
                     Standard::Healthy => it.believed() == Health::Healthy,
                     Standard::OnceHealthy => it.was_healthy(),
@@ -187,7 +190,6 @@ mod tests {
     use super::*;
     use crate::fixtures::{pool, service_table};
     use crate::table::{Surroundings, Table};
-    use crate::wake::Wake;
 
     /// A served table: pools of the service `web` with their weights and numbers of instances, all
     /// of them healthy.
@@ -197,8 +199,7 @@ mod tests {
             (u32::try_from(i + 1).unwrap(), Weight(*weight), pool(addrs))
         });
         let source: RoutingTable = service_table(1, pools.collect());
-        let around = Surroundings { threads: 1, wake: Wake::silent() };
-        Table::default().next(source, &around, &|_| true)
+        Table::default().next(source, &Surroundings::plain(), &|_| true)
     }
 
     fn web(table: &Table) -> &Service {

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 
 use crate::handover::{self, EDGE_LOCK};
 use crate::http::Worker;
-use crate::limits::FDS_RESERVED;
+use crate::limits::{FDS_RESERVED, Limits};
 use crate::shared::Shared;
 use crate::table::Surroundings;
 use crate::wake::Wake;
@@ -112,6 +112,11 @@ pub fn run(config: &Config) -> Result<(), RunError> {
 impl Edge {
     /// Starts an edge in this process.
     pub fn start(config: &Config) -> Result<Self, RunError> {
+        Self::start_within(config, Limits::default())
+    }
+
+    /// The same with other limits than the usual ones.
+    pub fn start_within(config: &Config, limits: Limits) -> Result<Self, RunError> {
         let home = &config.home;
         for folder in [layout::RUN, "edge"] {
             fs::create_dir_all(home.join(folder)).map_err(system("make its folders"))?;
@@ -123,7 +128,7 @@ impl Edge {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let around = Surroundings { threads, wake: Arc::new(Wake::default()) };
+        let around = Surroundings { threads, wake: Arc::new(Wake::default()), limits };
         let shared = Arc::new(Shared::new(home, around, connections_max()));
         shared.load();
         let door = door::open(home).map_err(system("open its door"))?;

@@ -44,8 +44,6 @@ pub(crate) struct Shared {
     pub(crate) connections_max: usize,
     /// The edge ends: answers carry `Connection: close`.
     pub(crate) closing: AtomicBool,
-    /// A request that found nobody may look again.
-    pub(crate) changed: Notify,
     /// The prober should look at the table again.
     pub(crate) reprobe: Notify,
     /// Health changed: what is on disk is out of date.
@@ -86,7 +84,6 @@ impl Shared {
             connections: AtomicUsize::new(0),
             connections_max,
             closing: AtomicBool::new(false),
-            changed: Notify::new(),
             reprobe: Notify::new(),
             outdated: Notify::new(),
             around,
@@ -124,9 +121,11 @@ impl Shared {
         sanity::check(&source, &before.source)?;
         let next = before.next(source, &self.around, assumed);
         next.settle(&before);
-        self.table.store(Arc::new(next));
+        let next = Arc::new(next);
+        self.table.store(Arc::clone(&next));
         self.reprobe.notify_one();
-        self.changed.notify_waiters();
+        before.wake_waiting();
+        next.wake_waiting();
         Ok(())
     }
 
@@ -150,6 +149,9 @@ impl Shared {
 
     /// Takes a probe's answer in.
     pub(crate) fn probed(&self, pool: &Pool, instance: &Instance, well: bool) {
+        if well {
+            self.reached(pool, instance);
+        }
         let health = &pool.health;
         match instance.probed(well, health.healthy_after, health.unhealthy_after) {
             Probed::Same => return,
@@ -157,7 +159,14 @@ impl Shared {
             Probed::Admitted => instance.admit(pool.seed_ms(crate::clock::now_ms())),
         }
         log::info(format_args!("{} is {:?}", instance.id, instance.reported()));
-        self.health_changed();
+        self.health_changed(pool);
+    }
+
+    /// Takes note of a connection that was made.
+    pub(crate) fn reached(&self, pool: &Pool, instance: &Instance) {
+        if instance.knocks.reached() {
+            pool.queue.wake_all();
+        }
     }
 
     /// Takes note of a connection that failed, and of the instance's health if there were many.
@@ -165,12 +174,12 @@ impl Shared {
         if instance.failed() && pool.may_eject() && instance.eject() {
             log::warn(format_args!("{} is taken out: its connections fail", instance.id));
             self.reprobe.notify_one();
-            self.health_changed();
+            self.health_changed(pool);
         }
     }
 
-    fn health_changed(&self) {
-        self.changed.notify_waiters();
+    fn health_changed(&self, pool: &Pool) {
+        pool.queue.wake_all();
         self.outdated.notify_one();
         self.around.wake.call();
     }

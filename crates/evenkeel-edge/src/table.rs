@@ -5,17 +5,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use evenkeel_kernel::model::{InstanceId, PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::world::Health;
 
 use crate::budget::Budget;
+use crate::clock::ms;
 use crate::counts::PoolCounts;
 use crate::ewma::SEED_MS;
 use crate::instance::{Instance, Patience};
+use crate::limits::Limits;
+use crate::queue::Queue;
 use crate::wake::Wake;
 
 /// What a new table needs beside its predecessor.
@@ -23,6 +24,15 @@ use crate::wake::Wake;
 pub(crate) struct Surroundings {
     pub(crate) threads: usize,
     pub(crate) wake: Arc<Wake>,
+    pub(crate) limits: Limits,
+}
+
+#[cfg(test)]
+impl Surroundings {
+    /// One thread, the default limits, and nobody to wake.
+    pub(crate) fn plain() -> Self {
+        Self { threads: 1, wake: Wake::silent(), limits: Limits::default() }
+    }
 }
 
 /// The table that is served.
@@ -50,8 +60,7 @@ pub(crate) struct Service {
     /// Places in `pools` that have a weight, with it.
     pub(crate) weights: Vec<(usize, u32)>,
     pub(crate) budget: Arc<Budget>,
-    /// Requests that wait for an instance.
-    pub(crate) waiting: Arc<AtomicUsize>,
+    pub(crate) queue: Arc<Queue>,
 }
 
 /// One pool.
@@ -61,6 +70,8 @@ pub(crate) struct Pool {
     pub(crate) health: routing::Health,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) counts: Arc<PoolCounts>,
+    /// The queue of its service.
+    pub(crate) queue: Arc<Queue>,
 }
 
 impl Table {
@@ -94,6 +105,7 @@ impl Table {
         assumed: &dyn Fn(&InstanceId) -> bool,
     ) -> Service {
         let before = self.services.get(name);
+        let queue = before.map(|it| Arc::clone(&it.queue)).unwrap_or_default();
         let pool = |(revision, pool): (&RevisionNumber, &routing::Pool)| {
             let id = PoolId::new(name, *revision);
             let known = before.and_then(|it| it.pools.iter().find(|pool| pool.id == id));
@@ -103,12 +115,13 @@ impl Table {
                 let known = self.instances.get(&id).filter(|known| known.addr == it.addr);
                 known.map(Arc::clone).unwrap_or_else(|| {
                     let assumed = assumed(&id);
-                    Arc::new(Instance::new(id, it.addr, assumed, Arc::clone(&around.wake)))
+                    Arc::new(Instance::new(id, it.addr, assumed, around))
                 })
             };
             let instances = pool.instances.iter().map(instance).collect();
             let counts = counts.unwrap_or_else(|| Arc::new(PoolCounts::new(around.threads)));
-            Arc::new(Pool { id, health: pool.health.clone(), instances, counts })
+            let health = pool.health.clone();
+            Arc::new(Pool { id, health, instances, counts, queue: Arc::clone(&queue) })
         };
         let weight = |(place, revision): (usize, &RevisionNumber)| {
             let weight = source.split.get(revision).map_or(0, |weight| u32::from(weight.0));
@@ -118,7 +131,7 @@ impl Table {
             pools: source.pools.iter().map(pool).collect(),
             weights: source.pools.keys().enumerate().filter_map(weight).collect(),
             budget: before.map(|it| Arc::clone(&it.budget)).unwrap_or_default(),
-            waiting: before.map(|it| Arc::clone(&it.waiting)).unwrap_or_default(),
+            queue,
         }
     }
 
@@ -162,10 +175,14 @@ impl Table {
     }
 
     fn patience(&self, id: &InstanceId) -> Patience {
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         self.source_pool(id).map_or(Patience { requests_ms: 0, long_lived_ms: 0 }, |pool| {
             Patience { requests_ms: ms(pool.drain), long_lived_ms: ms(pool.drain_long_lived) }
         })
+    }
+
+    /// Makes every request that waits look again.
+    pub(crate) fn wake_waiting(&self) {
+        self.services.values().for_each(|it| it.queue.wake_all());
     }
 
     /// Whether nothing was ever served: not an answer to "which route", only "not yet".

@@ -1,8 +1,6 @@
 //! What goes back to the client: an instance's answer, or a short one of the edge's own.
 
 use std::pin::Pin;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
@@ -12,15 +10,9 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::link::Link;
-use super::outgoing::Progress;
+use super::exchange::Exchange;
 use super::watch::Turn;
 use super::worker::Worker;
-use crate::counts::Ending;
-use crate::instance::Claim;
-use crate::log;
-use crate::pick::Picked;
-use crate::table::Pool;
 
 const CAUSE: HeaderName = HeaderName::from_static("x-evenkeel-error");
 
@@ -63,9 +55,11 @@ impl Cause {
                 (StatusCode::SERVICE_UNAVAILABLE, "no-instance", "no instance available\n")
             }
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "overloaded\n"),
-            Self::ConnectFailure => {
-                (StatusCode::BAD_GATEWAY, "connect-failure", "could not reach an instance\n")
-            }
+            Self::ConnectFailure => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "connect-failure",
+                "no instance could be reached\n",
+            ),
             Self::Reset => (StatusCode::BAD_GATEWAY, "reset", "the instance broke off\n"),
             Self::Timeout => {
                 (StatusCode::GATEWAY_TIMEOUT, "timeout", "the instance did not answer in time\n")
@@ -180,109 +174,6 @@ impl Drop for Answer {
             && body.is_end_stream()
         {
             exchange.complete();
-        }
-    }
-}
-
-/// One request at one instance, from the claim to the end, counted exactly once.
-pub(crate) struct Exchange {
-    worker: Rc<Worker>,
-    pool: Arc<Pool>,
-    claim: Option<Claim>,
-    link: Option<Link>,
-    body: Option<Rc<Progress>>,
-    status: u16,
-    ended: bool,
-}
-
-impl Exchange {
-    pub(crate) fn new(worker: &Rc<Worker>, picked: Picked) -> Self {
-        Self {
-            worker: Rc::clone(worker),
-            pool: picked.pool,
-            claim: Some(picked.claim),
-            link: None,
-            body: None,
-            status: 0,
-            ended: false,
-        }
-    }
-
-    pub(crate) fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
-    /// The connection it uses, and how far the request body has come.
-    pub(crate) fn uses(&mut self, link: Link, body: Option<Rc<Progress>>) {
-        self.link = Some(link);
-        self.body = body;
-    }
-
-    /// The answer has begun.
-    pub(crate) fn answered(&mut self, status: StatusCode, after: std::time::Duration) {
-        self.status = status.as_u16();
-        self.pool.counts.answered_after(self.worker.index, after);
-        if let Some(claim) = &self.claim {
-            let ms = after.as_secs_f32() * 1_000.0;
-            claim.instance().answered(ms, Ending::Status(self.status).is_failure());
-        }
-    }
-
-    /// It failed, and is made again elsewhere: not counted as a request.
-    pub(crate) fn give_up_for_retry(mut self) {
-        self.pool.counts.retried(self.worker.index);
-        self.ended = true;
-    }
-
-    /// It failed for good, or ended before it had an answer.
-    pub(crate) fn fail(mut self, ending: Ending) {
-        self.end(ending);
-    }
-
-    /// It has become an upgraded connection.
-    pub(crate) fn upgrade(mut self) -> Option<Claim> {
-        self.end(Ending::Status(self.status));
-        self.claim.take().map(Claim::into_long_lived)
-    }
-
-    fn complete(&mut self) {
-        if self.ended {
-            return;
-        }
-        self.end(Ending::Status(self.status));
-        let sent = self.body.as_ref().is_none_or(|body| body.finished.get());
-        if let (Some(link), Some(claim), true) = (self.link.take(), &self.claim, sent) {
-            link.keep(&self.worker, claim.instance().key);
-        }
-        self.claim = None;
-    }
-
-    fn broke(&mut self) {
-        if let Some(claim) = &self.claim {
-            self.worker.shared.connection_failed(&self.pool, claim.instance());
-        }
-        self.end(Ending::Reset);
-    }
-
-    fn end(&mut self, ending: Ending) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
-        }
-        if self.pool.counts.ended(self.worker.index, ending) {
-            log::warn(format_args!("ten requests in a row failed on {}", self.pool.id));
-            self.worker.shared.around.wake.call();
-        }
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.end(Ending::ClientGone);
-        if let Some(link) = &self.link
-            && self.status != StatusCode::SWITCHING_PROTOCOLS.as_u16()
-        {
-            // Nobody reads what is still to come on it.
-            link.cut();
         }
     }
 }

@@ -17,9 +17,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::answer::{Answer, Cause};
-use super::forward::{self, Destination};
+use super::forward;
 use super::framing;
 use super::headers;
+use super::search::Destination;
 use super::watch::{Metered, Order, Watched};
 use super::worker::{Place, Worker};
 use crate::limits::{HEAD_BYTES, URI_BYTES};

@@ -2,11 +2,14 @@
 
 mod answer;
 mod connection;
+mod exchange;
 mod forward;
 mod framing;
 mod headers;
 mod link;
 mod outgoing;
+mod payload;
+mod search;
 mod upgrade;
 mod watch;
 mod worker;

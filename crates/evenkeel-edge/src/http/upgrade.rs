@@ -7,7 +7,8 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::answer::{Answer, Exchange};
+use super::answer::Answer;
+use super::exchange::Exchange;
 use super::headers;
 use super::watch::Turn;
 use super::worker::Worker;

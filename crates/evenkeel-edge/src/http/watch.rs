@@ -16,9 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::framing::Tap;
-use crate::limits::{
-    CLIENT_IDLE_CROWDED_MS, CLIENT_IDLE_MS, HEAD_TIMEOUT_MS, LINGER_MS, SILENCE_MS,
-};
+use crate::clock::ms;
+use crate::limits::{CLIENT_IDLE_CROWDED_MS, CLIENT_IDLE_MS, SILENCE_MS};
 use crate::shared::Shared;
 
 /// What a client connection is doing.
@@ -136,10 +135,16 @@ impl Watched {
             self.since_ms.set(now_ms);
         }
         let closing = self.shared.closing.load(Ordering::Relaxed);
+        let limits = &self.shared.around.limits;
+        let idle_max = match (closing, crowded) {
+            (true, _) => ms(limits.linger),
+            (false, true) => CLIENT_IDLE_CROWDED_MS,
+            (false, false) => CLIENT_IDLE_MS,
+        };
         let age = now_ms.saturating_sub(self.since_ms.get());
         match phase {
-            Phase::Idle if age >= idle_max(crowded, closing) => self.give(Order::Finish),
-            Phase::Head if age >= HEAD_TIMEOUT_MS => self.give(Order::Cut),
+            Phase::Idle if age >= idle_max => self.give(Order::Finish),
+            Phase::Head if age >= ms(limits.head) => self.give(Order::Cut),
             Phase::Request if age >= SILENCE_MS => self.give(Order::Cut),
             Phase::Idle | Phase::Head | Phase::Request => {}
         }
@@ -160,14 +165,6 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-fn idle_max(crowded: bool, closing: bool) -> u64 {
-    match (closing, crowded) {
-        (true, _) => LINGER_MS,
-        (false, true) => CLIENT_IDLE_CROWDED_MS,
-        (false, false) => CLIENT_IDLE_MS,
     }
 }
 
@@ -249,11 +246,10 @@ mod tests {
 
     use super::*;
     use crate::table::Surroundings;
-    use crate::wake::Wake;
 
     fn watched() -> Rc<Watched> {
-        let around = Surroundings { threads: 1, wake: Wake::silent() };
-        Watched::new(&Arc::new(Shared::new(Path::new("/nowhere"), around, 1)), 1)
+        let shared = Shared::new(Path::new("/nowhere"), Surroundings::plain(), 1);
+        Watched::new(&Arc::new(shared), 1)
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::link::Link;
 use super::watch::Watched;
 use crate::clock::now_ms;
 use crate::lanes::Lanes;
-use crate::limits::{SHUTDOWN, SWEEP};
+use crate::limits::SWEEP;
 use crate::log;
 use crate::shared::{Listener, Shared};
 
@@ -91,7 +91,7 @@ impl Worker {
         }
         accepting.values().for_each(|(_, task)| task.abort());
         drop(accepting);
-        let _ = tokio::time::timeout(SHUTDOWN, self.emptied()).await;
+        let _ = tokio::time::timeout(self.shared.around.limits.shutdown, self.emptied()).await;
         sweeping.abort();
     }
 

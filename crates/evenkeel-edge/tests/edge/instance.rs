@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::rig::until;
+
 /// A request as the instance got it.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -60,7 +62,26 @@ impl Instance {
         addr: SocketAddr,
         handler: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(addr).unwrap();
+        Self::on(TcpListener::bind(addr).unwrap(), handler)
+    }
+
+    /// Starts again where one has died.
+    pub(crate) fn again(
+        addr: SocketAddr,
+        handler: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let mut listener = None;
+        until("the port is free", || {
+            listener = TcpListener::bind(addr).ok();
+            listener.is_some()
+        });
+        Self::on(listener.unwrap(), handler)
+    }
+
+    fn on(
+        listener: TcpListener,
+        handler: impl Fn(&Request, &mut TcpStream) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let addr = listener.local_addr().unwrap();
         let state = Arc::new(State {
             handler: Box::new(handler),

@@ -7,6 +7,8 @@ mod drains;
 #[cfg(test)]
 mod handovers;
 #[cfg(test)]
+mod holds;
+#[cfg(test)]
 mod instance;
 #[cfg(test)]
 mod messages;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_edge::client::Client as Door;
 use evenkeel_edge::handover::{self, Holder};
-use evenkeel_edge::{Config, Edge};
+use evenkeel_edge::{Config, Edge, Limits};
 use evenkeel_kernel::model::{
     Epoch, Generation, InstanceId, PoolId, Probe, RevisionNumber, ServiceName, Weight,
 };
@@ -71,12 +71,18 @@ pub(crate) struct Rig {
     pub(crate) internal: SocketAddr,
     pub(crate) keeper: Option<Keeper>,
     pub(crate) edge: Option<Edge>,
+    limits: Limits,
     _folder: tempfile::TempDir,
 }
 
 impl Rig {
     /// Everything running, with one public listener and an internal one for `web`.
     pub(crate) fn new() -> Self {
+        Self::within(Limits::default())
+    }
+
+    /// The same with other limits.
+    pub(crate) fn within(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_owned();
         let keeper = Keeper::start(&home);
@@ -85,8 +91,15 @@ impl Rig {
         let have = handover::want(&home, &wanted).unwrap();
         let at = |name: &str| have[name].clone().unwrap();
         let (addr, internal) = (at("edge-0"), at("svc-web"));
-        let mut rig =
-            Self { home, addr, internal, keeper: Some(keeper), edge: None, _folder: folder };
+        let mut rig = Self {
+            home,
+            addr,
+            internal,
+            keeper: Some(keeper),
+            edge: None,
+            limits,
+            _folder: folder,
+        };
         rig.start_edge();
         rig
     }
@@ -100,7 +113,7 @@ impl Rig {
 
     pub(crate) fn start_edge(&mut self) {
         let config = Config { home: self.home.clone(), threads: 2 };
-        self.edge = Some(Edge::start(&config).unwrap());
+        self.edge = Some(Edge::start_within(&config, self.limits).unwrap());
         until("the edge has its listeners", || self.observe().listeners.len() == 2);
     }
 

@@ -1,0 +1,142 @@
+//! One request at one instance: what it holds there, and how it ends in the counts.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::link::Link;
+use super::outgoing::Progress;
+use super::worker::Worker;
+use crate::counts::Ending;
+use crate::instance::Claim;
+use crate::log;
+use crate::pick::Picked;
+use crate::table::Pool;
+
+/// One request at one instance, from the claim to the end, counted exactly once.
+pub(crate) struct Exchange {
+    worker: Rc<Worker>,
+    pool: Arc<Pool>,
+    claim: Option<Claim>,
+    link: Option<Link>,
+    body: Option<Rc<Progress>>,
+    status: u16,
+    ended: bool,
+}
+
+impl Exchange {
+    pub(crate) fn new(worker: &Rc<Worker>, picked: Picked) -> Self {
+        Self {
+            worker: Rc::clone(worker),
+            pool: picked.pool,
+            claim: Some(picked.claim),
+            link: None,
+            body: None,
+            status: 0,
+            ended: false,
+        }
+    }
+
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// The connection it uses, and how far the request body has come.
+    pub(crate) fn uses(&mut self, link: Link, body: Option<Rc<Progress>>) {
+        self.link = Some(link);
+        self.body = body;
+    }
+
+    /// The answer has begun.
+    pub(crate) fn answered(&mut self, status: StatusCode, after: Duration) {
+        self.status = status.as_u16();
+        self.pool.counts.answered_after(self.worker.index, after);
+        if let Some(claim) = &self.claim {
+            let ms = after.as_secs_f32() * 1_000.0;
+            claim.instance().answered(ms, Ending::Status(self.status).is_failure());
+        }
+    }
+
+    /// It failed, and is made again elsewhere: not counted as a request.
+    pub(crate) fn give_up_for_retry(mut self) {
+        self.pool.counts.retried(self.worker.index);
+        self.ended = true;
+    }
+
+    /// It failed, and waits for an instance: what it has there is given up.
+    pub(crate) fn let_go(&mut self) {
+        self.link = None;
+        self.body = None;
+        self.release();
+    }
+
+    /// Gives its place to whoever waits for one.
+    fn release(&mut self) {
+        if self.claim.take().is_some() {
+            self.pool.queue.wake_one();
+        }
+    }
+
+    /// It failed for good, or ended before it had an answer.
+    pub(crate) fn fail(mut self, ending: Ending) {
+        self.end(ending);
+    }
+
+    /// It has become an upgraded connection.
+    pub(crate) fn upgrade(mut self) -> Option<Claim> {
+        self.end(Ending::Status(self.status));
+        let claim = self.claim.take().map(Claim::into_long_lived);
+        self.pool.queue.wake_one();
+        claim
+    }
+
+    /// It has been answered to its end.
+    pub(crate) fn complete(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.end(Ending::Status(self.status));
+        let sent = self.body.as_ref().is_none_or(|body| body.finished.get());
+        if let (Some(link), Some(claim), true) = (self.link.take(), &self.claim, sent) {
+            link.keep(&self.worker, claim.instance().key);
+        }
+        self.release();
+    }
+
+    /// The instance broke off within its answer.
+    pub(crate) fn broke(&mut self) {
+        if let Some(claim) = &self.claim {
+            self.worker.shared.connection_failed(&self.pool, claim.instance());
+        }
+        self.end(Ending::Reset);
+    }
+
+    fn end(&mut self, ending: Ending) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        if self.pool.counts.ended(self.worker.index, ending) {
+            log::warn(format_args!("ten requests in a row failed on {}", self.pool.id));
+            self.worker.shared.around.wake.call();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.end(Ending::ClientGone);
+        if let Some(link) = &self.link
+            && self.status != StatusCode::SWITCHING_PROTOCOLS.as_u16()
+        {
+            // Nobody reads what is still to come on it.
+            link.cut();
+        }
+        self.release();
+    }
+}

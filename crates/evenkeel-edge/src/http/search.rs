@@ -1,0 +1,189 @@
+//! The search for an instance: at once, in its turn for a retry, or in the queue.
+//!
+//! A request of which nothing was sent, or that may be sent again, waits until an instance can be
+//! tried; it is woken when one is seen to be back, and looks for itself now and then.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evenkeel_kernel::model::RevisionNumber;
+use http::{HeaderValue, Uri};
+use tokio::time::{Instant, timeout_at};
+
+use super::answer::Cause;
+use super::exchange::Exchange;
+use super::headers;
+use super::worker::{Place, Worker};
+use crate::budget::Permit;
+use crate::knock::Knock;
+use crate::limits::{RETRIES_SENT, RETRIES_UNSENT};
+use crate::pick::{Picked, Wish};
+use crate::queue::Seat;
+use crate::table::{Service, Table};
+
+/// Between two looks for an instance when nothing said that something changed: at first, and at
+/// last, when it seems to take longer.
+const LOOK_FIRST: Duration = Duration::from_millis(50);
+const LOOK_LAST: Duration = Duration::from_millis(200);
+
+/// Where a request leads, by whichever table is served when it is asked.
+pub(crate) enum Destination {
+    /// To the service of an internal listener.
+    Listener(Rc<Place>),
+    /// To the service of the route.
+    Route { host: Option<HeaderValue>, uri: Uri },
+}
+
+impl Destination {
+    fn service(&self, table: &Table) -> Result<Routed, Cause> {
+        let found = match self {
+            Self::Listener(place) => table.by_listener(&place.name).map(|it| (it, None)),
+            Self::Route { host, uri } => {
+                let host = headers::host_name(host.as_ref());
+                // `OPTIONS *` asks the server as a whole, which is whoever answers for its root.
+                let path = if uri.path() == "*" { "/" } else { uri.path() };
+                table.by_route(&host, path)
+            }
+        };
+        match found {
+            Some((service, revision)) => Ok(Routed { service: Arc::clone(service), revision }),
+            None if table.is_empty() => Err(Cause::NoTable),
+            None => Err(Cause::NoRoute),
+        }
+    }
+}
+
+struct Routed {
+    service: Arc<Service>,
+    revision: Option<RevisionNumber>,
+}
+
+/// The tries of a request so far.
+#[derive(Default)]
+pub(crate) struct Tries {
+    /// Instances that failed, by key.
+    tried: Vec<u64>,
+    unsent: u32,
+    sent: u32,
+    /// An idle connection turned out to be closed: only new ones from now on.
+    pub(crate) only_new: bool,
+    permit: Option<Permit>,
+    /// Until when it may wait. Once it has, it only tries who lets waiting requests try.
+    deadline: Option<Instant>,
+    seat: Option<Seat>,
+}
+
+impl Tries {
+    /// Notes that it has reached an instance. Who does not keeps the place in the queue.
+    pub(crate) fn connected(&mut self) {
+        self.seat = None;
+    }
+
+    /// Notes a try of which nothing was sent.
+    pub(crate) fn unsent(&mut self, instance: u64) {
+        self.tried.push(instance);
+        self.unsent += 1;
+    }
+
+    /// Notes a try that was sent. Returns whether it may be sent once more.
+    pub(crate) fn sent(&mut self, instance: u64) -> bool {
+        self.tried.push(instance);
+        self.sent += 1;
+        self.sent <= RETRIES_SENT
+    }
+}
+
+/// An instance to try.
+pub(crate) struct Found {
+    pub(crate) picked: Picked,
+    /// It was waited for; to be dropped when it is connected.
+    pub(crate) knock: Option<Knock>,
+}
+
+/// Finds an instance for the next try. `last` is the one that failed.
+pub(crate) async fn find(
+    worker: &Rc<Worker>,
+    destination: &Destination,
+    tries: &mut Tries,
+    last: Option<&mut Exchange>,
+) -> Result<Found, Cause> {
+    if tries.deadline.is_none()
+        && tries.unsent <= RETRIES_UNSENT
+        && let Some(picked) = another(worker, destination, tries, last.as_deref()).await?
+    {
+        return Ok(Found { picked, knock: None });
+    }
+    // What it has is for those who can use it.
+    tries.permit = None;
+    if let Some(exchange) = last {
+        exchange.let_go();
+    }
+    wait(worker, destination, tries).await
+}
+
+/// An instance that was not tried yet; for a retry, once it is its turn.
+async fn another(
+    worker: &Rc<Worker>,
+    destination: &Destination,
+    tries: &mut Tries,
+    last: Option<&Exchange>,
+) -> Result<Option<Picked>, Cause> {
+    let prefer = last.map(|exchange| &exchange.pool().id);
+    let pick = |routed: &Routed, tried: &[u64]| {
+        let wish = Wish { revision: routed.revision, prefer, tried, ..Wish::default() };
+        routed.service.pick(&wish)
+    };
+    let routed = destination.service(&worker.shared.table.load())?;
+    let picked = pick(&routed, &tries.tried);
+    if picked.is_none() || last.is_none() || tries.permit.is_some() {
+        return Ok(picked);
+    }
+    let service = &routed.service;
+    tries.permit = service.budget.take(service.in_flight());
+    if tries.permit.is_some() {
+        return Ok(picked);
+    }
+    // Its place is for others until it is its turn.
+    drop(picked);
+    tries.permit = service.budget.wait(|| service.in_flight()).await;
+    if tries.permit.is_none() {
+        return Ok(None);
+    }
+    let routed = destination.service(&worker.shared.table.load())?;
+    Ok(pick(&routed, &tries.tried))
+}
+
+/// Waits for an instance that can be tried, again or for the first time.
+async fn wait(
+    worker: &Rc<Worker>,
+    destination: &Destination,
+    tries: &mut Tries,
+) -> Result<Found, Cause> {
+    let limits = &worker.shared.around.limits;
+    let deadline = *tries.deadline.get_or_insert_with(|| Instant::now() + limits.queue_wait);
+    let service = destination.service(&worker.shared.table.load())?.service;
+    if tries.seat.is_none() {
+        tries.seat = Some(service.queue.sit(limits.queue_max).ok_or(Cause::Overloaded)?);
+    }
+    let mut look = LOOK_FIRST;
+    loop {
+        let changed = service.queue.changed();
+        let routed = destination.service(&worker.shared.table.load())?;
+        let wish = Wish { revision: routed.revision, waited: true, ..Wish::default() };
+        if let Some(picked) = routed.service.pick(&wish)
+            && let Some(knock) = Knock::at(picked.claim.instance(), &service.queue)
+        {
+            return Ok(Found { picked, knock: Some(knock) });
+        }
+        let now = Instant::now();
+        if now >= deadline {
+            let instances = routed.service.pools.iter().flat_map(|pool| &pool.instances);
+            let full = instances.clone().any(|it| it.was_healthy() && !it.has_room());
+            return Err(if full { Cause::Overloaded } else { Cause::NoInstance });
+        }
+        if timeout_at(deadline.min(now + look), changed).await.is_err() {
+            look = (look * 2).min(LOOK_LAST);
+        }
+    }
+}
