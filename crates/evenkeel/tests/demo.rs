@@ -77,15 +77,23 @@ mod tests {
         }
     }
 
-    /// Processes whose environment or command line names `folder`, as paths in `/proc`.
+    /// Processes that know `folder`, as paths in `/proc`: roles and shims by their command line,
+    /// the demo by its environment, instances by their working folder.
     fn processes(folder: &Path) -> Vec<PathBuf> {
         let name = folder.as_os_str().as_encoded_bytes();
         let names = |path: PathBuf| {
             std::fs::read(path)
                 .is_ok_and(|text| text.windows(name.len()).any(|window| window == name))
         };
+        // Still to be recognised when the folder is gone already.
+        let works_there = |path: &Path| {
+            std::fs::read_link(path.join("cwd")).is_ok_and(|it| it.starts_with(folder))
+        };
+        let knows = |path: &PathBuf| {
+            names(path.join("cmdline")) || names(path.join("environ")) || works_there(path)
+        };
         let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-        entries.filter(|path| names(path.join("cmdline")) || names(path.join("environ"))).collect()
+        entries.filter(knows).collect()
     }
 
     fn outcomes(done: &Value) -> Vec<&str> {

@@ -8,6 +8,8 @@ mod deaths;
 #[cfg(test)]
 mod disk;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod http;

@@ -32,6 +32,16 @@ impl Program {
         here
     }
 
+    /// What it needs in its environment, if anything: Caddy's folder, and a place for what it
+    /// keeps.
+    pub(crate) fn env(self, house: &House) -> Option<String> {
+        (self == Self::Caddy).then(|| {
+            let path = program("caddy").unwrap();
+            let path = path.parent().unwrap().display();
+            format!("PATH = \"{path}:/usr/bin:/bin\", HOME = \"{}\"", house.folder().display())
+        })
+    }
+
     /// The load that it can take.
     pub(crate) fn load(self) -> &'static [Kind] {
         match self {
@@ -67,14 +77,10 @@ impl Program {
                 format!("run = [\"sh\", \"-c\", \"{line}\"]\nhealth = \"/page\"")
             }
             Self::Caddy => {
-                // Found by its PATH, as its users do; HOME is where it keeps what it knows.
-                let path = program("caddy").unwrap();
+                let env = self.env(house).unwrap();
                 format!(
                     "run = \"caddy file-server --listen 127.0.0.1:$PORT --root {version}\"\n\
-                     env = {{ PATH = \"{}:/usr/bin:/bin\", HOME = \"{}\" }}\n\
-                     health = \"/page\"",
-                    path.parent().unwrap().display(),
-                    house.folder().display()
+                     env = {{ {env} }}\nhealth = \"/page\""
                 )
             }
         }
