@@ -14,6 +14,7 @@ mod driver;
 mod folder;
 mod isolation;
 mod log;
+mod nursery;
 mod process;
 mod protocol;
 mod shim;

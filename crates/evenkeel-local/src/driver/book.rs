@@ -117,14 +117,12 @@ impl Book {
 
     /// Takes note of a shim that was started just now.
     pub(super) fn started(&mut self, id: &InstanceId, pid: u32, watch: &Watch) {
-        if let Some(ident) = Ident::of(pid) {
-            let entry = self.entry(id);
-            entry.stop_sent = None;
-            if !entry.hold(id, ident, watch) {
-                // It has ended already, and nobody will report it.
-                entry.failures = entry.failures.saturating_add(1);
-                reap(pid);
-            }
+        let entry = self.entry(id);
+        entry.stop_sent = None;
+        if !Ident::of(pid).is_some_and(|ident| entry.hold(id, ident, watch)) {
+            // It has ended already, and nobody will report it.
+            entry.failures = entry.failures.saturating_add(1);
+            reap(pid);
         }
     }
 

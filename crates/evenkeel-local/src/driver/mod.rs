@@ -26,6 +26,7 @@ use evenkeel_kernel::world::{Observed, Platform};
 use rustix::process::{Resource, Rlimit};
 
 use crate::folder::{self, Folder};
+use crate::nursery::Nursery;
 use crate::process::{self, boot_id};
 use book::{Book, Life};
 use watch::Watch;
@@ -82,6 +83,8 @@ struct Shared {
     config: Config,
     boot_id: String,
     watch: Watch,
+    /// Where shims come from; started with the first of them.
+    nursery: Mutex<Option<Nursery>>,
     state: Mutex<State>,
     /// Something became due, or the driver is being dropped.
     due: Condvar,
@@ -136,6 +139,7 @@ impl Local {
         let shared = Arc::new(Shared {
             boot_id: boot_id()?,
             watch: Watch::new()?,
+            nursery: Mutex::new(None),
             config,
             state: Mutex::new(state),
             due: Condvar::new(),

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use evenkeel_kernel::model::InstanceId;
@@ -14,6 +15,7 @@ use super::ask::ask;
 use super::book::Life;
 use super::{Shared, State, Wanted};
 use crate::folder::Folder;
+use crate::nursery::Nursery;
 use crate::process::unique_id;
 use crate::protocol::{Mandate, Order, Reply};
 use crate::spec::Spec;
@@ -81,11 +83,11 @@ impl Shared {
                 }
                 Some((_, at)) => {
                     let wait = self.due.wait_timeout(state, at - now);
-                    state = wait.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+                    state = wait.unwrap_or_else(PoisonError::into_inner).0;
                 }
                 None => {
                     let wait = self.due.wait(state);
-                    state = wait.unwrap_or_else(std::sync::PoisonError::into_inner);
+                    state = wait.unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -222,6 +224,30 @@ impl Shared {
 
     /// Starts the shim of an instance; `end`: to take over what runs, and end it.
     fn start_shim(&self, id: &InstanceId, end: bool) -> io::Result<Again> {
+        // A nursery that does not do it is not asked twice; the next start makes another.
+        let pid = match self.bear(id, end) {
+            Ok(pid) => pid,
+            Err(_broken) => self.spawn_shim(id, end)?,
+        };
+        let mut state = self.lock();
+        state.book.entry(id).waited = false;
+        state.book.started(id, pid, &self.watch);
+        Ok(Some(LOOK_SOON))
+    }
+
+    fn bear(&self, id: &InstanceId, end: bool) -> io::Result<u32> {
+        let mut nursery = self.nursery.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = match nursery.take() {
+            Some(kept) => kept,
+            None => Nursery::start(&self.config.shim, &self.config.home)?,
+        };
+        let pid = kept.bear(id, end)?;
+        *nursery = Some(kept);
+        Ok(pid)
+    }
+
+    /// Starts the shim as a program of its own.
+    fn spawn_shim(&self, id: &InstanceId, end: bool) -> io::Result<u32> {
         let folder = Folder::new(&self.config.home, id);
         let words = OpenOptions::new()
             .create(true)
@@ -242,11 +268,7 @@ impl Shared {
         // Its environment is nobody's business, and a marker in ours would be taken for its own.
         command.env_clear().current_dir("/");
         // It is reaped by the thread that watches it.
-        let pid = command.spawn()?.id();
-        let mut state = self.lock();
-        state.book.entry(id).waited = false;
-        state.book.started(id, pid, &self.watch);
-        Ok(Some(LOOK_SOON))
+        Ok(command.spawn()?.id())
     }
 }
 

@@ -25,6 +25,7 @@ use rustix::process::{WaitOptions, WaitStatus};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use crate::folder::Folder;
+use crate::nursery;
 use crate::process::now_ms;
 use door::Door;
 use instance::Instance;
@@ -38,66 +39,87 @@ const LOCK_PAUSE: Duration = Duration::from_millis(25);
 const SLEEP_MAX_MS: u64 = 60_000;
 
 /// What a shim is started with.
-struct Arguments {
-    home: PathBuf,
-    instance: InstanceId,
-    /// Take over what runs, and end it.
-    end: bool,
+enum Arguments {
+    Shim {
+        home: PathBuf,
+        instance: InstanceId,
+        /// Take over what runs, and end it.
+        end: bool,
+    },
+    /// Fork shims as they are ordered.
+    Nursery { home: PathBuf },
 }
 
-/// The shim role: `--home <dir> --instance <id> [--end]`. Returns when the instance has ended
-/// because it was asked to.
+/// The shim role: `--home <dir> --instance <id> [--end]`, which returns when the instance has
+/// ended because it was asked to; or only `--home <dir>`, which forks such shims as
+/// they are ordered on standard input.
 ///
 /// To be called first thing in a process that has only one thread.
 pub fn shim(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    match Arguments::parse(arguments).and_then(run) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody may be listening; there is nothing else to tell it to.
-            let _best_effort = writeln!(io::stderr(), "error: {error}");
-            ExitCode::FAILURE
-        }
+    match Arguments::parse(arguments) {
+        Ok(Arguments::Nursery { home }) => nursery::keep(&home),
+        Ok(Arguments::Shim { home, instance, end }) => be(home, &instance, end),
+        Err(error) => fail(&error),
     }
+}
+
+/// Is the shim of an instance, until that has ended.
+pub(crate) fn be(home: PathBuf, instance: &InstanceId, end: bool) -> ExitCode {
+    match run(home, instance, end) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &io::Error) -> ExitCode {
+    // Nobody may be listening; there is nothing else to tell it to.
+    let _best_effort = writeln!(io::stderr(), "error: {error}");
+    ExitCode::FAILURE
 }
 
 impl Arguments {
     fn parse(arguments: impl IntoIterator<Item = OsString>) -> io::Result<Self> {
-        let usage = || io::Error::other("usage: shim --home <dir> --instance <id> [--end]");
+        let usage = || io::Error::other("usage: shim --home <dir> [--instance <id> [--end]]");
         let (mut home, mut instance, mut end) = (None, None, false);
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             match argument.to_str() {
                 Some("--home") => home = arguments.next().map(PathBuf::from),
                 Some("--instance") => {
-                    instance = arguments.next().and_then(|id| id.to_str()?.parse().ok());
+                    let id = arguments.next().and_then(|id| id.to_str()?.parse().ok());
+                    instance = Some(id.ok_or_else(usage)?);
                 }
                 Some("--end") => end = true,
                 Some(_) | None => return Err(usage()),
             }
         }
-        Ok(Self { home: home.ok_or_else(usage)?, instance: instance.ok_or_else(usage)?, end })
+        let home = home.ok_or_else(usage)?;
+        match instance {
+            Some(instance) => Ok(Self::Shim { home, instance, end }),
+            None => Ok(Self::Nursery { home }),
+        }
     }
 }
 
-fn run(arguments: Arguments) -> io::Result<()> {
+fn run(home: PathBuf, instance: &InstanceId, end: bool) -> io::Result<()> {
     close_inherited()?;
     // Away from the terminal and the process group of whoever started us. It fails when we lead
     // a group, that is, when somebody has done so already.
     let _leads_already = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let folder = Folder::new(&arguments.home, &arguments.instance);
+    let folder = Folder::new(&home, instance);
     let Some(lock) = lock(&folder)? else {
         return Err(io::Error::other("another shim has this instance"));
     };
     let spec = folder.spec()?;
-    if spec.instance != arguments.instance {
+    if spec.instance != *instance {
         return Err(io::Error::other("the spec in this folder is of another instance"));
     }
     let children = signals(&[SIGCHLD])?;
     let asked = signals(&[SIGTERM, SIGINT])?;
     let mut door = Door::open(&folder)?;
-    let mut instance = Instance::take(arguments.home, folder, spec)?;
-    if arguments.end {
+    let mut instance = Instance::take(home, folder, spec)?;
+    if end {
         instance.stop(now_ms());
     }
     serve(&mut instance, &mut door, &children, &asked)?;

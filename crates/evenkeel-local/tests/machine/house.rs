@@ -266,8 +266,18 @@ impl House {
         });
     }
 
-    /// Every living process that was started in this house, shims included.
+    /// Every living process that was started in this house, shims included; but not the nursery,
+    /// which lives as long as the driver.
     pub(crate) fn processes(&self) -> Vec<u32> {
+        self.all_processes().into_iter().filter(|&pid| !is_nursery(pid)).collect()
+    }
+
+    /// The process from which the driver has its shims forked.
+    pub(crate) fn nursery(&self) -> Option<u32> {
+        self.all_processes().into_iter().find(|&pid| is_nursery(pid))
+    }
+
+    fn all_processes(&self) -> Vec<u32> {
         let home = self.home().display().to_string();
         let marks = [format!("TEST_HOME={home}"), home];
         let has_mark = |pid: u32, file: &str| {
@@ -281,6 +291,10 @@ impl House {
             .filter(|&pid| has_mark(pid, "environ") || has_mark(pid, "cmdline"))
             .collect()
     }
+}
+
+fn is_nursery(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "ek-nursery")
 }
 
 impl House {

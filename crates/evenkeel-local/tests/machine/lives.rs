@@ -149,6 +149,30 @@ pub(crate) fn a_lost_instance_is_ended() {
     assert!(!runs(pid));
 }
 
+pub(crate) fn a_nursery_may_die() {
+    let house = House::new();
+    let mut pool = house.shell("exec sleep 100");
+    house.run(&pool);
+    let nursery = house.nursery().unwrap();
+    kill(nursery);
+    until("it is gone", || house.nursery().is_none().then_some(()));
+    let pid = house.instance().unwrap().pid;
+    // The next one comes to life all the same, and the first goes on.
+    pool.slots.insert(2, Slot { port: 0 });
+    pool.fence = fence(1, 2);
+    house.want(&pool);
+    until("the second runs", || {
+        let running = house.platform();
+        let running = running.instances.values().filter(|i| i.phase == InstancePhase::Running);
+        (running.count() == 2).then_some(())
+    });
+    assert_eq!(house.instance().unwrap().pid, pid);
+    house.want_nothing(&pool);
+    until("none is left", || house.platform().instances.is_empty().then_some(()));
+    house.close();
+    until("the driver's nursery went with it", || house.nursery().is_none().then_some(()));
+}
+
 pub(crate) fn a_stranger_with_its_pid_is_left_alone() {
     let house = House::new();
     let pool = house.shell("exec sleep 100");

@@ -94,7 +94,7 @@ fn run(args: Vec<OsString>) -> ExitCode {
 fn all() -> Vec<Test> {
     tests! {
         lives: starts_and_stops restarts_without_a_driver is_adopted_by_the_next_driver
-            outlives_its_shim outlives_its_shim_and_its_driver a_stranger_with_its_pid_is_left_alone
+            outlives_its_shim outlives_its_shim_and_its_driver a_nursery_may_die a_stranger_with_its_pid_is_left_alone
             a_reboot_leaves_nothing says_why_it_cannot_start waits_for_its_port
             runs_the_content_it_was_made_of a_normal_user_can_do_it_all a_lost_instance_is_ended;
         trees: daemons_do_not_survive what_strays_started_does_not_survive_a_new_shim fifty_processes_do_not_survive
