@@ -98,5 +98,7 @@ fn belongs(pid: u32, home: &Path, own: Option<&Path>) -> bool {
         std::fs::read(proc.join(file))
             .is_ok_and(|text| text.windows(name.len()).any(|window| window == name))
     };
-    own == Some(program) && (names_it("cmdline") || names_it("environ"))
+    // Roles and shims are told their home; an instance knows it as its working folder alone.
+    let works_there = || std::fs::read_link(proc.join("cwd")).is_ok_and(|it| it.starts_with(home));
+    own == Some(program) && (names_it("cmdline") || names_it("environ") || works_there())
 }
