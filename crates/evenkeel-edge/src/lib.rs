@@ -33,6 +33,7 @@ mod run;
 mod sanity;
 mod saved;
 mod shared;
+mod suspects;
 mod table;
 mod wake;
 

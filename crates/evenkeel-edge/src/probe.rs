@@ -17,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::clock::now_ms;
 use crate::instance::Instance;
 use crate::limits::PROBES_MAX;
 use crate::shared::Shared;
@@ -24,8 +25,15 @@ use crate::table::Pool;
 
 /// Between two probes of an instance that is starting: what it adds to every rollout.
 const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
-/// Between two probes of an instance that is unwell.
+/// The same of one that has just become unwell or cannot be reached: it may be starting again, and
+/// requests wait for it.
+const AWAY_INTERVAL: Duration = Duration::from_millis(200);
+/// For how long after it became unwell; a process that restarts is back by then.
+const AWAY_MS: u64 = 5_000;
+/// Between two probes of an instance that stays unwell.
 const UNHEALTHY_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two probes of an instance whose connections fail, however often they do.
+const SUSPECT_INTERVAL: Duration = Duration::from_millis(50);
 /// The shortest time between two probes, whatever a table says.
 const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Bytes of an answer that are looked at: a status line, or a shim's reason.
@@ -44,6 +52,8 @@ struct Subject {
     instance: Arc<Instance>,
     /// When it is due; `None` while it is being asked.
     due: Option<Instant>,
+    /// When it was asked last.
+    asked: Option<Instant>,
 }
 
 /// Probes, for ever.
@@ -60,6 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let next = schedule.first_due().filter(|_| asked.len() < PROBES_MAX);
         tokio::select! {
             () = shared.reprobe.notified() => schedule.follow(&shared),
+            suspects = shared.suspects.next() => schedule.hasten(&suspects, Instant::now()),
             Some(Ok((key, well))) = asked.join_next() => {
                 if let Some(subject) = schedule.subjects.get(&key) {
                     shared.probed(&subject.pool, &subject.instance, well);
@@ -82,16 +93,16 @@ impl Schedule {
             for instance in &pool.instances {
                 let (pool, instance) = (Arc::clone(pool), Arc::clone(instance));
                 let key = instance.key;
-                let due = match before.remove(&key) {
+                let (due, asked) = match before.remove(&key) {
                     // Under way: it is planned when the answer comes.
-                    Some(Subject { due: None, .. }) => None,
-                    Some(Subject { due: Some(due), .. }) => {
-                        Some(due.min(now + interval(&pool, &instance)))
+                    Some(Subject { due: None, asked, .. }) => (None, asked),
+                    Some(Subject { due: Some(due), asked, .. }) => {
+                        (Some(due.min(now + interval(&pool, &instance))), asked)
                     }
-                    None => Some(now),
+                    None => (Some(now), None),
                 };
                 self.due.extend(due.map(|due| (due, key)));
-                self.subjects.insert(key, Subject { pool, instance, due });
+                self.subjects.insert(key, Subject { pool, instance, due, asked });
             }
         }
     }
@@ -108,7 +119,24 @@ impl Schedule {
         self.due.remove(&(due, key));
         let subject = self.subjects.get_mut(&key)?;
         subject.due = None;
+        subject.asked = Some(now);
         Some((key, subject.clone()))
+    }
+
+    /// Puts these before their time.
+    fn hasten(&mut self, suspects: &BTreeSet<u64>, now: Instant) {
+        for key in suspects {
+            // Whoever is being asked is planned when the answer comes.
+            let Some(Subject { due: Some(due), asked, .. }) = self.subjects.get_mut(key) else {
+                continue;
+            };
+            let soon = asked.map_or(now, |asked| now.max(asked + SUSPECT_INTERVAL));
+            if soon < *due {
+                self.due.remove(&(*due, *key));
+                self.due.insert((soon, *key));
+                *due = soon;
+            }
+        }
     }
 
     fn plan(&mut self, key: u64, now: Instant) {
@@ -123,9 +151,12 @@ impl Schedule {
 }
 
 fn interval(pool: &Pool, instance: &Instance) -> Duration {
+    let since = now_ms().saturating_sub(instance.since_ms());
     let most = match instance.reported() {
         Health::Unknown => UNKNOWN_INTERVAL,
+        Health::Unhealthy if since < AWAY_MS => AWAY_INTERVAL,
         Health::Unhealthy => UNHEALTHY_INTERVAL,
+        Health::Healthy if instance.knocks.is_out_of_reach() => AWAY_INTERVAL,
         Health::Healthy => Duration::MAX,
     };
     pool.health.interval.min(most).max(INTERVAL_MIN)
@@ -176,4 +207,58 @@ async fn first_line(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> io::Res
     }
     let line = answer.split(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(String::from_utf8_lossy(line).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_kernel::model::Weight;
+
+    use super::*;
+    use crate::fixtures::{pool, service_table};
+    use crate::table::Surroundings;
+
+    /// One healthy instance that is probed every minute, and the schedule of its probes.
+    fn one() -> (Schedule, Arc<Pool>, Arc<Instance>) {
+        let mut pool = pool(vec!["127.0.0.1:1".parse().unwrap()]);
+        pool.health.interval = Duration::from_secs(60);
+        let shared = Shared::new(Path::new("/nowhere"), Surroundings::plain(), 1);
+        shared.apply(service_table(1, vec![(1, Weight::ALL, pool)]), &|_| false).unwrap();
+        let mut schedule = Schedule::default();
+        schedule.follow(&shared);
+        let Subject { pool, instance, .. } = schedule.subjects.values().next().unwrap().clone();
+        instance.probed(true, 1, 3);
+        (schedule, pool, instance)
+    }
+
+    #[test]
+    fn a_suspect_is_asked_at_once_and_not_all_the_time() {
+        let (mut schedule, _, instance) = one();
+        let (key, start) = (instance.key, Instant::now());
+        assert!(schedule.next_due(start).is_some());
+        schedule.plan(key, start);
+        assert!(schedule.next_due(start + Duration::from_secs(10)).is_none());
+
+        let suspects = [key, key + 1].into();
+        let later = start + Duration::from_secs(10);
+        schedule.hasten(&suspects, later);
+        assert!(schedule.next_due(later).is_some());
+        schedule.hasten(&suspects, later);
+        assert!(schedule.next_due(later).is_none(), "it is being asked");
+        schedule.plan(key, later);
+        schedule.hasten(&suspects, later);
+        assert!(schedule.next_due(later + SUSPECT_INTERVAL / 2).is_none());
+        assert!(schedule.next_due(later + SUSPECT_INTERVAL).is_some());
+    }
+
+    #[test]
+    fn who_is_away_is_asked_more_often() {
+        let (_, pool, instance) = one();
+        assert_eq!(interval(&pool, &instance), Duration::from_secs(60));
+        instance.failed();
+        assert_eq!(interval(&pool, &instance), AWAY_INTERVAL);
+        instance.knocks.reached();
+        assert_eq!(interval(&pool, &instance), Duration::from_secs(60));
+        instance.eject();
+        assert_eq!(interval(&pool, &instance), AWAY_INTERVAL);
+    }
 }

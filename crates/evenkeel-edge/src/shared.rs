@@ -19,6 +19,7 @@ use crate::instance::{Instance, Probed};
 use crate::log;
 use crate::sanity;
 use crate::saved::Saved;
+use crate::suspects::Suspects;
 use crate::table::{Pool, Surroundings, Table};
 
 /// A socket that requests come in by.
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// The prober should look at the table again.
     pub(crate) reprobe: Notify,
+    /// Instances, by key, whose connections failed: the prober asks them at once.
+    pub(crate) suspects: Suspects,
     /// Health changed: what is on disk is out of date.
     pub(crate) outdated: Notify,
     pub(crate) around: Surroundings,
@@ -85,6 +88,7 @@ impl Shared {
             connections_max,
             closing: AtomicBool::new(false),
             reprobe: Notify::new(),
+            suspects: Suspects::default(),
             outdated: Notify::new(),
             around,
             applying: Mutex::new(()),
@@ -171,9 +175,9 @@ impl Shared {
 
     /// Takes note of a connection that failed, and of the instance's health if there were many.
     pub(crate) fn connection_failed(&self, pool: &Pool, instance: &Instance) {
+        self.suspects.add(instance.key);
         if instance.failed() && pool.may_eject() && instance.eject() {
             log::warn(format_args!("{} is taken out: its connections fail", instance.id));
-            self.reprobe.notify_one();
             self.health_changed(pool);
         }
     }

@@ -24,3 +24,5 @@ mod rig;
 mod splits;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod timeouts;
