@@ -295,6 +295,30 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_takes_so_many_and_then_the_other_does() {
+        let table = table(&[(10_000, 1), (0, 1)]);
+        let (full, free) = (instance(&table, "web.r1.1"), instance(&table, "web.r2.1"));
+        let mut held: Vec<_> = (0..1_024).filter_map(|_| full.claim()).collect();
+        assert!(web(&table).pick(&Wish::default()).is_none());
+        let pinned = Wish { revision: Some(RevisionNumber(2)), ..Wish::default() };
+        assert_eq!(web(&table).pick(&pinned).unwrap().claim.instance().key, free.key);
+        held.pop();
+        assert!(web(&table).pick(&Wish::default()).is_some());
+    }
+
+    #[test]
+    fn who_waits_keeps_away_from_what_was_out_of_reach_just_now() {
+        let table = table(&[(5_000, 1), (5_000, 1)]);
+        let (first, second) = (instance(&table, "web.r1.1"), instance(&table, "web.r2.1"));
+        let waited = Wish { waited: true, ..Wish::default() };
+        first.failed();
+        assert_eq!(web(&table).pick(&waited).unwrap().claim.instance().key, second.key);
+        second.failed();
+        assert!(web(&table).pick(&waited).is_none());
+        assert!(web(&table).pick(&Wish::default()).is_some(), "who comes anew tries it");
+    }
+
+    #[test]
     fn a_new_instance_starts_with_a_tenth() {
         let table = table(&[(10_000, 2)]);
         let new = instance(&table, "web.r1.1");

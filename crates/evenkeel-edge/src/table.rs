@@ -246,3 +246,37 @@ impl Pool {
         left > 0 && left * 2 >= all
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_kernel::model::Weight;
+
+    use super::*;
+    use crate::fixtures::{pool, service_table};
+
+    /// How many of a pool's instances can be ejected one after the other, when so many of them
+    /// drain.
+    fn ejected(instances: usize, draining: usize) -> usize {
+        let addrs = vec!["127.0.0.1:1".parse().unwrap(); instances];
+        let source = service_table(1, vec![(1, Weight::ALL, pool(addrs))]);
+        let table = Table::default().next(source, &Surroundings::plain(), &|_| true);
+        let web = table.services.values().next().unwrap();
+        let pool = web.pools.first().unwrap();
+        for it in pool.instances.iter().take(draining) {
+            it.set_draining(true, Patience { requests_ms: 0, long_lived_ms: 0 });
+        }
+        pool.instances.iter().skip(draining).take_while(|it| pool.may_eject() && it.eject()).count()
+    }
+
+    #[test]
+    fn half_of_a_pool_may_be_ejected_and_never_the_last() {
+        let ejected = [1, 2, 3, 4, 5, 10].map(|instances| ejected(instances, 0));
+        assert_eq!(ejected, [0, 1, 1, 2, 2, 5]);
+    }
+
+    #[test]
+    fn who_drains_is_not_one_of_those_who_stay() {
+        assert_eq!(ejected(2, 1), 0);
+        assert_eq!(ejected(4, 2), 1);
+    }
+}

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use evenkeel_edge::Limits;
 use evenkeel_kernel::layout;
 use evenkeel_kernel::routing::RoutingTable;
 
@@ -173,6 +174,51 @@ fn an_edge_that_ends_answers_what_it_has() {
     waiting.write("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
     rig.start_edge();
     assert_eq!(waiting.answer(false).unwrap().status, 200);
+}
+
+#[test]
+fn an_edge_with_nothing_to_do_ends_at_once() {
+    let instance = Instance::says("x");
+    let long = Duration::from_secs(600);
+    let mut rig = Rig::within(Limits { linger: long, shutdown: long, ..Limits::default() });
+    rig.serve(&table(1, &[(10_000, &[&instance])]));
+    assert_eq!(rig.client().get("/").status, 200);
+    let asked = Instant::now();
+    rig.stop_edge();
+    assert!(asked.elapsed() < Duration::from_secs(10), "it has waited for nobody");
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_the_end() {
+    let instance = Instance::says("x");
+    let long = Duration::from_secs(600);
+    let mut rig = Rig::within(Limits { shutdown: long, ..Limits::default() });
+    rig.serve(&table(1, &[(10_000, &[&instance])]));
+    let mut idle: Vec<_> = (0..100).map(|_| rig.client()).collect();
+    for client in &mut idle[50..] {
+        assert_eq!(client.get("/").status, 200);
+    }
+    let asked = Instant::now();
+    rig.stop_edge();
+    assert!(asked.elapsed() < Duration::from_secs(10), "they linger for two seconds");
+    for client in &mut idle {
+        assert_eq!(client.read.read(&mut [0; 1]).unwrap(), 0, "closed in order, not reset");
+    }
+}
+
+#[test]
+fn the_end_does_not_wait_for_ever() {
+    let (first, _go) = patient();
+    let short = Duration::from_millis(300);
+    let mut rig = Rig::within(Limits { shutdown: short, ..Limits::default() });
+    rig.serve(&table(1, &[(10_000, &[&first])]));
+    let mut slow = rig.client();
+    slow.write("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("it is under way", || rig.counts(1).in_flight == 1);
+    let asked = Instant::now();
+    rig.stop_edge();
+    assert!((short..Duration::from_secs(10)).contains(&asked.elapsed()));
+    assert!(slow.answer(false).is_none());
 }
 
 #[test]

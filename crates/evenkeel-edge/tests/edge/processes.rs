@@ -1,15 +1,22 @@
 //! The edge as a process: signals, and an end without a warning.
 
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use evenkeel_edge::client::Client as Door;
 use evenkeel_edge::{Config, run};
+use evenkeel_kernel::model::Probe;
+use evenkeel_kernel::world::Health;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::instance::Instance;
-use crate::rig::{Rig, table, until};
+use crate::rig::{Rig, pool_of, table, table_at, until};
 
 const HOME: &str = "EVENKEEL_TEST_EDGE_HOME";
 
@@ -31,6 +38,92 @@ fn start(home: &Path) -> Child {
         .unwrap();
     until("its door is open", || Door::connect(home).is_ok());
     child
+}
+
+/// Counts connections that nobody has answered yet, until it is told to answer.
+struct Crowd {
+    addrs: Vec<SocketAddr>,
+    waiting_max: Arc<AtomicUsize>,
+    answering: Arc<AtomicBool>,
+}
+
+impl Crowd {
+    /// So many instances: one listener, at as many addresses. Ends with the test's process.
+    fn of(count: u32) -> Self {
+        let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let first = u32::from(Ipv4Addr::new(127, 0, 1, 0));
+        let addr = |n| SocketAddr::from((Ipv4Addr::from(first + n), port));
+        let crowd = Self {
+            addrs: (0..count).map(addr).collect(),
+            waiting_max: Arc::default(),
+            answering: Arc::default(),
+        };
+        let (waiting_max, answering) =
+            (Arc::clone(&crowd.waiting_max), Arc::clone(&crowd.answering));
+        thread::spawn(move || {
+            listener.set_nonblocking(true).unwrap();
+            let mut waiting = Vec::new();
+            loop {
+                match listener.accept() {
+                    Ok((stream, _)) => waiting.push(stream),
+                    Err(_none) => thread::sleep(Duration::from_millis(1)),
+                }
+                waiting_max.fetch_max(waiting.len(), Ordering::SeqCst);
+                if answering.load(Ordering::SeqCst) {
+                    for mut stream in waiting.drain(..) {
+                        // A probe that has given up is gone.
+                        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+                    }
+                }
+            }
+        });
+        crowd
+    }
+}
+
+/// The time that a thread of a process has had a processor for.
+fn cpu_of(process: u32, thread: &str) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let ns = tasks.flatten().map(|task| {
+        let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap();
+        match read("comm").trim() == thread {
+            true => read("schedstat").split(' ').next().unwrap().parse().unwrap(),
+            false => 0,
+        }
+    });
+    Duration::from_nanos(ns.sum())
+}
+
+#[test]
+fn a_thousand_instances_are_probed_and_not_all_at_a_time() {
+    let crowd = Crowd::of(1_000);
+    let rig = Rig::without_edge();
+    let mut edge = start(&rig.home);
+    let mut it = table_at(1, &[(10_000, crowd.addrs.clone())]);
+    let health = &mut pool_of(&mut it, 1).health;
+    health.probe = Probe::Http { path: "/up".to_owned() };
+    health.interval = Duration::from_secs(1);
+    health.timeout = Duration::from_secs(60);
+    rig.door().apply(&it).unwrap();
+    until("as many as may be are asked", || crowd.waiting_max.load(Ordering::SeqCst) >= 256);
+    // Time for more to come.
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(crowd.waiting_max.load(Ordering::SeqCst), 256);
+    assert!(rig.observe().instances.values().all(|it| it.health == Health::Unknown));
+    crowd.answering.store(true, Ordering::SeqCst);
+    until("all are well", || {
+        rig.observe().instances.values().all(|it| it.health == Health::Healthy)
+    });
+    let (began, before) = (Instant::now(), cpu_of(edge.id(), "edge-manager"));
+    thread::sleep(Duration::from_secs(2));
+    let used = cpu_of(edge.id(), "edge-manager") - before;
+    println!(
+        "1,000 probes each second: {:.1?} of a second",
+        used.div_f64(began.elapsed().as_secs_f64())
+    );
+    signal(&edge, Signal::KILL);
+    edge.wait().unwrap();
 }
 
 fn signal(child: &Child, signal: Signal) {
