@@ -30,6 +30,9 @@ const CONNECTIONS_MIN: u64 = 64;
 /// Client connections there may be at most: at some 20 KiB each, 2 GiB.
 const CONNECTIONS_MAX: u64 = 100_000;
 
+/// How long a table that is being saved is waited for at the end. A disk that hangs must not keep
+/// the edge from ending; what is half written is not looked at by the next.
+const SAVED_WAIT: Duration = Duration::from_secs(1);
 /// How long the lock is tried: long enough for any number of mere looks to pass.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
 /// Time between two tries.
@@ -198,7 +201,8 @@ fn runtime() -> LocalRuntime {
 
 /// Everything that is not a request: the door, the probes, the wake-ups, the table on disk.
 fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &Notify) {
-    runtime().block_on(async {
+    let runtime = runtime();
+    runtime.block_on(async {
         let door = tokio::net::UnixListener::from_std(door);
         let door = door.expect("the runtime takes a listening socket");
         let wake = Arc::clone(&shared.around.wake);
@@ -210,6 +214,7 @@ fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &No
             () = end.notified() => {}
         }
     });
+    runtime.shutdown_timeout(SAVED_WAIT);
 }
 
 /// Becomes the only edge of this home. Whoever only looks whether an edge lives holds the lock,
