@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,7 @@ fn house(replicas: u32, rollout: &str) -> House {
     let house = House::new();
     web(&house, "VERSION = \"v1\"", replicas, rollout);
     house.up();
+    house.until_settled();
     house
 }
 
@@ -87,12 +89,27 @@ fn an_order_in_the_hands_of_a_killed_instance_is_refused_and_never_repeated() {
         });
         kill(busy);
         assert_eq!(answer.join().unwrap().status, 502);
-        house.until("both serve", |it| (it["services"][0]["ready"] == 2).then_some(()));
+        house.until("another process takes orders", |status| {
+            let pids = crate::house::instances(status, "web");
+            let back = pids.len() == 2 && !pids.values().any(|pid| *pid == busy);
+            (back && ports(status).iter().all(|port| listens(*port))).then_some(())
+        });
         assert_eq!(taken(), 1, "the order was executed again");
     }
     // One that is answered before it is taken out of service is not lost.
     let finished = Client::new(addr).send("POST", "/order?takes=10", b"last").unwrap();
     assert_eq!(finished.status, 200);
+}
+
+/// Where the instances listen.
+fn ports(status: &Value) -> Vec<u16> {
+    let pools = status["services"][0]["pools"].as_array().unwrap().iter();
+    let instances = pools.flat_map(|pool| pool["instances"].as_array().unwrap());
+    instances.map(|it| u16::try_from(it["port"].as_u64().unwrap()).unwrap()).collect()
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn house(rollout: &str) -> House {
     let house = House::new();
     web(&house, "VERSION = \"v1\"", 2, rollout);
     house.up();
+    house.until_settled();
     house
 }
 
