@@ -15,11 +15,10 @@ use evenkeel_kernel::layout;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use rustix::net::sockopt::{
-    Timeout, set_socket_keepalive, set_socket_timeout, set_tcp_keepidle, set_tcp_nodelay,
-};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SocketFlags, accept_with, bind, listen};
 
+use super::held::{Held, text};
 use super::packet::{self, Message, Packets};
 use super::{EDGE_LOCK, LISTENERS};
 use crate::limits::{BACKLOG, LISTENERS_MAX};
@@ -36,8 +35,6 @@ const REBIND: Duration = Duration::from_secs(1);
 const PEERS_MAX: usize = 16;
 /// Longest wait for a peer to take a packet.
 const SEND_WAIT: Duration = Duration::from_secs(1);
-/// After this a client's connection that says nothing is tested; what is dead is closed.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Holds the listening sockets of a home.
 #[derive(Debug)]
@@ -51,14 +48,6 @@ pub struct Holder {
     /// Waiting for the offers of an edge that lives; until when.
     adopting: Option<Instant>,
     last_bind: Instant,
-}
-
-#[derive(Debug)]
-struct Held {
-    /// What was asked for; the port may be 0.
-    wanted: SocketAddr,
-    bound: SocketAddr,
-    socket: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -256,7 +245,7 @@ impl Holder {
                 before.iter().find(|(_, held)| held.bound == *addr).map(|(it, _)| it.clone());
             match moved.and_then(|it| before.remove(&it)) {
                 Some(held) => changed.push((name.clone(), held)),
-                None => match bind_to(*addr) {
+                None => match Held::bind(*addr) {
                     Ok(held) => changed.push((name.clone(), held)),
                     Err(error) => drop(errors.insert(name.clone(), text(&error))),
                 },
@@ -296,7 +285,7 @@ impl Holder {
             .map(|(name, addr)| (name.clone(), *addr))
             .collect();
         for (name, addr) in missing {
-            match bind_to(addr) {
+            match Held::bind(addr) {
                 Ok(held) => {
                     log::info(format_args!("the keeper holds {name} on {}", held.bound));
                     self.announce(&name, &held);
@@ -324,34 +313,6 @@ impl Holder {
     fn save(&self) -> io::Result<()> {
         replace(&self.home.join(LISTENERS), &serde_json::to_vec(&self.wanted)?)
     }
-}
-
-impl Held {
-    fn is(&self, addr: SocketAddr) -> bool {
-        self.wanted == addr || self.bound == addr
-    }
-}
-
-fn bind_to(wanted: SocketAddr) -> io::Result<Held> {
-    let listener = TcpListener::bind(wanted)?;
-    // Once more, with a longer queue.
-    listen(&listener, BACKLOG)?;
-    listener.set_nonblocking(true)?;
-    // What is accepted inherits these.
-    set_tcp_nodelay(&listener, true)?;
-    set_socket_keepalive(&listener, true)?;
-    set_tcp_keepidle(&listener, KEEPALIVE_IDLE)?;
-    Ok(Held { wanted, bound: listener.local_addr()?, socket: listener.into() })
-}
-
-fn text(error: &io::Error) -> String {
-    let known = [
-        (io::ErrorKind::AddrInUse, "address already in use"),
-        (io::ErrorKind::AddrNotAvailable, "this machine has no such address"),
-        (io::ErrorKind::PermissionDenied, "not permitted to use this port"),
-    ];
-    let found = known.iter().find(|(kind, _)| *kind == error.kind());
-    found.map_or_else(|| error.to_string(), |(_, text)| (*text).to_owned())
 }
 
 fn open_door(home: &Path) -> io::Result<OwnedFd> {

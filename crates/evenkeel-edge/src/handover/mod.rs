@@ -5,6 +5,7 @@
 //! which there should be ([`want`]). All three speak over one unix socket of packets, each a JSON
 //! value, with at most one file descriptor.
 
+mod held;
 mod holder;
 mod packet;
 mod receiver;
