@@ -159,30 +159,19 @@ fn shims_killed_one_after_the_other_cost_no_request() {
             (status["services"][0]["ready"] == 2 && pids.len() == 2).then_some(pids)
         });
         let (id, pid) = instances.iter().nth(round % 2).unwrap();
-        let shim = shim(&house, id).unwrap();
+        let shim = until("it has a shim", || shim_of(&house, id));
         kill(shim);
         assert!(runs(*pid), "the instance died with its shim");
-        until("it has another shim", || {
-            shim_of(&house, id).filter(|now| *now != shim && runs(*now))
-        });
+        until("it has another shim", || shim_of(&house, id).filter(|now| *now != shim));
     }
     house.until_settled();
     let report = load.stop_unharmed();
     println!("{report}");
 }
 
-/// The shim of an instance by its command line.
+/// The shim of an instance, as it has written down itself.
 fn shim_of(house: &House, id: &str) -> Option<u32> {
-    let mut all = house.processes().into_iter();
-    all.find(|(_, command)| command.contains(" shim ") && command.contains(id)).map(|(pid, _)| pid)
-}
-
-fn shim(house: &House, id: &str) -> Option<u32> {
-    let pid = shim_of(house, id)?;
-    let instance = house.instances("web")[id];
-    // It has not been replaced before: then it is the parent.
-    assert!(parent(instance) == pid || parent(instance) != std::process::id());
-    Some(pid)
+    house.shim(id).filter(|pid| runs(*pid))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -64,24 +64,25 @@ pub(crate) struct Running {
 impl Running {
     /// Waits until it ends.
     #[track_caller]
-    pub(crate) fn wait(mut self) -> Said {
-        let deadline = Instant::now() + PATIENCE;
-        let status = loop {
-            match self.child.try_wait().unwrap() {
-                Some(status) => break Some(status),
-                None if Instant::now() > deadline => break None,
-                None => thread::sleep(LOOK),
-            }
-        };
+    pub(crate) fn wait(self) -> Said {
+        let what = self.what.clone();
+        let (said, ended) = self.end();
+        assert!(ended, "`{what}` did not end in {PATIENCE:?}; it said {said:?}");
+        said
+    }
+
+    /// The same; one that does not end is killed.
+    fn end(mut self) -> (Said, bool) {
+        let status = within(PATIENCE, LOOK, || self.child.try_wait().ok().flatten());
         if status.is_none() {
-            self.child.kill().unwrap();
+            self.child.kill().ok();
         }
-        let text = |pipe: Option<thread::JoinHandle<String>>| pipe.unwrap().join().unwrap();
-        let (out, err) = (text(self.out.take()), text(self.err.take()));
-        let Some(status) = status else {
-            panic!("`{}` did not end in {PATIENCE:?}; it said\n{out}\n{err}", self.what);
+        let text = |pipe: Option<thread::JoinHandle<String>>| {
+            pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default()
         };
-        Said { code: status.code().unwrap_or(-1), out, err }
+        let (out, err) = (text(self.out.take()), text(self.err.take()));
+        let code = status.and_then(|status| status.code()).unwrap_or(-1);
+        (Said { code, out, err }, status.is_some())
     }
 }
 
@@ -274,6 +275,13 @@ impl House {
         text.trim().parse().ok().filter(|pid| runs(*pid))
     }
 
+    /// The shim of an instance, as it has written down itself.
+    pub(crate) fn shim(&self, instance: &str) -> Option<u32> {
+        let text = fs::read(self.file(&format!("instances/{instance}/status.json"))).ok()?;
+        let status: Value = serde_json::from_slice(&text).ok()?;
+        u32::try_from(status["shim"]["pid"].as_u64()?).ok()
+    }
+
     /// Kills a role, and waits until it is gone. Returns which process it was.
     #[track_caller]
     pub(crate) fn kill(&self, role: &str) -> u32 {
@@ -331,15 +339,14 @@ impl House {
 
     /// The end of every role's log.
     pub(crate) fn logs(&self) -> String {
-        let mut text = String::new();
-        for role in ["keeper", "control", "edge"] {
+        let logs = ["keeper", "control", "edge"].map(|role| {
             let log = fs::read_to_string(self.file(&format!("logs/{role}.log")));
             let log = log.unwrap_or_default();
             let skipped = log.lines().count().saturating_sub(LINES_SHOWN);
             let end: Vec<&str> = log.lines().skip(skipped).collect();
-            text.push_str(&format!("--- {role}\n{}\n", end.join("\n")));
-        }
-        text
+            format!("--- {role}\n{}\n", end.join("\n"))
+        });
+        logs.concat()
     }
 }
 
@@ -355,7 +362,11 @@ impl Drop for House {
         }
         let mut said = None;
         if !*self.down.lock().unwrap() {
-            said = Some(self.run(&["down"]));
+            // A test may have failed while it held a role up.
+            for pid in self.processes().keys() {
+                signal(*pid, Signal::CONT);
+            }
+            said = Some(self.start(&["down"]).end().0);
         }
         let left = self.survivors();
         // Only what belongs to this house.
