@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// Why control did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum CallError {
     /// Control does not run, or is just restarting.
     #[error("could not reach control at {}", .socket.display())]
     Unreachable {
@@ -66,12 +66,12 @@ impl Client {
     /// # Errors
     ///
     /// When control cannot be reached, refuses, or its answer cannot be understood.
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         let deadline = Instant::now() + self.patience;
         loop {
             match self.send(Method::GET, path, Bytes::new()).await {
                 // A question that died with its control is asked again.
-                Err(Error::Broken(_)) if Instant::now() < deadline => {
+                Err(CallError::Broken(_)) if Instant::now() < deadline => {
                     tokio::time::sleep(RETRY).await;
                 }
                 result => return result,
@@ -88,7 +88,7 @@ impl Client {
         &self,
         path: &str,
         body: &B,
-    ) -> Result<T, Error> {
+    ) -> Result<T, CallError> {
         let text = serde_json::to_vec(body).map_err(broken)?;
         self.send(Method::POST, path, Bytes::from(text)).await
     }
@@ -103,7 +103,7 @@ impl Client {
         &self,
         after: u64,
         mut each: impl FnMut(Event) -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<(), CallError> {
         let path = format!("/v1/events?after={after}");
         let response = self.respond(Method::GET, &path, Bytes::new()).await?;
         let mut body = response.into_body();
@@ -127,13 +127,13 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<T, Error> {
+    ) -> Result<T, CallError> {
         let response = self.respond(method, path, body).await?;
         let status = response.status();
         let bytes = Limited::new(response.into_body(), ANSWER_BYTES_MAX)
             .collect()
             .await
-            .map_err(Error::Broken)?
+            .map_err(CallError::Broken)?
             .to_bytes();
         if status == StatusCode::OK {
             return serde_json::from_slice(&bytes).map_err(broken);
@@ -143,7 +143,7 @@ impl Client {
             hint: None,
             problems: Vec::new(),
         });
-        Err(Error::Refused(failure))
+        Err(CallError::Refused(failure))
     }
 
     async fn respond(
@@ -151,7 +151,7 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
-    ) -> Result<http::Response<hyper::body::Incoming>, Error> {
+    ) -> Result<http::Response<hyper::body::Incoming>, CallError> {
         let stream = self.connect().await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
@@ -167,20 +167,20 @@ impl Client {
         sender.send_request(request).await.map_err(broken)
     }
 
-    async fn connect(&self) -> Result<UnixStream, Error> {
+    async fn connect(&self) -> Result<UnixStream, CallError> {
         let deadline = Instant::now() + self.patience;
         loop {
             match UnixStream::connect(&self.socket).await {
                 Ok(stream) => return Ok(stream),
                 Err(_away) if Instant::now() < deadline => tokio::time::sleep(RETRY).await,
                 Err(source) => {
-                    return Err(Error::Unreachable { socket: self.socket.clone(), source });
+                    return Err(CallError::Unreachable { socket: self.socket.clone(), source });
                 }
             }
         }
     }
 }
 
-fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    Error::Broken(error.into())
+fn broken(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> CallError {
+    CallError::Broken(error.into())
 }

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store, StoreError, Version};
+use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Epoch, PoolId};
-use evenkeel_kernel::release::{Accepted, Action, Decision, Note, Refusal, State};
+use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::Want;
 use evenkeel_kernel::world::World;
@@ -16,7 +16,7 @@ use evenkeel_local::{Local, artifact};
 use crate::clock::{Clock, wall_ms};
 use crate::events::{self, Events};
 use crate::hands::Hands;
-use crate::orders::{Inbox, Order};
+use crate::orders::{Acted, Inbox, Order};
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
 
@@ -30,6 +30,8 @@ const LOOK_MIN: Duration = Duration::from_millis(10);
 /// Decisions before which the journal is backed up: the start of a release and its point of no
 /// return.
 const BACKED_UP: [&str; 2] = ["release.started", "release.point-of-no-return"];
+/// Copies of programs that are younger than this may belong to a change that is on its way here.
+const ARTIFACT_AGE: Duration = Duration::from_secs(600);
 /// Time between two checks of the journal's whole chain.
 const VERIFY: Duration = Duration::from_secs(3600);
 /// How the engine signs what it decides itself.
@@ -122,12 +124,8 @@ impl Engine {
         Ok(false)
     }
 
-    fn act(
-        &mut self,
-        action: Action,
-        by: &str,
-        world: &World,
-    ) -> Result<Result<Accepted, Refusal>, StoreError> {
+    fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
+        let before = self.head;
         let accepted = match self.state.act(action, by, world, self.clock.now()) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(Err(refusal)),
@@ -137,7 +135,7 @@ impl Engine {
             let now = self.clock.now();
             self.publish(world, now);
         }
-        Ok(Ok(accepted))
+        Ok(Ok((accepted, before)))
     }
 
     fn commit(&mut self, decision: Decision, by: &str) -> Result<(), StoreError> {
@@ -180,7 +178,7 @@ impl Engine {
         let mut needed: std::collections::BTreeSet<_> = files.collect();
         let queued = self.state.queued.iter().flat_map(|queued| queued.wanted.services.values());
         needed.extend(queued.flat_map(|service| service.workload.files.values().cloned()));
-        if let Err(error) = artifact::sweep(&self.home, &needed) {
+        if let Err(error) = artifact::sweep(&self.home, &needed, ARTIFACT_AGE) {
             crate::log::line(&format!("could not delete old artifacts: {error}"));
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
+use evenkeel_journal::Seq;
 use evenkeel_kernel::release::{Accepted, Action, Refusal};
 use tokio::sync::oneshot;
 
@@ -13,11 +14,14 @@ use crate::api::types::Event;
 /// Orders that may wait at once; more people than that do not ask in the same moment.
 const WAITING_MAX: usize = 256;
 
+/// What came of an action, and the journal's last place before it.
+pub(crate) type Acted = Result<(Accepted, Seq), Refusal>;
+
 /// One thing for the engine to do.
 #[derive(Debug)]
 pub(crate) enum Order {
     /// Decide what a person asks for.
-    Act { action: Box<Action>, by: String, reply: oneshot::Sender<Result<Accepted, Refusal>> },
+    Act { action: Box<Action>, by: String, reply: oneshot::Sender<Acted> },
     /// Read the journal.
     Tail { after: u64, limit: usize, reply: oneshot::Sender<Vec<Event>> },
     /// Stop every instance; the roles are about to end.

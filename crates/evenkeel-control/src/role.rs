@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evenkeel_journal::{Journal, Seq, Store, StoreError, Version};
+use evenkeel_journal::{Journal, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Digest, Stack};
 use evenkeel_kernel::release::{Ports, State};

@@ -6,7 +6,9 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::Digest;
@@ -15,6 +17,8 @@ use sha2::Digest as _;
 use crate::folder::private_dir;
 use crate::process::unique_id;
 
+/// Folder of what was found out about files, below that of the copies.
+const MEMOS: &str = "known";
 /// How much is read at a time.
 const PIECE: usize = 64 * 1024;
 
@@ -30,6 +34,13 @@ pub fn pin(home: &Path, path: &Path) -> io::Result<Digest> {
     }
     let folder = home.join(layout::ARTIFACTS);
     private_dir(&folder)?;
+    let memo = Memo::of(&folder, path, &meta);
+    if let Some(digest) = memo.read().filter(|digest| kept_path(home, path, digest).is_file()) {
+        // The content is the same, so only its folder is touched: it is wanted again.
+        let kept = kept_path(home, path, &digest);
+        File::open(kept.parent().unwrap_or(&folder))?.set_modified(SystemTime::now())?;
+        return Ok(digest);
+    }
     // Digested while it is copied: whatever happens to the original meanwhile, the copy has the
     // content that the digest names.
     let part = folder.join(format!("{}.part", unique_id()?));
@@ -48,7 +59,46 @@ pub fn pin(home: &Path, path: &Path) -> io::Result<Digest> {
         Ok(digest)
     });
     crate::folder::remove_file(&part)?;
+    if let Ok(digest) = &result {
+        memo.write(digest)?;
+    }
     result
+}
+
+/// What was found out about a file, for as long as nothing has changed it: digesting a large
+/// program takes seconds.
+struct Memo {
+    file: PathBuf,
+    /// Device, number, length, and times of the file.
+    seen: String,
+}
+
+impl Memo {
+    fn of(folder: &Path, path: &Path, meta: &fs::Metadata) -> Self {
+        let name = Digest::of(path.as_os_str().as_encoded_bytes());
+        let times = format!(
+            "{}.{:09} {}.{:09}",
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec()
+        );
+        Self {
+            file: folder.join(MEMOS).join(name.hex()),
+            seen: format!("{} {} {} {times}", meta.dev(), meta.ino(), meta.len()),
+        }
+    }
+
+    fn read(&self) -> Option<Digest> {
+        let text = fs::read_to_string(&self.file).ok()?;
+        let (digest, seen) = text.split_once(' ')?;
+        if seen == self.seen { from_hex(digest) } else { None }
+    }
+
+    fn write(&self, digest: &Digest) -> io::Result<()> {
+        private_dir(self.file.parent().unwrap_or(Path::new("/")))?;
+        fs::write(&self.file, format!("{} {}", digest.hex(), self.seen))
+    }
 }
 
 fn copy(from: &mut File, part: &Path, meta: &fs::Metadata) -> io::Result<Digest> {
@@ -79,13 +129,19 @@ fn kept_path(home: &Path, path: &Path, digest: &Digest) -> PathBuf {
     home.join(layout::ARTIFACTS).join(digest.hex()).join(name)
 }
 
-/// Removes the copies that are not in `keep`, and what an interrupted [`pin`] left behind.
-///
-/// Nobody may be pinning meanwhile.
+/// A digest written as 64 hexadecimal digits.
+fn from_hex(hex: &str) -> Option<Digest> {
+    let byte = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
+    let bytes: Option<Vec<u8>> = (0..hex.len()).step_by(2).map(byte).collect();
+    bytes.filter(|bytes| bytes.len() == 32).map(|bytes| Digest::from_sha256(&bytes))
+}
+
+/// Removes the copies that are not in `keep`, and what an interrupted [`pin`] left behind, unless
+/// they are younger than `age`: those may belong to a change that is being handed in just now.
 ///
 /// # Errors
 /// When the folder cannot be read or a copy not be removed.
-pub fn sweep(home: &Path, keep: &BTreeSet<Digest>) -> io::Result<()> {
+pub fn sweep(home: &Path, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<()> {
     let kept: BTreeSet<&str> = keep.iter().map(Digest::hex).collect();
     let entries = match fs::read_dir(home.join(layout::ARTIFACTS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -93,6 +149,10 @@ pub fn sweep(home: &Path, keep: &BTreeSet<Digest>) -> io::Result<()> {
     };
     for entry in entries {
         let entry = entry?;
+        let touched = entry.metadata()?.modified()?;
+        if touched.elapsed().unwrap_or_default() < age {
+            continue;
+        }
         let name = entry.file_name();
         let name = name.to_str().unwrap_or_default();
         if name.ends_with(".part") {
@@ -149,6 +209,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_unchanged_file_is_digested_once() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("web");
+        fs::write(&file, "one").unwrap();
+        let one = pin(home.path(), &file).unwrap();
+        let memo =
+            Memo::of(&home.path().join(layout::ARTIFACTS), &file, &fs::metadata(&file).unwrap());
+        assert_eq!(memo.read(), Some(one.clone()));
+        assert_eq!(pin(home.path(), &file).unwrap(), one);
+        fs::write(&file, "two").unwrap();
+        assert_ne!(pin(home.path(), &file).unwrap(), one);
+        // A memo without its copy is worth nothing.
+        sweep(home.path(), &BTreeSet::new(), Duration::ZERO).unwrap();
+        let two = pin(home.path(), &file).unwrap();
+        assert!(kept_path(home.path(), &file, &two).is_file());
+    }
+
+    #[test]
     fn content_is_kept_once_and_found_after_it_was_overwritten() {
         let home = tempfile::tempdir().unwrap();
         let program = home.path().join("web");
@@ -164,11 +242,13 @@ mod tests {
         assert_eq!(kept.file_name(), program.file_name());
 
         let two = pin(home.path(), &program).unwrap();
-        sweep(home.path(), &BTreeSet::from([two.clone()])).unwrap();
+        sweep(home.path(), &BTreeSet::from([two.clone()]), Duration::ZERO).unwrap();
         assert_eq!(locate(home.path(), &program, &two).unwrap(), program);
         let reason = locate(home.path(), &program, &one).unwrap_err();
         assert!(reason.contains("apply again"), "{reason}");
-        assert_eq!(fs::read_dir(home.path().join(layout::ARTIFACTS)).unwrap().count(), 1);
+        let left = fs::read_dir(home.path().join(layout::ARTIFACTS)).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.iter().filter(|name| *name != MEMOS).count(), 1, "{left:?}");
     }
 
     #[test]

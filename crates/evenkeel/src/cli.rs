@@ -17,6 +17,7 @@ Exit codes:
   1  an error, or a refusal
   2  `plan` found changes
   3  the release was taken back (rolled back, aborted, superseded)
+  130  interrupted; what it had started was taken down
 
 Examples:
   evenkeel demo                     see a release, a bad one, and two crashes, in a minute

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use evenkeel_control::api::types::{Event, ReleaseView, WaitView};
-use evenkeel_control::client::{Client, Error};
+use evenkeel_control::api::types::{Answer, Event, ReleaseView, WaitView};
+use evenkeel_control::client::{CallError, Client};
 
 use crate::cli::WaitFor;
 use crate::exit::Exit;
@@ -14,19 +14,22 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long control may be away, for example while it is restarted, before the wait is given up.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
-/// Waits until the release is promoted, complete or taken back.
+/// Waits until the release of an answer is promoted, complete or taken back, and shows what the
+/// journal says of it from that answer on.
 pub(crate) async fn release(
     client: &Client,
-    id: u64,
+    answer: &Answer,
     wait: WaitFor,
     json: bool,
 ) -> anyhow::Result<Exit> {
-    let mut shown = Shown { after: 0, json, live: !json && term::has_colour(), drawn: false };
+    let Some(id) = answer.release else { return Ok(Exit::Done) };
+    let mut shown =
+        Shown { after: answer.journal, json, live: !json && term::has_colour(), drawn: false };
     let mut away_since: Option<Instant> = None;
     loop {
         let release: ReleaseView = match client.get(&format!("/v1/releases/{id}")).await {
             Ok(release) => release,
-            Err(Error::Unreachable { .. } | Error::Broken(_))
+            Err(CallError::Unreachable { .. } | CallError::Broken(_))
                 if away_since.get_or_insert_with(Instant::now).elapsed() < AWAY_MAX =>
             {
                 tokio::time::sleep(LOOK).await;

@@ -50,7 +50,7 @@ pub(crate) fn read(path: &Path, home: &Path, force: bool) -> anyhow::Result<Subm
 
 /// Says everything that is wrong with a submission, as control would.
 pub(crate) fn check(submission: &Submission) -> anyhow::Result<Stack> {
-    Ok(api::check(submission).map_err(client::Error::Refused)?)
+    Ok(api::check(submission).map_err(client::CallError::Refused)?)
 }
 
 fn gather(text: &str, base_dir: &str, home: &Path) -> anyhow::Result<Materials> {

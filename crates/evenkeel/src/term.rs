@@ -64,8 +64,8 @@ pub(crate) fn note(text: &str) {
 
 /// Shows why a command failed: the problems of a file first, then what and why, then a hint.
 pub(crate) fn print_error(error: &anyhow::Error, as_json: bool) {
-    let refused = error.chain().find_map(|cause| match cause.downcast_ref::<client::Error>() {
-        Some(client::Error::Refused(failure)) => Some(failure),
+    let refused = error.chain().find_map(|cause| match cause.downcast_ref::<client::CallError>() {
+        Some(client::CallError::Refused(failure)) => Some(failure),
         _ => None,
     });
     if as_json {
@@ -88,8 +88,8 @@ pub(crate) fn print_error(error: &anyhow::Error, as_json: bool) {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
-    error.chain().find_map(|cause| match cause.downcast_ref::<client::Error>() {
-        Some(client::Error::Unreachable { .. }) => {
+    error.chain().find_map(|cause| match cause.downcast_ref::<client::CallError>() {
+        Some(client::CallError::Unreachable { .. }) => {
             Some("is it running? `evenkeel up` starts it, `evenkeel doctor` looks".to_owned())
         }
         _ => None,

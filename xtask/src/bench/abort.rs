@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::house::{House, free_addr};
+use super::median;
 use super::nginx::{self, Nginx, await_listening};
 use super::process::is_installed;
-use super::median;
 
 /// How often each side is measured.
 const ROUNDS: usize = 5;
@@ -85,9 +85,8 @@ fn last_answer(
     let stop = AtomicBool::new(false);
     let seen = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(|| ask(addr, bad, &seen, &stop)))
-            .collect();
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| ask(addr, bad, &seen, &stop))).collect();
         let commanded = command_once_seen(&seen, command);
         if commanded.is_ok() {
             std::thread::sleep(WATCH);

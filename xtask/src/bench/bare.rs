@@ -82,10 +82,7 @@ impl Fleet {
             .spawn()
             .context("could not start an instance")?;
         // Owned from here on, so that it is ended whatever happens.
-        let old = std::mem::replace(
-            self.slots().get_mut(slot).context("there is no such slot")?,
-            Some(child),
-        );
+        let old = self.slots().get_mut(slot).context("there is no such slot")?.replace(child);
         let answered = probe(port);
         if let Some(mut old) = old {
             old.kill()?;

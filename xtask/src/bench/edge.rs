@@ -8,9 +8,9 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, bail};
 
 use super::house::{House, free_addr};
+use super::median;
 use super::nginx::{self, Nginx, await_listening};
 use super::process::{cpu_of_tree, is_installed};
-use super::median;
 
 /// Rounds, each with every proxy once.
 const ROUNDS: usize = 3;
@@ -52,8 +52,7 @@ pub(super) fn run(program: &Path) -> anyhow::Result<()> {
     let upstreams = upstreams(&house)?;
 
     let nginx_addr = free_addr()?;
-    let nginx =
-        Nginx::start(house.folder(), "peer", 0, &nginx::proxy(nginx_addr, &upstreams))?;
+    let nginx = Nginx::start(house.folder(), "peer", 0, &nginx::proxy(nginx_addr, &upstreams))?;
     let haproxy_addr = free_addr()?;
     let haproxy = Haproxy::start(house.folder(), haproxy_addr, &upstreams)?;
     for addr in [nginx_addr, haproxy_addr] {
@@ -83,9 +82,8 @@ pub(super) fn run(program: &Path) -> anyhow::Result<()> {
 }
 
 fn report(proxies: &[Proxy]) {
-    let of = |proxy: &Proxy, field: fn(&Round) -> f64| {
-        median(proxy.rounds.iter().map(field).collect())
-    };
+    let of =
+        |proxy: &Proxy, field: fn(&Round) -> f64| median(proxy.rounds.iter().map(field).collect());
     let base = proxies.first().map_or(1.0, |nginx| of(nginx, |round| round.cpu_per_100k));
     println!("  proxy      CPU s/100k  x nginx   req/s    p99 ms   rounds (CPU s/100k)");
     for proxy in proxies {
@@ -115,7 +113,8 @@ fn wrk(addr: SocketAddr, seconds: &str) -> anyhow::Result<(f64, f64, f64)> {
         bail!("requests failed at {addr}:\n{text}");
     }
     let word = |line: &str, n: usize| line.split_whitespace().nth(n).map(str::to_owned);
-    let find = |key: &str, n| text.lines().find(|line| line.contains(key)).and_then(|it| word(it, n));
+    let find =
+        |key: &str, n| text.lines().find(|line| line.contains(key)).and_then(|it| word(it, n));
     let requests = find("requests in", 0).and_then(|it| it.parse().ok());
     let rate = find("Requests/sec:", 1).and_then(|it| it.parse().ok());
     let p99 = find("99%", 1).and_then(|it| milliseconds(&it));
@@ -139,7 +138,8 @@ fn milliseconds(text: &str) -> Option<f64> {
 
 /// nginx as the upstream, as a service of Evenkeel, on processor 1.
 fn stack(folder: &Path, listen: SocketAddr) -> anyhow::Result<String> {
-    let server = format!("  server {{ listen 127.0.0.1:PORT; location / {{ return 200 '{BODY}'; }} }}");
+    let server =
+        format!("  server {{ listen 127.0.0.1:PORT; location / {{ return 200 '{BODY}'; }} }}");
     let template = folder.join("upstream.in");
     std::fs::write(&template, nginx::config(folder, "upstream-PORT", &server))?;
     let run = format!(
@@ -171,9 +171,8 @@ fn upstreams(house: &House) -> anyhow::Result<Vec<SocketAddr>> {
     let status = house.status()?;
     let instances = status["services"][0]["pools"][0]["instances"].as_array().cloned();
     let ports = instances.unwrap_or_default().into_iter().filter_map(|it| it["port"].as_u64());
-    let addrs: Vec<SocketAddr> = ports
-        .filter_map(|port| Some(([127, 0, 0, 1], u16::try_from(port).ok()?).into()))
-        .collect();
+    let addrs: Vec<SocketAddr> =
+        ports.filter_map(|port| Some(([127, 0, 0, 1], u16::try_from(port).ok()?).into())).collect();
     if addrs.len() != 2 {
         bail!("expected two upstreams in {status}");
     }
@@ -186,11 +185,8 @@ struct Haproxy(Child);
 
 impl Haproxy {
     fn start(folder: &Path, listen: SocketAddr, upstreams: &[SocketAddr]) -> anyhow::Result<Self> {
-        let servers: Vec<String> = upstreams
-            .iter()
-            .enumerate()
-            .map(|(i, addr)| format!("  server s{i} {addr}"))
-            .collect();
+        let servers: Vec<String> =
+            upstreams.iter().enumerate().map(|(i, addr)| format!("  server s{i} {addr}")).collect();
         let path = folder.join("haproxy.cfg");
         let config = format!(
             "global\n  nbthread 1\n  maxconn 4096\ndefaults\n  mode http\n  timeout client 60s\n  \

@@ -34,7 +34,8 @@ pub(super) fn config(folder: &Path, name: &str, servers: &str) -> String {
 
 /// The block that proxies `listen` to `upstreams`.
 pub(super) fn proxy(listen: SocketAddr, upstreams: &[SocketAddr]) -> String {
-    let mut text = "  upstream up {\n    keepalive 64;\n    keepalive_requests 1000000000;\n".to_owned();
+    let mut text =
+        "  upstream up {\n    keepalive 64;\n    keepalive_requests 1000000000;\n".to_owned();
     for upstream in upstreams {
         writeln!(text, "    server {upstream};").expect("writing to a String cannot fail");
     }

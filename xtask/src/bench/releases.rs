@@ -66,7 +66,8 @@ pub(super) fn run(program: &Path) -> anyhow::Result<()> {
 fn shims(house: &House) -> anyhow::Result<u64> {
     let status = house.status()?;
     let pools = status["services"][0]["pools"].as_array().cloned().unwrap_or_default();
-    let instances = pools.iter().flat_map(|pool| pool["instances"].as_array().into_iter().flatten());
+    let instances =
+        pools.iter().flat_map(|pool| pool["instances"].as_array().into_iter().flatten());
     let mut sizes: Vec<u64> = instances
         .filter_map(|instance| instance["pid"].as_u64())
         .filter_map(|pid| parent(u32::try_from(pid).ok()?))

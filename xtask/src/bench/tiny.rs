@@ -16,7 +16,9 @@ pub(crate) fn serve() -> anyhow::Result<bool> {
         let answer = answer.clone();
         let stream = stream?;
         // A client that goes away ends its thread; nobody asks why.
-        std::thread::Builder::new().stack_size(64 << 10).spawn(move || drop(talk(stream, &answer)))?;
+        std::thread::Builder::new()
+            .stack_size(64 << 10)
+            .spawn(move || drop(talk(stream, &answer)))?;
     }
     Ok(true)
 }

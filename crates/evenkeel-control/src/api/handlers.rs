@@ -296,7 +296,10 @@ pub(crate) async fn stop_all(Door(api): Door<Api>, caller: Caller) -> Answered {
     let (reply, answer) = oneshot::channel();
     give(&api, Order::StopAll { by: caller.name, reply })?;
     match answer.await.map_err(|_gone| gone())? {
-        Ok(()) => Ok(Json(Answer { release: None, text: "everything is stopped".to_owned() })),
+        Ok(()) => {
+            let text = "everything is stopped".to_owned();
+            Ok(Json(Answer { release: None, text, journal: 0 }))
+        }
         Err(left) => Err(refused(
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not everything has stopped; {left}"),
@@ -310,9 +313,11 @@ async fn act(api: &Api, caller: Caller, action: Action) -> Answered {
     let (reply, answer) = oneshot::channel();
     give(api, Order::Act { action: Box::new(action), by: caller.name, reply })?;
     match answer.await.map_err(|_gone| gone())? {
-        Ok(accepted) => {
-            Ok(Json(Answer { release: accepted.release.map(|id| id.0), text: accepted.text }))
-        }
+        Ok((accepted, before)) => Ok(Json(Answer {
+            release: accepted.release.map(|id| id.0),
+            text: accepted.text,
+            journal: before.0,
+        })),
         Err(Refusal { reason, hint }) => {
             Err((StatusCode::CONFLICT, Json(Failure { error: reason, hint, problems: Vec::new() })))
         }

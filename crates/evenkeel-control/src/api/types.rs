@@ -94,6 +94,8 @@ pub struct Answer {
     pub release: Option<u64>,
     /// One sentence.
     pub text: String,
+    /// The journal's last place before it; what comes of it is written after that.
+    pub journal: u64,
 }
 
 /// Why a request failed.

@@ -38,7 +38,7 @@ pub(super) async fn submit(
     if !args.yes && !consents(&planned)? {
         let text = "nothing was changed".to_owned();
         term::note(&text);
-        return Ok((Answer { release: None, text }, Some(Exit::Error)));
+        return Ok((Answer { release: None, text, journal: 0 }, Some(Exit::Error)));
     }
     Ok((context.client.post("/v1/apply", submission).await?, None))
 }

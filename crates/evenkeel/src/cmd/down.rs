@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use evenkeel_control::api::types::Answer;
-use evenkeel_control::client::Error;
+use evenkeel_control::client::CallError;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::Context;
@@ -26,7 +26,7 @@ pub(super) async fn run(context: &Context<'_>, args: &Down) -> anyhow::Result<Ex
     if !args.keep_instances {
         match context.client.post::<(), Answer>("/v1/stop-all", &()).await {
             Ok(_) => {}
-            Err(error @ (Error::Unreachable { .. } | Error::Broken(_))) => {
+            Err(error @ (CallError::Unreachable { .. } | CallError::Broken(_))) => {
                 bail!(anyhow::Error::from(error).context(
                     "control does not answer, so instances cannot be stopped; \
                      `evenkeel down --keep-instances` stops the roles alone"

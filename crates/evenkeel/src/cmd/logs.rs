@@ -30,11 +30,13 @@ pub(super) fn run(context: &Context<'_>, args: &Logs) -> anyhow::Result<Exit> {
             args.of.as_ref().map(|of| format!(" of {of}")).unwrap_or_default()
         );
     }
-    while args.follow {
+    if !args.follow {
+        return Ok(Exit::Done);
+    }
+    loop {
         std::thread::sleep(LOOK);
         printer.show_new(context, &wanted)?;
     }
-    Ok(Exit::Done)
 }
 
 /// Which instances are meant.

@@ -16,7 +16,7 @@ mod steer;
 mod up;
 mod why;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use evenkeel_control::api::types::Answer;
@@ -42,52 +42,59 @@ pub(crate) struct Context<'a> {
 
 /// Runs the command that was typed.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
-    let given = cli.home.or_else(|| std::env::var_os("EVENKEEL_HOME").map(Into::into));
-    match &cli.command {
-        Command::Init(args) => return init::run(args, cli.json),
-        Command::Reference(args) => return Ok(reference::run(args)),
+    let json = cli.json;
+    let there = There { given: cli.home, json };
+    match cli.command {
+        Command::Init(args) => init::run(&args, json),
+        Command::Reference(args) => Ok(reference::run(&args)),
         Command::Openapi => {
             term::line(&evenkeel_control::api::openapi());
-            return Ok(Exit::Done);
+            Ok(Exit::Done)
         }
-        Command::Example(args) => return demo::example(&args.name),
-        Command::Demo(args) => return wait_for(demo::run(args, cli.json)),
-        _ => {}
+        Command::Example(args) => demo::example(&args.name),
+        Command::Demo(args) => wait_for(demo::run(&args, json)),
+        Command::Role(role) => role::run(&role, &there.home()?),
+        Command::Up(args) => there.run(async |context| up::run(context, &args).await),
+        Command::Down(args) => there.run(async |context| down::run(context, &args).await),
+        Command::Plan(args) => there.run(async |context| plan::run(context, &args).await),
+        Command::Apply(args) => there.run(async |context| apply::run(context, &args).await),
+        Command::Status(args) => there.run(async |context| status::run(context, &args).await),
+        Command::Why => there.run(async |context| why::run(context).await),
+        Command::History(args) => there.run(async |context| history::run(context, &args).await),
+        Command::Logs(args) => there.run(async |context| logs::run(context, &args)),
+        Command::Pause => there.run(async |context| steer::pause(context).await),
+        Command::Resume => there.run(async |context| steer::resume(context).await),
+        Command::Promote(args) => there.run(async |context| steer::promote(context, &args).await),
+        Command::Abort(args) => there.run(async |context| steer::abort(context, &args).await),
+        Command::Rollback(args) => there.run(async |context| steer::rollback(context, args).await),
+        Command::Scale(args) => there.run(async |context| scale::run(context, &args).await),
+        Command::Restart(args) => there.run(async |context| restart::run(context, args).await),
+        Command::Doctor => there.run(async |context| doctor::run(context).await),
     }
-    let home = home::find(given.as_deref())?;
-    if let Command::Role(role) = &cli.command {
-        return role::run(role, &home);
-    }
-    let patience = if role::is_running(&home, "keeper") { RESTART_MAX } else { Duration::ZERO };
-    let client = Client::new(&home).patient(patience);
-    let context = Context { home: &home, client, json: cli.json };
-    wait_for(dispatch(&context, cli.command))
 }
 
-async fn dispatch(context: &Context<'_>, command: Command) -> anyhow::Result<Exit> {
-    match command {
-        Command::Up(args) => up::run(context, &args).await,
-        Command::Down(args) => down::run(context, &args).await,
-        Command::Plan(args) => plan::run(context, &args).await,
-        Command::Apply(args) => apply::run(context, &args).await,
-        Command::Status(args) => status::run(context, &args).await,
-        Command::Why => why::run(context).await,
-        Command::History(args) => history::run(context, &args).await,
-        Command::Logs(args) => logs::run(context, &args),
-        Command::Pause => steer::pause(context).await,
-        Command::Resume => steer::resume(context).await,
-        Command::Promote(args) => steer::promote(context, &args).await,
-        Command::Abort(args) => steer::abort(context, &args).await,
-        Command::Rollback(args) => steer::rollback(context, args).await,
-        Command::Scale(args) => scale::run(context, &args).await,
-        Command::Restart(args) => restart::run(context, args).await,
-        Command::Doctor => doctor::run(context).await,
-        Command::Init(_)
-        | Command::Reference(_)
-        | Command::Openapi
-        | Command::Demo(_)
-        | Command::Role(_)
-        | Command::Example(_) => Ok(Exit::Done),
+/// Where a command finds the home it works on.
+struct There {
+    given: Option<PathBuf>,
+    json: bool,
+}
+
+impl There {
+    fn home(&self) -> anyhow::Result<PathBuf> {
+        let given = self.given.clone();
+        home::find(given.or_else(|| std::env::var_os("EVENKEEL_HOME").map(Into::into)).as_deref())
+    }
+
+    fn run(
+        &self,
+        command: impl AsyncFnOnce(&Context<'_>) -> anyhow::Result<Exit>,
+    ) -> anyhow::Result<Exit> {
+        let home = self.home()?;
+        let kept = role::is_running(&home, "keeper");
+        let patience = if kept { RESTART_MAX } else { Duration::ZERO };
+        let client = Client::new(&home).patient(patience);
+        let context = Context { home: &home, client, json: self.json };
+        wait_for(command(&context))
     }
 }
 
@@ -105,7 +112,7 @@ impl Context<'_> {
             term::line(&answer.text);
         }
         match (answer.release, wait) {
-            (Some(id), Some(wait)) => follow::release(&self.client, id, wait, self.json).await,
+            (Some(_), Some(wait)) => follow::release(&self.client, answer, wait, self.json).await,
             _ => Ok(Exit::Done),
         }
     }

@@ -2,7 +2,7 @@
 
 use evenkeel_control::api;
 use evenkeel_control::api::types::{ChangeView, PlanView};
-use evenkeel_control::client::Error;
+use evenkeel_control::client::CallError;
 use evenkeel_kernel::layout;
 
 use super::Context;
@@ -18,7 +18,7 @@ pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Ex
     let plan: PlanView = match context.client.post("/v1/plan", &submission).await {
         Ok(plan) => plan,
         // Where nothing was ever released, everything is to be created.
-        Err(Error::Unreachable { .. }) if !was_used(context) => api::plan_from_nothing(&stack),
+        Err(CallError::Unreachable { .. }) if !was_used(context) => api::plan_from_nothing(&stack),
         Err(error) => return Err(error.into()),
     };
     if context.json {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use evenkeel_control::api::types::{LedgerView, PoolView, ReleaseView, ServiceView, WaitView};
-use evenkeel_control::client::Error;
+use evenkeel_control::client::CallError;
 
 use super::Context;
 use crate::cli;
@@ -36,7 +36,7 @@ async fn watch(context: &Context<'_>, args: &cli::Status) -> anyhow::Result<Exit
             }
             Ok(status) => lines(&status, args.instances).join("\x1b[K\n"),
             // It may be restarting; what is shown says so.
-            Err(Error::Unreachable { .. } | Error::Broken(_)) if in_place => {
+            Err(CallError::Unreachable { .. } | CallError::Broken(_)) if in_place => {
                 paint(Tone::Warn, "control does not answer; the keeper restarts it")
             }
             Err(error) => return Err(error.into()),

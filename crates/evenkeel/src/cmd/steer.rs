@@ -40,7 +40,7 @@ async fn back(context: &Context<'_>, answer: &Answer, wait: &Wait) -> anyhow::Re
     context.conclude(answer, None).await?;
     let Some(id) = answer.release.filter(|_| !wait.detach) else { return Ok(Exit::Done) };
     let release: ReleaseView = context.client.get(&format!("/v1/releases/{id}")).await?;
-    let exit = follow::release(&context.client, id, WaitFor::Promoted, context.json).await?;
+    let exit = follow::release(&context.client, answer, WaitFor::Promoted, context.json).await?;
     match (release.phase.as_str(), exit) {
         // The release under way was to be taken back, and was.
         ("turning back" | "ended", Exit::TakenBack) => Ok(Exit::Done),

@@ -2,7 +2,7 @@
 //! told to end, one of them starts another. Its lock makes sure that it is only one.
 
 use std::os::fd::AsFd as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,7 +27,7 @@ pub(super) fn watch(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn guard(home: &PathBuf) {
+fn guard(home: &Path) {
     loop {
         wait_for_end(home);
         std::thread::sleep(OTHERS_FIRST);

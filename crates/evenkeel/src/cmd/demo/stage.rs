@@ -144,7 +144,7 @@ impl Stage {
         loop {
             match timeout(ANSWER_MAX, self.client.get(path)).await {
                 Ok(Ok(value)) => return Ok(value),
-                Ok(Err(client::Error::Unreachable { .. } | client::Error::Broken(_)))
+                Ok(Err(client::CallError::Unreachable { .. } | client::CallError::Broken(_)))
                     if Instant::now() < deadline =>
                 {
                     tokio::time::sleep(LOOK).await;

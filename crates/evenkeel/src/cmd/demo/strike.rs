@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use evenkeel_control::api::types::Answer;
-use evenkeel_control::client::{Client, Error};
+use evenkeel_control::client::{CallError, Client};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::timeout;
 
@@ -52,7 +52,7 @@ fn orderly(home: &Path) -> anyhow::Result<()> {
             // It may be restarting, because the demo has just killed it.
             while crate::role::is_running(home, "keeper") {
                 match context.client.post::<(), Answer>("/v1/stop-all", &()).await {
-                    Err(Error::Unreachable { .. } | Error::Broken(_)) => {
+                    Err(CallError::Unreachable { .. } | CallError::Broken(_)) => {
                         tokio::time::sleep(LOOK).await;
                     }
                     answer => {
