@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::model::{PoolId, Probe, Workload};
 use crate::routing::RoutingTable;
@@ -29,7 +30,7 @@ pub struct Pool {
     /// Which pool.
     pub id: PoolId,
     /// What each instance runs.
-    pub workload: Workload,
+    pub workload: Arc<Workload>,
     /// What its health means; [`Probe::Exec`], [`Probe::Notify`] and [`Probe::Process`] are the
     /// platform's to answer.
     pub probe: Probe,

@@ -125,7 +125,7 @@ impl Simulation {
             return None;
         }
         let mut edited = state.clone();
-        let release = edited.release.as_mut()?;
+        let release = std::sync::Arc::make_mut(edited.release.as_mut()?);
         release.phase = Phase::TurningBack(Because::RolledBack("someone".to_owned()));
         Some(edited)
     }

@@ -219,7 +219,7 @@ impl From<InstanceId> for String {
 /// The SHA-256 of something immutable. Shown as `sha256:1f2e…` by its first twelve digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Digest(String);
+pub struct Digest(Arc<str>);
 
 impl Digest {
     /// The digest of `bytes`.
@@ -236,7 +236,7 @@ impl Digest {
         for byte in hash {
             write!(hex, "{byte:02x}").expect("writing to a String cannot fail");
         }
-        Self(hex)
+        Self(hex.into())
     }
 
     /// All 64 hexadecimal digits.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,6 @@ pub struct Revision {
     pub number: RevisionNumber,
     /// The content address of `workload`.
     pub digest: Digest,
-    /// What it is.
-    pub workload: Workload,
+    /// What it is. Shared by every state and every want that speaks of it.
+    pub workload: Arc<Workload>,
 }

@@ -2,6 +2,7 @@
 //! state to another state, or to the reason why not.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::decide::Decision;
 use super::state::{Because, Kind, Note, Outcome, Past, Paused, Phase, Queued, State};
@@ -156,7 +157,7 @@ impl State {
             ));
         }
         let wanted = self.carry_over(wanted);
-        if let Some(release) = self.forward().filter(|release| release.wanted == wanted) {
+        if let Some(release) = self.forward().filter(|release| *release.wanted == wanted) {
             let text = format!("release {} is on its way to this already", release.id);
             let release = Some(release.id);
             return Ok(Accepted { decision: None, release, text });
@@ -173,9 +174,9 @@ impl State {
         let id = self.last_release.next();
         next.last_release = id;
         if !deployed && !superseding {
-            next.stack = Stack::empty(wanted.name.clone());
+            next.stack = Arc::new(Stack::empty(wanted.name.clone()));
         }
-        let queued = Queued { id, kind, by: by.to_owned(), wanted };
+        let queued = Queued { id, kind, by: by.to_owned(), wanted: Arc::new(wanted) };
         let notes = next.admit(queued, by, world, now);
         let text = match self.comes_before() {
             Some(before) => format!("release {id} is accepted: {before}"),
@@ -198,6 +199,7 @@ impl State {
                 notes.extend(self.turn_back(Because::Superseded(id), now));
             }
             Phase::Baking => {
+                let release = Arc::make_mut(release);
                 release.bake.waived = true;
                 release.paused = None;
                 release.progress = now;
@@ -409,7 +411,7 @@ impl State {
             Some(goal) => vec![goal],
             None => self.before_last_release()?,
         };
-        let mut wanted = self.settled().stack.clone();
+        let mut wanted = (*self.settled().stack).clone();
         for (name, number) in goals {
             let Some(service) = self.services.get(&name) else {
                 return Err(Refusal::new(
@@ -430,7 +432,7 @@ impl State {
                     "apply the stack file that has it",
                 ));
             };
-            described.workload = kept.revision.workload.clone();
+            described.workload = (*kept.revision.workload).clone();
             described.replicas = service.replicas.max(1);
         }
         self.change(Change { wanted, kind: Kind::Rollback, force }, by, world, now)
@@ -443,8 +445,9 @@ impl State {
             moved.map(|(name, it)| (name.clone(), (it.from, it.to))).collect()
         });
         let moved = contracting.or_else(|| {
-            let promoted =
-                |past: &&Past| matches!(past.outcome, Outcome::Promoted | Outcome::FastPromoted);
+            let promoted = |past: &&Arc<Past>| {
+                matches!(past.outcome, Outcome::Promoted | Outcome::FastPromoted)
+            };
             self.past.iter().rev().find(promoted).map(|past| past.moved.clone())
         });
         let goals: Vec<_> = moved
@@ -492,11 +495,11 @@ impl State {
         }
         let before = service.replicas;
         service.replicas = replicas;
-        if let Some(release) = next.release.as_mut() {
+        if let Some(release) = next.release_mut() {
             if let Some(rollout) = release.rollouts.get_mut(name) {
                 rollout.replicas = replicas;
             }
-            if let Some(wanted) = release.wanted.services.get_mut(name) {
+            if let Some(wanted) = Arc::make_mut(&mut release.wanted).services.get_mut(name) {
                 wanted.replicas = replicas;
             }
         }
@@ -516,7 +519,7 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Result<Accepted, Refusal> {
-        let mut wanted = self.settled().stack.clone();
+        let mut wanted = (*self.settled().stack).clone();
         if let Some(unknown) = names.iter().find(|name| !wanted.services.contains_key(*name)) {
             return Err(Refusal::new(
                 format!("there is no service {unknown}"),
@@ -535,7 +538,7 @@ impl State {
     }
 
     fn release_under_way(&mut self, what: &str) -> Result<&mut super::state::Release, Refusal> {
-        self.release.as_mut().ok_or_else(|| {
+        self.release_mut().ok_or_else(|| {
             Refusal::new(
                 format!("there is no release under way to {what}"),
                 "`evenkeel history` lists the releases",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::judge::Seen;
 use super::state::{Kept, Ports, Service, Slot, Stage, State};
-use crate::model::{Generation, PoolId, RevisionNumber, ServiceName};
+use crate::model::{Generation, InstanceId, PoolId, RevisionNumber, ServiceName};
 use crate::time::Timestamp;
 use crate::world::{Health, InstancePhase, World};
 
@@ -17,6 +17,18 @@ const LISTENER_RETRY: Duration = Duration::from_secs(3);
 pub(super) struct Moment {
     pub(super) now: Timestamp,
     pub(super) generation: Generation,
+}
+
+/// A port that is not what it should be.
+#[derive(Clone, Debug)]
+enum Amiss {
+    /// The listener of a service could not be opened.
+    Listener(ServiceName),
+    /// A stranger holds the port of an instance.
+    Taken(InstanceId),
+    /// An instance got its former port after all, before it heard of the other: a running process
+    /// does not move, so we do.
+    Stayed(InstanceId, u16),
 }
 
 impl Ports {
@@ -111,6 +123,9 @@ impl State {
         };
         let (lost, sound): (Vec<u32>, Vec<u32>) =
             kept.active().map(|(number, _)| number).partition(|number| is_lost(*number));
+        if lost.is_empty() {
+            return 0;
+        }
         let well = sound.iter().filter(|number| is_healthy(world, &pool, **number)).count();
         if well < replicas as usize {
             return u32::try_from(lost.len()).unwrap_or(u32::MAX);
@@ -133,7 +148,7 @@ impl State {
         for (name, service) in &mut self.services {
             for (revision, kept) in &mut service.revisions {
                 let pool = PoolId::new(name, *revision);
-                let stop = kept.revision.workload.stop.clone();
+                let stop = &kept.revision.workload.stop;
                 let before = kept.slots.len();
                 kept.slots.retain(|number, slot| {
                     let Stage::Retiring { since, generation } = slot.stage else { return true };
@@ -158,54 +173,74 @@ impl State {
     /// Gives another port to every instance whose port a stranger has taken, and to every service
     /// whose listener could not be opened.
     pub(super) fn replace_taken_ports(&mut self, world: &World, now: Timestamp) -> Vec<String> {
+        let amiss = self.ports_amiss(world, now);
+        if amiss.is_empty() {
+            return Vec::new();
+        }
         let mut used = self.ports_used();
-        let mut ports = self.ports;
-        let mut replaced = Vec::new();
+        amiss.into_iter().filter_map(|it| self.mend(&it, &mut used, now)).collect()
+    }
+
+    /// Every port that is not what it should be, service by service.
+    fn ports_amiss(&self, world: &World, now: Timestamp) -> Vec<Amiss> {
         let platform = world.platform.known();
-        let keeper = world.keeper.known();
-        for (name, service) in &mut self.services {
+        let keeper = world.keeper.known().filter(|it| it.listeners.values().any(Option::is_some));
+        let mut amiss = Vec::new();
+        for (name, service) in &self.services {
             let failed = keeper
                 .and_then(|keeper| keeper.listeners.get(&super::state::service_listener(name)))
                 .is_some_and(Option::is_some);
             // The keeper names the listener, not its port, so what it says of the port before
             // must have had time to pass.
-            let settled = now.since(service.port_since) >= LISTENER_RETRY;
-            if failed
-                && settled
-                && let Some(port) = ports.take(&mut used)
-            {
-                replaced.push(format!("{name}: {} is taken, {port} instead", service.port));
-                service.port = port;
-                service.port_since = now;
+            if failed && now.since(service.port_since) >= LISTENER_RETRY {
+                amiss.push(Amiss::Listener(name.clone()));
             }
-            for (revision, kept) in &mut service.revisions {
+            for (revision, kept) in &service.revisions {
                 let pool = PoolId::new(name, *revision);
-                for (number, slot) in &mut kept.slots {
+                for (number, slot) in &kept.slots {
                     let id = pool.instance(*number);
-                    let seen = platform.and_then(|platform| platform.instances.get(&id));
-                    let taken = seen.is_some_and(|seen| {
-                        seen.phase == InstancePhase::PortTaken && seen.port == slot.port
-                    });
-                    // It got its former port after all, before it heard of the other: a running
-                    // process does not move, so we do.
-                    let moved = seen.filter(|seen| {
-                        seen.phase == InstancePhase::Running && seen.port != slot.port
-                    });
-                    if let Some(seen) = moved
-                        && used.insert(seen.port)
-                    {
-                        replaced.push(format!("{id}: {} is free again", seen.port));
-                        slot.port = seen.port;
-                    }
-                    if taken && let Some(port) = ports.take(&mut used) {
-                        replaced.push(format!("{id}: {} is taken, {port} instead", slot.port));
-                        slot.port = port;
+                    let Some(seen) = platform.and_then(|it| it.instances.get(&id)) else {
+                        continue;
+                    };
+                    let same = seen.port == slot.port;
+                    if seen.phase == InstancePhase::PortTaken && same {
+                        amiss.push(Amiss::Taken(id));
+                    } else if seen.phase == InstancePhase::Running && !same {
+                        amiss.push(Amiss::Stayed(id, seen.port));
                     }
                 }
             }
         }
-        self.ports = ports;
-        replaced
+        amiss
+    }
+
+    /// Chooses another port. Returns what was done; `None` when no port is free.
+    fn mend(&mut self, amiss: &Amiss, used: &mut BTreeSet<u16>, now: Timestamp) -> Option<String> {
+        match amiss {
+            Amiss::Listener(name) => {
+                let port = self.ports.take(used)?;
+                let service = self.services.get_mut(name)?;
+                let before = std::mem::replace(&mut service.port, port);
+                service.port_since = now;
+                Some(format!("{name}: {before} is taken, {port} instead"))
+            }
+            Amiss::Taken(id) => {
+                let port = self.ports.take(used)?;
+                let before = std::mem::replace(&mut self.slot_mut(id)?.port, port);
+                Some(format!("{id}: {before} is taken, {port} instead"))
+            }
+            Amiss::Stayed(id, port) => {
+                if !used.insert(*port) {
+                    return None;
+                }
+                self.slot_mut(id)?.port = *port;
+                Some(format!("{id}: {port} is free again"))
+            }
+        }
+    }
+
+    fn slot_mut(&mut self, id: &InstanceId) -> Option<&mut Slot> {
+        self.kept_mut(&id.pool.service, id.pool.revision)?.slots.get_mut(&id.slot)
     }
 
     /// Forgets revisions that nothing needs any more, beyond the newest
@@ -214,17 +249,14 @@ impl State {
         let Some(platform) = world.platform.known() else { return };
         let release = self.release.as_ref();
         for (name, service) in &mut self.services {
-            let needed: BTreeSet<RevisionNumber> = service
-                .stable
-                .into_iter()
-                .chain(
-                    release
-                        .and_then(|it| it.rollouts.get(name))
-                        .into_iter()
-                        .flat_map(|rollout| rollout.from.into_iter().chain([rollout.to])),
-                )
-                .collect();
             let excess = service.revisions.len().saturating_sub(Self::REVISIONS_MAX);
+            if excess == 0 {
+                continue;
+            }
+            let rollout = release.and_then(|release| release.rollouts.get(name));
+            let moving = rollout.into_iter().flat_map(|it| it.from.into_iter().chain([it.to]));
+            let needed: BTreeSet<RevisionNumber> =
+                service.stable.into_iter().chain(moving).collect();
             let forgotten: Vec<RevisionNumber> = service
                 .revisions
                 .iter()

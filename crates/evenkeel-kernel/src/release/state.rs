@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,10 +17,12 @@ use crate::plan::{Deployed, Now, Plan};
 use crate::time::Timestamp;
 
 /// Everything the control plane has decided.
+///
+/// A clone is cheap, because every look at the world decides on one: what never changes is shared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// What was released last: the stack as of the last contract.
-    pub stack: Stack,
+    pub stack: Arc<Stack>,
     /// Rises whenever something else is wanted than before.
     pub generation: Generation,
     /// The release that was numbered last.
@@ -30,11 +33,11 @@ pub struct State {
     /// Where ports come from.
     pub ports: Ports,
     /// The release under way.
-    pub release: Option<Release>,
+    pub release: Option<Arc<Release>>,
     /// The change that follows it.
     pub queued: Option<Queued>,
     /// How the last releases ended, oldest first, at most [`State::PAST_MAX`].
-    pub past: Vec<Past>,
+    pub past: Vec<Arc<Past>>,
 }
 
 /// The ports instances listen on: a range, used round and round, so that a port is not given
@@ -121,9 +124,9 @@ pub struct Release {
     /// When it was started.
     pub started: Timestamp,
     /// The stack it leads to.
-    pub wanted: Stack,
+    pub wanted: Arc<Stack>,
     /// What it changes.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     /// The services that get another revision.
     pub rollouts: BTreeMap<ServiceName, Rollout>,
     /// Their order: what is used before what uses it.
@@ -290,7 +293,7 @@ pub struct Queued {
     /// Who asked for it.
     pub by: String,
     /// The stack it leads to.
-    pub wanted: Stack,
+    pub wanted: Arc<Stack>,
 }
 
 /// A release that ended.
@@ -339,7 +342,7 @@ impl State {
     #[must_use]
     pub fn new(stack: Stack, ports: Ports) -> Self {
         Self {
-            stack,
+            stack: Arc::new(stack),
             generation: Generation(1),
             last_release: ReleaseId(0),
             services: BTreeMap::new(),
@@ -362,19 +365,25 @@ impl State {
     /// Every listening socket that is wanted, by name.
     #[must_use]
     pub fn listeners(&self) -> BTreeMap<String, SocketAddr> {
-        let wanted = self.forward().map(|release| &release.wanted.edge.listen);
-        let edge = self.stack.edge.listen.iter().chain(wanted.into_iter().flatten());
-        let mut listeners: BTreeMap<_, _> = edge.map(|addr| (listener_name(addr), *addr)).collect();
+        let edge = self.addresses().into_iter();
+        let mut listeners: BTreeMap<_, _> = edge.map(|addr| (listener_name(&addr), addr)).collect();
         for (name, service) in self.services.iter().filter(|(_, service)| service.is_there()) {
             listeners.insert(service_listener(name), ([127, 0, 0, 1], service.port).into());
         }
         listeners
     }
 
+    /// Where requests from outside are wanted: by the released stack, and by the one on its way.
+    #[must_use]
+    pub(super) fn addresses(&self) -> BTreeSet<SocketAddr> {
+        let wanted = self.forward().map(|release| &release.wanted.edge.listen);
+        self.stack.edge.listen.iter().chain(wanted.into_iter().flatten()).copied().collect()
+    }
+
     /// The release, unless it is on its way back or past the point of no return.
     #[must_use]
     pub fn forward(&self) -> Option<&Release> {
-        self.release.as_ref().filter(|release| release.phase.is_forward())
+        self.release.as_deref().filter(|release| release.phase.is_forward())
     }
 
     /// How the service is described: by the release under way, else by the released stack.

@@ -162,7 +162,7 @@ impl House {
         };
         want::Pool {
             id: pool_id(),
-            workload,
+            workload: Arc::new(workload),
             probe: Probe::Process,
             surroundings: BTreeMap::new(),
             slots: BTreeMap::from([(1, Slot { port: free_port() })]),

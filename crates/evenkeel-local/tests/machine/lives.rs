@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use evenkeel_kernel::want::Slot;
@@ -17,7 +18,7 @@ use crate::house::{House, fence, free_port, instance_id, kill, runs, until};
 pub(crate) fn starts_and_stops() {
     let house = House::new();
     let mut pool = house.shell("env; pwd; ls -l /proc/self/fd; exec sleep 100");
-    pool.workload.env.insert("LOG".to_owned(), "info".to_owned());
+    Arc::make_mut(&mut pool.workload).env.insert("LOG".to_owned(), "info".to_owned());
     pool.surroundings.insert("LOG".to_owned(), "weaker".to_owned());
     pool.surroundings.insert("CATALOG_URL".to_owned(), "http://127.0.0.1:1".to_owned());
     let pid = house.run(&pool);
@@ -273,7 +274,7 @@ pub(crate) fn runs_the_content_it_was_made_of() {
     write("one");
     let digest = artifact::pin(&house.home(), &program).unwrap();
     let mut pool = house.pool(&["./web"]);
-    pool.workload.files.insert(program.display().to_string(), digest);
+    Arc::make_mut(&mut pool.workload).files.insert(program.display().to_string(), digest);
     let pid = house.run(&pool);
     write("two-and-longer");
     kill(pid);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::sync::Arc;
 
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::Probe;
@@ -92,7 +93,7 @@ pub(crate) fn a_command_makes_ready() {
     house.until_answer("ready", "no its probe ended with exit status 1");
 
     pool.probe = Probe::Exec { command: vec!["sleep".into(), "50".into()] };
-    pool.workload.health.timeout = std::time::Duration::from_millis(200);
+    Arc::make_mut(&mut pool.workload).health.timeout = std::time::Duration::from_millis(200);
     pool.fence = fence(1, 2);
     house.want(&pool);
     house.until_answer("ready", "no its probe took longer than 200ms");

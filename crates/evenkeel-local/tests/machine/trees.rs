@@ -1,6 +1,7 @@
 //! Everything an instance starts, and that nothing of it is left.
 
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_kernel::world::InstancePhase;
@@ -57,7 +58,7 @@ pub(crate) fn fifty_processes_do_not_survive() {
         echo all > all
         while :; do sleep 1; done"#;
     let mut pool = house.shell(line);
-    pool.workload.stop.grace = Duration::from_millis(100);
+    Arc::make_mut(&mut pool.workload).stop.grace = Duration::from_millis(100);
     house.run(&pool);
     until("all have started", || house.work("all").exists().then_some(()));
     house.want_nothing(&pool);
@@ -69,7 +70,7 @@ pub(crate) fn whoever_ignores_the_signal_is_killed() {
     let house = House::new();
     let mut pool =
         house.shell("trap 'echo heard >> heard' TERM; echo up; while :; do sleep 0.05; done");
-    pool.workload.stop.grace = Duration::from_millis(500);
+    Arc::make_mut(&mut pool.workload).stop.grace = Duration::from_millis(500);
     let pid = house.run(&pool);
     until("it listens", || house.log().contains("up").then_some(()));
     house.want_nothing(&pool);
@@ -109,7 +110,7 @@ pub(crate) fn memory_is_limited() {
     let exe = std::env::current_exe().unwrap();
     let line = format!("{} role hog 100 & {} role hog 1 & wait", exe.display(), exe.display());
     let mut pool = house.shell(&line);
-    pool.workload.limits.memory = Some(64 << 20);
+    Arc::make_mut(&mut pool.workload).limits.memory = Some(64 << 20);
     house.want(&pool);
     let instance = until("it was ended", || house.instance().filter(|i| i.exits > 0));
     assert_eq!(instance.last_exit.as_deref(), Some("over its memory limit of 64MiB"));

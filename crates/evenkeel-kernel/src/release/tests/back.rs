@@ -22,10 +22,8 @@ fn an_instance_that_never_gets_healthy_ends_its_release() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -55,10 +53,8 @@ fn a_crash_loop_beyond_the_budget_ends_its_release() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -88,10 +84,8 @@ fn ten_failed_requests_in_a_row_end_a_release() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -124,10 +118,8 @@ fn an_unwell_canary_ends_its_release() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -161,10 +153,8 @@ fn a_release_without_progress_is_taken_back() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -197,10 +187,8 @@ fn a_taken_address_ends_the_release_that_wants_it() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 1+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply :9090
             20 < release #2 is started
@@ -219,19 +207,17 @@ fn a_taken_port_is_replaced() {
          0 apply
          20 end",
         &expect![[r#"
-               0 > apply
-               0 < release #1 is started
-               0 release #1 started by ann: web r1
-               0   web r1 1+0 0 %
-               0 web.r1.1: 20001 is taken, 20002 instead
-               3 shifting web to r1: step 1 of 1
-               3 web: 100 % of the traffic goes to r1
-               3   web r1 1+0 100 %
-               4 baking
-               4 promoted
-               4 contracting
-               4 the old revisions are stopped now
-               4 release #1 ended: promoted
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            0 web.r1.1: 20001 is taken, 20002 instead
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
         "#]],
     );
 }
@@ -267,10 +253,8 @@ fn rollback_in_the_bake_is_one_decision() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -279,7 +263,6 @@ fn rollback_in_the_bake_is_one_decision() {
             23 shifting web to r2: step 1 of 1
             23 web: 100 % of the traffic goes to r2
             23   web r1 4+0 0 % r2 4+0 100 %
-            24 baking
             24 promoted; what it replaced is kept for 20s
             30 > rollback
             30 < release #2 is taken back
@@ -307,10 +290,8 @@ fn rollback_after_contract_is_a_release_to_a_kept_revision() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -323,9 +304,7 @@ fn rollback_after_contract_is_a_release_to_a_kept_revision() {
             29   web r1 2+0 50 % r2 2+0 50 %
             32 web: 100 % of the traffic goes to r2
             32   web r1 2+0 0 % r2 2+0 100 %
-            33 baking
             33 promoted; what it replaced is kept for 10s
-            43 contracting
             43 the old revisions are stopped now
             43   web r1 0+2 0 % r2 2+0 100 %
             44   web r2 2+0 100 %
@@ -337,9 +316,7 @@ fn rollback_after_contract_is_a_release_to_a_kept_revision() {
             63 shifting web to r1: step 1 of 1
             63 web: 100 % of the traffic goes to r1
             63   web r1 2+0 100 % r2 2+0 0 %
-            64 baking
             64 promoted; what it replaced is kept for 10s
-            74 contracting
             74 the old revisions are stopped now
             74   web r1 2+0 100 % r2 0+2 0 %
             75   web r1 2+0 100 %
@@ -390,10 +367,8 @@ fn what_was_taken_back_is_not_tried_again_unasked() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -412,9 +387,7 @@ fn what_was_taken_back_is_not_tried_again_unasked() {
             45 shifting web to r2: step 1 of 1
             45 web: 100 % of the traffic goes to r2
             45   web r1 2+0 0 % r2 2+0 100 %
-            46 baking
             46 promoted; what it replaced is kept for 10s
-            56 contracting
             56 the old revisions are stopped now
             56   web r1 0+2 0 % r2 2+0 100 %
             57   web r2 2+0 100 %
@@ -445,10 +418,8 @@ fn services_of_one_release_are_taken_back_together_and_only_the_bad_one_is_held_
             6 shifting web to r1: step 1 of 1
             6 web: 100 % of the traffic goes to r1
             6   api r1 2+0 100 % | web r1 2+0 100 %
-            7 baking
             7 promoted
-            7 contracting
-            7 the old revisions are stopped now
+            7 nothing was replaced, so nothing is stopped
             7 release #1 ended: promoted
             20 > apply api:v2 web:v2
             20 < release #2 is started
@@ -468,7 +439,6 @@ fn services_of_one_release_are_taken_back_together_and_only_the_bad_one_is_held_
             53 shifting api to r2: step 1 of 1
             53 api: 100 % of the traffic goes to r2
             53   api r1 2+0 0 % r2 2+0 100 % | web r1 2+0 100 %
-            54 baking
             54 promoted; what it replaced is kept for 10s
         "#]],
     );
@@ -491,10 +461,8 @@ fn a_release_that_may_not_go_back_by_itself_is_held() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -503,7 +471,6 @@ fn a_release_that_may_not_go_back_by_itself_is_held() {
             23 shifting web to r2: step 1 of 1
             23 web: 100 % of the traffic goes to r2
             23   web r1 2+0 0 % r2 2+0 100 %
-            24 baking
             24 promoted; what it replaced is kept for 20s
             30 held because ten requests in a row failed on web r2; auto_rollback is off
             60 > rollback

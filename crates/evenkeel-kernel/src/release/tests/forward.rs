@@ -12,22 +12,20 @@ fn what_is_used_comes_before_what_uses_it() {
         "0 apply />api
          20 end",
         &expect![[r#"
-               0 > apply />api
-               0 < release #1 is started
-               0 release #1 started by ann: db r1, api r1
-               0   api | db r1 2+0 0 %
-               2   api r1 1+0 0 % | db r1 2+0 0 %
-               5 shifting db to r1: step 1 of 1
-               5 db: 100 % of the traffic goes to r1
-               5   api r1 1+0 0 % | db r1 2+0 100 %
-               6 shifting api to r1: step 1 of 1
-               6 api: 100 % of the traffic goes to r1
-               6   api r1 1+0 100 % | db r1 2+0 100 %
-               7 baking
-               7 promoted
-               8 contracting
-               8 the old revisions are stopped now
-               8 release #1 ended: promoted
+            0 > apply />api
+            0 < release #1 is started
+            0 release #1 started by ann: db r1, api r1
+            0   api | db r1 2+0 0 %
+            2   api r1 1+0 0 % | db r1 2+0 0 %
+            5 shifting db to r1: step 1 of 1
+            5 db: 100 % of the traffic goes to r1
+            5   api r1 1+0 0 % | db r1 2+0 100 %
+            6 shifting api to r1: step 1 of 1
+            6 api: 100 % of the traffic goes to r1
+            6   api r1 1+0 100 % | db r1 2+0 100 %
+            7 promoted
+            8 nothing was replaced, so nothing is stopped
+            8 release #1 ended: promoted
         "#]],
     );
 }
@@ -47,10 +45,8 @@ fn rolling_replaces_a_few_at_a_time() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 3+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -67,9 +63,7 @@ fn rolling_replaces_a_few_at_a_time() {
             30   web r1 1+0 33.34 % r2 3+0 66.66 %
             33 web: 100 % of the traffic goes to r2
             33   web r1 1+0 0 % r2 3+0 100 %
-            34 baking
             34 promoted; what it replaced is kept for 10s
-            44 contracting
             44 the old revisions are stopped now
             44   web r1 0+1 0 % r2 3+0 100 %
             45   web r2 3+0 100 %
@@ -98,10 +92,8 @@ fn blue_green_switches_at_once_and_can_be_looked_at_before() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -110,9 +102,7 @@ fn blue_green_switches_at_once_and_can_be_looked_at_before() {
             23 shifting web to r2: step 1 of 1
             23 web: 100 % of the traffic goes to r2
             23   web r1 2+0 0 % r2 2+0 100 %
-            24 baking
             24 promoted; what it replaced is kept for 10s
-            34 contracting
             34 the old revisions are stopped now
             34   web r1 0+2 0 % r2 2+0 100 %
             35   web r2 2+0 100 %
@@ -136,10 +126,8 @@ fn a_canary_takes_its_steps_and_bakes_at_each() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -156,9 +144,7 @@ fn a_canary_takes_its_steps_and_bakes_at_each() {
             38   web r1 4+0 50 % r2 4+0 50 %
             41 web: 100 % of the traffic goes to r2
             41   web r1 4+0 0 % r2 4+0 100 %
-            42 baking
             42 promoted; what it replaced is kept for 10s
-            52 contracting
             52 the old revisions are stopped now
             52   web r1 0+4 0 % r2 4+0 100 %
             53   web r2 4+0 100 %
@@ -186,18 +172,13 @@ fn a_service_goes_and_with_it_its_route() {
             4 shifting web to r1: step 1 of 1
             4 web: 100 % of the traffic goes to r1
             4   api r1 1+0 100 % | web r1 1+0 100 %
-            5 baking
             5 promoted
-            6 contracting
-            6 the old revisions are stopped now
+            6 nothing was replaced, so nothing is stopped
             6 release #1 ended: promoted
             20 > apply -web
             20 < release #2 is started
             20 release #2 started by ann: no new revision
-            20 shifting
-            20 baking
             20 promoted; what it replaced is kept for 10s
-            30 contracting
             30 the old revisions are stopped now
             30   api r1 1+0 100 % | web r1 0+1 0 %
             31   api r1 1+0 100 % | web
@@ -225,19 +206,14 @@ fn a_release_of_routes_only_moves_no_instance() {
             4 shifting web to r1: step 1 of 1
             4 web: 100 % of the traffic goes to r1
             4   api r1 1+0 100 % | web r1 1+0 100 %
-            5 baking
             5 promoted
-            6 contracting
-            6 the old revisions are stopped now
+            6 nothing was replaced, so nothing is stopped
             6 release #1 ended: promoted
             20 > apply />api
             20 < release #2 is started
             20 release #2 started by ann: no new revision
-            20 shifting
-            20 baking
             20 promoted
-            20 contracting
-            20 the old revisions are stopped now
+            20 nothing was replaced, so nothing is stopped
             20 release #2 ended: promoted
         "#]],
     );
@@ -258,10 +234,8 @@ fn a_restart_is_a_rollout_like_any_other() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > restart web
             20 < release #2 is started
@@ -270,9 +244,7 @@ fn a_restart_is_a_rollout_like_any_other() {
             23 shifting web to r2: step 1 of 1
             23 web: 100 % of the traffic goes to r2
             23   web r1 2+0 0 % r2 2+0 100 %
-            24 baking
             24 promoted; what it replaced is kept for 10s
-            34 contracting
             34 the old revisions are stopped now
             34   web r1 0+2 0 % r2 2+0 100 %
             35   web r2 2+0 100 %
@@ -299,10 +271,8 @@ fn the_bake_clock_stands_still_while_nobody_looks() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 1+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -311,9 +281,7 @@ fn the_bake_clock_stands_still_while_nobody_looks() {
             23 shifting web to r2: step 1 of 1
             23 web: 100 % of the traffic goes to r2
             23   web r1 1+0 0 % r2 1+0 100 %
-            24 baking
             24 promoted; what it replaced is kept for 10s
-            59 contracting
             59 the old revisions are stopped now
             59   web r1 0+1 0 % r2 1+0 100 %
             60   web r2 1+0 100 %

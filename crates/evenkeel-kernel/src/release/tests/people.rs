@@ -20,10 +20,8 @@ fn a_newer_change_takes_back_what_is_under_way() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -52,9 +50,7 @@ fn a_newer_change_takes_back_what_is_under_way() {
             45   web r1 4+0 50 % r3 4+0 50 %
             48 web: 100 % of the traffic goes to r3
             48   web r1 4+0 0 % r3 4+0 100 %
-            49 baking
             49 promoted; what it replaced is kept for 10s
-            59 contracting
             59 the old revisions are stopped now
             59   web r1 0+4 0 % r3 4+0 100 %
             60   web r3 4+0 100 %
@@ -79,10 +75,8 @@ fn a_newer_change_contracts_what_is_promoted() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -91,12 +85,10 @@ fn a_newer_change_contracts_what_is_promoted() {
             23 shifting web to r2: step 1 of 1
             23 web: 100 % of the traffic goes to r2
             23   web r1 2+0 0 % r2 2+0 100 %
-            24 baking
             24 promoted; what it replaced is kept for 30s
             30 > apply web:v3
             30 < release #3 is accepted: release #2 is promoted; it is contracted first
             30 release #3 by ann waits for release #2
-            30 contracting
             30 the old revisions are stopped now
             30   web r1 0+2 0 % r2 2+0 100 %
             30   web r2 2+0 100 %
@@ -106,9 +98,7 @@ fn a_newer_change_contracts_what_is_promoted() {
             34 shifting web to r3: step 1 of 1
             34 web: 100 % of the traffic goes to r3
             34   web r2 2+0 0 % r3 2+0 100 %
-            35 baking
             35 promoted; what it replaced is kept for 30s
-            65 contracting
             65 the old revisions are stopped now
             65   web r2 0+2 0 % r3 2+0 100 %
             66   web r3 2+0 100 %
@@ -134,10 +124,8 @@ fn a_pause_outlasts_the_progress_deadline() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -160,9 +148,7 @@ fn a_pause_outlasts_the_progress_deadline() {
             213   web r1 4+0 50 % r2 4+0 50 %
             216 web: 100 % of the traffic goes to r2
             216   web r1 4+0 0 % r2 4+0 100 %
-            217 baking
             217 promoted; what it replaced is kept for 10s
-            227 contracting
             227 the old revisions are stopped now
             227   web r1 0+4 0 % r2 4+0 100 %
             228   web r2 4+0 100 %
@@ -188,10 +174,8 @@ fn a_pause_stops_a_rolling_release_where_it_is() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 3+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -214,9 +198,7 @@ fn a_pause_stops_a_rolling_release_where_it_is() {
             45   web r1 1+0 33.34 % r2 3+0 66.66 %
             48 web: 100 % of the traffic goes to r2
             48   web r1 1+0 0 % r2 3+0 100 %
-            49 baking
             49 promoted; what it replaced is kept for 10s
-            59 contracting
             59 the old revisions are stopped now
             59   web r1 0+1 0 % r2 3+0 100 %
             60   web r2 3+0 100 %
@@ -242,10 +224,8 @@ fn promote_takes_the_next_step_and_promote_full_all_of_them() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -266,9 +246,7 @@ fn promote_takes_the_next_step_and_promote_full_all_of_them() {
             27   web r1 4+0 75 % r2 4+0 25 %
             30 web: 100 % of the traffic goes to r2
             30   web r1 4+0 0 % r2 4+0 100 %
-            31 baking
             31 promoted; what it replaced is kept for 5s
-            36 contracting
             36 the old revisions are stopped now
             36   web r1 0+4 0 % r2 4+0 100 %
             37   web r2 4+0 100 %
@@ -294,10 +272,8 @@ fn scaling_goes_out_and_in() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > scale web 4
             20 < web scales from 2 to 4 instances, by ann
@@ -331,10 +307,8 @@ fn scaling_during_a_release_reaches_both_pools() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -354,10 +328,8 @@ fn scaling_during_a_release_reaches_both_pools() {
             36 web scales from 4 to 3 instances, by ann
             36 web: 100 % of the traffic goes to r2
             36   web r1 3+1 0 % r2 4+0 100 %
-            36 baking
             36 promoted; what it replaced is kept for 10s
             36   web r1 3+0 0 % r2 4+0 100 %
-            47 contracting
             47 the old revisions are stopped now
             47   web r1 0+3 0 % r2 3+1 100 %
             48   web r2 3+0 100 %
@@ -382,10 +354,8 @@ fn an_edge_that_restarts_moves_no_traffic() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 4+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > apply web:v2
             20 < release #2 is started
@@ -406,9 +376,7 @@ fn an_edge_that_restarts_moves_no_traffic() {
             37   web r1 1+0 25 % r2 4+0 75 %
             40 web: 100 % of the traffic goes to r2
             40   web r1 1+0 0 % r2 4+0 100 %
-            41 baking
             41 promoted; what it replaced is kept for 10s
-            51 contracting
             51 the old revisions are stopped now
             51   web r1 0+1 0 % r2 4+0 100 %
             52   web r2 4+0 100 %
@@ -442,10 +410,8 @@ fn refusals_say_why() {
             3 shifting web to r1: step 1 of 1
             3 web: 100 % of the traffic goes to r1
             3   web r1 2+0 100 %
-            4 baking
             4 promoted
-            4 contracting
-            4 the old revisions are stopped now
+            4 nothing was replaced, so nothing is stopped
             4 release #1 ended: promoted
             20 > rollback
             20 < refused: there is nothing to go back to: no release has replaced a revision

@@ -1,0 +1,91 @@
+//! Expanding: the new is started beside the old, and nothing is sent to it yet.
+
+use std::time::Duration;
+
+use super::Deciding;
+use crate::model::{PoolId, ServiceName};
+use crate::plan::dependency_order;
+use crate::release::judge::Seen;
+use crate::release::state::{Phase, Release, Rollout, service_listener};
+use crate::rollout;
+
+impl Deciding<'_> {
+    /// Starts the first instances of every new revision, those that are used before those that
+    /// use them, and goes on once all are ready.
+    pub(super) fn expand(&mut self, release: &Release) {
+        let order = dependency_order(&release.wanted.services);
+        let mut all_ready = Seen::of(self.world).is_some() && self.listeners_open();
+        for name in &release.order {
+            // Without a port there is no rollout; the release then ends for lack of progress.
+            let rollout = release.rollouts.get(name);
+            let rollout = rollout.filter(|_| self.uses_are_ready(release, &order, name));
+            all_ready &= rollout.is_some_and(|rollout| self.first_are_ready(name, rollout));
+        }
+        for (name, replicas) in self.resized(release) {
+            all_ready &= self.has_grown(&name, replicas);
+        }
+        if all_ready && release.paused.is_none() {
+            self.enter(Phase::Shifting { service: 0, step: 0 });
+        }
+    }
+
+    /// Starts the first instances of one new revision. Returns whether they are ready.
+    fn first_are_ready(&mut self, name: &ServiceName, rollout: &Rollout) -> bool {
+        let first = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
+        self.resize_to_at_least(name, rollout.to, first);
+        Seen::of(self.world).is_some_and(|seen| {
+            let situation = self.state.situation(name, rollout, seen, self.moment.now);
+            situation.new.ready >= first
+        })
+    }
+
+    /// Lets the stable revision grow. Returns whether it is as large as wanted.
+    fn has_grown(&mut self, name: &ServiceName, replicas: u32) -> bool {
+        let stable = self.state.services.get(name).and_then(|service| service.stable);
+        let Some(stable) = stable else { return true };
+        self.resize_to_at_least(name, stable, replicas);
+        Seen::of(self.world).is_some_and(|seen| {
+            let pool = PoolId::new(name, stable);
+            self.state.side(&pool, Duration::ZERO, seen, self.moment.now).ready >= replicas
+        })
+    }
+
+    /// Services whose number of instances rises without a new revision.
+    fn resized(&self, release: &Release) -> Vec<(ServiceName, u32)> {
+        let wanted = release.wanted.services.iter();
+        wanted
+            .filter(|(name, _)| !release.rollouts.contains_key(*name))
+            .filter(|(name, service)| {
+                self.state.services.get(*name).is_some_and(|it| service.replicas > it.replicas)
+            })
+            .map(|(name, service)| (name.clone(), service.replicas))
+            .collect()
+    }
+
+    fn listeners_open(&self) -> bool {
+        let Some(edge) = self.world.edge.known() else { return false };
+        self.state.listeners().keys().all(|name| edge.listeners.contains(name))
+    }
+
+    /// Whether everything the service uses has an instance that answers. Services in a circle do
+    /// not wait for one another.
+    fn uses_are_ready(&self, release: &Release, order: &[ServiceName], name: &ServiceName) -> bool {
+        let place = |of: &ServiceName| order.iter().position(|it| it == of);
+        let Some(service) = release.wanted.services.get(name) else { return true };
+        let before = service.workload.uses.iter().filter(|used| place(used) < place(name));
+        before.into_iter().all(|used| self.answers(release, used))
+    }
+
+    fn answers(&self, release: &Release, used: &ServiceName) -> bool {
+        let Some(deployed) = self.state.services.get(used) else { return true };
+        if deployed.stable.is_some() {
+            return true;
+        }
+        let Some(rollout) = release.rollouts.get(used) else { return true };
+        Seen::of(self.world).is_some_and(|seen| {
+            let pool = PoolId::new(used, rollout.to);
+            seen.edge.listeners.contains(&service_listener(used))
+                && self.state.side(&pool, Duration::ZERO, seen, self.moment.now).ready > 0
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! Shifting: the traffic of one service after another moves, step by step.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Deciding;
+use crate::model::{ServiceName, Weight};
+use crate::release::judge::Seen;
+use crate::release::state::{Phase, Release, Rollout};
+use crate::rollout;
+use crate::time::human;
+
+impl Deciding<'_> {
+    /// Moves the traffic of one service, one step at a time.
+    pub(super) fn shift(&mut self, release: &Release, index: usize, step: usize) {
+        let Some((name, rollout, _)) = release.moving() else { return self.promote(release) };
+        if release.paused.is_some() {
+            return self.stop_bake();
+        }
+        if !self.reaches(name, rollout, step) {
+            return;
+        }
+        let is_new = rollout.from.is_none();
+        let watched = rollout::watched(&rollout.strategy, step, is_new);
+        if !self.bake(watched.map_or(Duration::ZERO, |step| step.bake)) {
+            return;
+        }
+        if step + 1 < rollout::steps(&rollout.strategy, is_new) {
+            self.enter(Phase::Shifting { service: index, step: step + 1 });
+        } else if index + 1 < release.order.len() {
+            self.enter(Phase::Shifting { service: index + 1, step: 0 });
+        } else {
+            self.promote(release);
+        }
+    }
+
+    /// Brings the pools and the split to where the step wants them. Returns whether they are
+    /// there, and the edge serves it.
+    fn reaches(&mut self, name: &ServiceName, rollout: &Rollout, step: usize) -> bool {
+        let Some(seen) = Seen::of(self.world) else { return false };
+        let situation = self.state.situation(name, rollout, seen, self.moment.now);
+        let target = rollout::target(&rollout.strategy, step, &situation);
+        self.resize(name, rollout.to, target.new);
+        if let Some(from) = rollout.from {
+            self.resize(name, from, target.old);
+        }
+        self.split(name, rollout, target.weight);
+        if target.weight != situation.weight {
+            let (weight, to) = (target.weight, rollout.to);
+            self.note("split.changed", format!("{name}: {weight} of the traffic goes to {to}"));
+            return false;
+        }
+        let reached = target.reached && seen.edge.serving.generation >= self.state.generation;
+        if !reached {
+            self.stop_bake();
+        }
+        reached
+    }
+
+    /// All traffic is on the new revisions: the routes follow, the old is kept warm.
+    fn promote(&mut self, release: &Release) {
+        if release.paused.is_some() {
+            return;
+        }
+        self.enter(Phase::Baking);
+        let bake = release.bake(&self.state.stack);
+        let text = match bake.is_zero() {
+            true => "promoted".to_owned(),
+            false => format!("promoted; what it replaced is kept for {}", human(bake)),
+        };
+        self.note("release.promoted", text);
+    }
+
+    /// Gives the new revision `weight` and the old one the rest. A revision without instances
+    /// gets nothing.
+    pub(super) fn split(&mut self, name: &ServiceName, rollout: &Rollout, weight: Weight) {
+        let Some(service) = self.state.services.get_mut(name) else { return };
+        let weight =
+            if rollout.from.is_some() || weight == Weight::NONE { weight } else { Weight::ALL };
+        let mut split = BTreeMap::new();
+        if weight.0 > 0 {
+            split.insert(rollout.to, weight);
+        }
+        if let Some(from) = rollout.from.filter(|_| weight.rest().0 > 0) {
+            split.insert(from, weight.rest());
+        }
+        service.split = split;
+    }
+}

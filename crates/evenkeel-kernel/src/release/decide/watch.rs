@@ -1,0 +1,105 @@
+//! What is watched whatever phase a release is in: the watching itself, the new instances, the
+//! edge that counts, and whether the release has failed.
+
+use super::Deciding;
+use crate::model::ServiceName;
+use crate::release::judge::Seen;
+use crate::release::state::{Because, Paused, State};
+
+impl Deciding<'_> {
+    /// Carries the ledger over as soon as another edge process counts.
+    pub(super) fn keep_ledger(&mut self) {
+        let Some(edge) = self.world.edge.known() else { return };
+        let stale = self.state.release.as_ref().is_some_and(|it| it.ledger.is_stale(edge));
+        if stale && let Some(release) = self.state.release_mut() {
+            release.ledger.read(edge);
+        }
+    }
+
+    /// Time in which something could not be seen is neither healthy time nor lack of progress.
+    pub(super) fn watch_the_watching(&mut self) {
+        let sees = Seen::of(self.world).is_some();
+        let now = self.moment.now;
+        let blind = self.state.release.as_ref().and_then(|release| release.blind);
+        if sees == blind.is_none() {
+            return;
+        }
+        let Some(release) = self.state.release_mut() else { return };
+        match blind {
+            None => {
+                release.blind = Some(now);
+                release.bake.seen = None;
+                for rollout in release.rollouts.values_mut() {
+                    rollout.unwell = None;
+                }
+            }
+            Some(since) => {
+                release.blind = None;
+                release.progress = release.progress.after(now.since(since));
+            }
+        }
+    }
+
+    /// Keeps the mark since when too few of the new instances are well.
+    pub(super) fn watch_wellness(&mut self) {
+        let Some(seen) = Seen::of(self.world) else { return };
+        let Some(release) = &self.state.release else { return };
+        let is_unwell = |name, rollout| self.state.is_unwell(name, rollout, seen);
+        let turned: Vec<(ServiceName, bool)> = release
+            .rollouts
+            .iter()
+            .map(|(name, rollout)| (name, rollout.unwell.is_some(), is_unwell(name, rollout)))
+            .filter(|(_, before, now)| before != now)
+            .map(|(name, _, now)| (name.clone(), now))
+            .collect();
+        if turned.is_empty() {
+            return;
+        }
+        let now = self.moment.now;
+        let Some(release) = self.state.release_mut() else { return };
+        for (name, unwell) in turned {
+            if let Some(rollout) = release.rollouts.get_mut(&name) {
+                rollout.unwell = unwell.then_some(now);
+            }
+        }
+    }
+
+    /// Takes the release back, or holds it, if it fails.
+    pub(super) fn fail(&mut self) {
+        let Some(release) = self.state.forward() else { return };
+        let now = self.moment.now;
+        let Some(failure) = self.state.failure(release, self.world, now) else { return };
+        let paused = release.paused.is_some();
+        let automatic = release.rollouts.keys().all(|name| {
+            release.wanted.services.get(name).is_none_or(|service| service.rollout.auto_rollback)
+        });
+        if automatic {
+            for name in &failure.culprits {
+                self.state.hold_back(name, &failure.reason);
+            }
+            let notes = self.state.turn_back(Because::Failed(failure.reason), now);
+            self.notes.extend(notes);
+        } else if !paused {
+            let reason = failure.reason;
+            self.note("release.held", format!("held because {reason}; auto_rollback is off"));
+            if let Some(release) = self.state.release_mut() {
+                release.paused = Some(Paused { by: reason, since: now });
+                release.bake.seen = None;
+            }
+        }
+    }
+}
+
+impl State {
+    /// Remembers that the new revision of `name` is bad, so that it is not tried again unasked.
+    fn hold_back(&mut self, name: &ServiceName, reason: &str) {
+        let Some(release) = &self.release else { return };
+        let Some(rollout) = release.rollouts.get(name) else { return };
+        let Some(service) = self.services.get_mut(name) else { return };
+        let Some(kept) = service.revisions.get(&rollout.to) else { return };
+        service.held_back.insert(kept.revision.digest.clone(), reason.to_owned());
+        while service.held_back.len() > Self::HELD_BACK_MAX {
+            service.held_back.pop_first();
+        }
+    }
+}
