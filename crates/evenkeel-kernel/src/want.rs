@@ -13,6 +13,12 @@ use crate::world::Fence;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Want {
     /// For the keeper: exactly these listening sockets are held, by name.
+    ///
+    /// It carries no fence, because an older one cannot arrive after a newer one. The journal's
+    /// lock lets one control live on a machine, and one that is stopped still holds it; so
+    /// whatever a control has said to the keeper was said before its successor could connect. The
+    /// keeper is one thread that hears its connections in the order in which they came. A control
+    /// that reaches a keeper of another machine would need a fence here, as tables and pools have.
     Listeners(BTreeMap<String, SocketAddr>),
     /// For the edge: this table is served.
     Table(RoutingTable),

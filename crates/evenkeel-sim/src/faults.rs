@@ -139,7 +139,7 @@ impl Faults {
     /// When the copies of an order arrive: none if it is lost, two if it is duplicated.
     pub(crate) fn fate(&mut self, network: &mut Rng, message: &Message) -> Vec<u64> {
         let prompt = network.between(1, 20);
-        // The keeper is spoken to in order, on one connection.
+        // What is said to the keeper is neither lost nor overtaken; see `Want::Listeners`.
         if !self.active || matches!(message, Message::Listeners(_)) {
             return vec![prompt];
         }

@@ -31,6 +31,9 @@ impl FieldChange {
 /// The fields in which two services differ. Of one that is new: all that say more than the
 /// defaults do.
 pub(super) fn of_service(old: Option<&Service>, new: &Service) -> Vec<FieldChange> {
+    if old == Some(new) {
+        return Vec::new();
+    }
     let fields = service_fields(new);
     match old {
         Some(old) => differences(&service_fields(old), &fields),
