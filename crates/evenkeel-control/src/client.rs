@@ -46,19 +46,31 @@ pub enum CallError {
 pub struct Client {
     socket: PathBuf,
     patience: Duration,
+    answer_max: Duration,
 }
+
+/// How long an answer may take. A control that is alive answers in milliseconds; one that was
+/// stopped, or whose disk hangs, does not answer at all.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
 
 impl Client {
     /// The control of `home`.
     #[must_use]
     pub fn new(home: &Path) -> Self {
-        Self { socket: home.join(layout::CONTROL_SOCKET), patience: Duration::ZERO }
+        let socket = home.join(layout::CONTROL_SOCKET);
+        Self { socket, patience: Duration::ZERO, answer_max: ANSWER_MAX }
     }
 
     /// Waits so long for a control that cannot be reached: somebody is about to restart it.
     #[must_use]
     pub fn patient(self, patience: Duration) -> Self {
         Self { patience, ..self }
+    }
+
+    /// Waits so long for an answer, where what is asked for takes its time.
+    #[must_use]
+    pub fn unhurried(self, answer_max: Duration) -> Self {
+        Self { answer_max, ..self }
     }
 
     /// Asks for `path`.
@@ -123,6 +135,19 @@ impl Client {
     }
 
     async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, CallError> {
+        let exchange = self.exchange(method, path, body);
+        tokio::time::timeout(self.answer_max, exchange).await.unwrap_or_else(|_late| {
+            let waited = self.answer_max.as_secs();
+            Err(broken(format!("it did not come within {waited} s; is the process stopped?")))
+        })
+    }
+
+    async fn exchange<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,

@@ -47,8 +47,9 @@ pub enum ControlError {
     Unreadable(String),
     /// Instances are there, and nothing is known of them.
     #[error(
-        "the state is gone, but {} holds {instances} instances; put a backup back into {}, or \
-         remove both folders to begin anew",
+        "the state is gone, but {} holds {instances} instances; `evenkeel down --keep-instances` \
+         and `evenkeel restore` bring the newest backup back into {}, or remove both folders to \
+         begin anew",
         .folder.display(),
         .state.display()
     )]

@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Restart(Restart),
     /// Check that everything is as it should be
     Doctor,
+    /// Put a backup in the place of a lost or damaged journal
+    Restore(Restore),
     /// Write a commented starter evenkeel.toml for what is in this folder
     Init(Init),
     /// Print the reference of the stack file
@@ -235,6 +237,13 @@ pub(crate) struct Restart {
     pub(crate) services: Vec<String>,
     #[command(flatten)]
     pub(crate) wait: Wait,
+}
+
+/// Which backup.
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// The backup [default: the newest that is whole]
+    pub(crate) backup: Option<PathBuf>,
 }
 
 /// Where to write the starter file.

@@ -132,7 +132,7 @@ fn journal(context: &Context<'_>, findings: &mut Vec<Finding>) {
         Ok(_) => ok("the journal is whole: every hash follows from the one before"),
         Err(error) => problem(
             format!("the journal: {error}"),
-            format!("backups are in {}/{}", folder.display(), evenkeel_journal::BACKUPS),
+            "`evenkeel down --keep-instances`, then `evenkeel restore` and `evenkeel up`",
         ),
     });
 }

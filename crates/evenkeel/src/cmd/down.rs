@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use evenkeel_control::api::types::Answer;
+use evenkeel_control::api::types::{Answer, VersionView};
 use evenkeel_control::client::CallError;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -14,6 +14,8 @@ use crate::{role, term};
 
 /// How long the roles may take to end: the edge drains meanwhile.
 const END_MAX: Duration = Duration::from_secs(40);
+/// Longer than any grace there can be.
+const STOP_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -24,7 +26,13 @@ pub(super) async fn run(context: &Context<'_>, args: &Down) -> anyhow::Result<Ex
         return Ok(Exit::Done);
     }
     if !args.keep_instances {
-        match context.client.post::<(), Answer>("/v1/stop-all", &()).await {
+        // The instances' own graces decide how long this takes; control ends the wait itself.
+        let client = context.client.clone().unhurried(STOP_MAX);
+        let stopped = match context.client.get::<VersionView>("/v1/version").await {
+            Ok(_alive) => client.post::<(), Answer>("/v1/stop-all", &()).await,
+            Err(error) => Err(error),
+        };
+        match stopped {
             Ok(_) => {}
             Err(error @ (CallError::Unreachable { .. } | CallError::Broken(_))) => {
                 bail!(anyhow::Error::from(error).context(

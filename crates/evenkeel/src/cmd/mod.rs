@@ -10,6 +10,7 @@ mod logs;
 mod plan;
 mod reference;
 mod restart;
+mod restore;
 mod scale;
 mod status;
 mod steer;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Rollback(args) => there.run(async |context| steer::rollback(context, args).await),
         Command::Scale(args) => there.run(async |context| scale::run(context, &args).await),
         Command::Restart(args) => there.run(async |context| restart::run(context, args).await),
+        Command::Restore(args) => there.run(async |context| restore::run(context, &args)),
         Command::Doctor => there.run(async |context| doctor::run(context).await),
     }
 }
