@@ -59,7 +59,7 @@ async fn watch(context: &Context<'_>, args: &cli::Status) -> anyhow::Result<Exit
 
 fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<String> {
     let Some(stack) = &status.stack else {
-        return vec!["nothing is released yet; `evenkeel up` or `evenkeel apply` does".to_owned()];
+        return vec!["nothing is released yet; `evenkeel up` releases the stack".to_owned()];
     };
     let mut lines = vec![paint(Tone::Bold, &format!("stack {stack}"))];
     if let Some(release) = &status.release {
@@ -167,8 +167,8 @@ fn instance_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<Strin
             paint(tone, &instance.state),
             term::span(status.at_ms.saturating_sub(instance.since_ms)),
             match &instance.last_exit {
-                Some(exit) => format!("{} ({exit})", instance.exits),
-                None => instance.exits.to_string(),
+                Some(exit) if instance.exits > 0 => format!("{} ({exit})", instance.exits),
+                Some(_) | None => instance.exits.to_string(),
             },
             (instance.in_flight + instance.long_lived).to_string(),
         ]);
