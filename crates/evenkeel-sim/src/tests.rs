@@ -3,7 +3,7 @@
 use super::*;
 
 /// Fresh seeds that run with every test; `evenkeel-sim run` takes as many as one likes.
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 400;
 
 /// A seed by which each planted error is found.
 const PLANTED: [(Bug, u64); 10] = [

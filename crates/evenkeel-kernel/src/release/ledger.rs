@@ -102,9 +102,11 @@ impl Ledger {
             self.unrouted = Running { carried, ..Running::default() };
         }
         for (pool, account) in &mut self.pools {
-            if let Some(counts) = edge.pools.get(pool) {
-                account.seen = slim(counts);
+            let Some(counts) = edge.pools.get(pool) else { continue };
+            if began_anew(&account.seen, counts) {
+                *account = Account { carried: account.total(), ..Account::default() };
             }
+            account.seen = slim(counts);
         }
         self.unrouted.seen = edge.unrouted.clone();
     }
@@ -113,9 +115,11 @@ impl Ledger {
     #[must_use]
     pub(super) fn failed_streaks(&self, pool: &PoolId, edge: &Edge) -> u64 {
         let Some(account) = self.pools.get(pool) else { return 0 };
-        let shown = edge.pools.get(pool).map_or(0, |counts| counts.failed_streaks);
         let before = account.total().failed_streaks;
-        match (self.incarnation, self.is_stale(edge)) {
+        let Some(counts) = edge.pools.get(pool) else { return before };
+        let shown = counts.failed_streaks;
+        let anew = self.is_stale(edge) || began_anew(&account.seen, counts);
+        match (self.incarnation, anew) {
             // What the first edge shows is where the count starts.
             (0, _) => 0,
             (_, true) => before + shown,
@@ -136,6 +140,12 @@ impl Ledger {
         }
         ledger
     }
+}
+
+/// Whether a pool is counted from zero again by the same edge process: it had left the table, and
+/// came back.
+fn began_anew(seen: &Counts, now: &Counts) -> bool {
+    now.requests < seen.requests || now.failed_streaks < seen.failed_streaks
 }
 
 /// Counts without the histogram, which is not part of a ledger, and without the moment's gauge.
@@ -162,5 +172,30 @@ mod as_list {
         deserializer: D,
     ) -> Result<BTreeMap<PoolId, Account>, D::Error> {
         Ok(Vec::<(PoolId, Account)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::RevisionNumber;
+
+    #[test]
+    fn a_pool_that_left_the_table_is_counted_on_when_it_comes_back() {
+        let pool = PoolId::new(&"web".parse().unwrap(), RevisionNumber(1));
+        let edge = |requests, failed_streaks| Edge {
+            incarnation: 1,
+            pools: [(pool.clone(), Counts { requests, failed_streaks, ..Counts::default() })]
+                .into(),
+            ..Edge::default()
+        };
+        let mut ledger = Ledger::open([pool.clone()].into_iter(), Some(&edge(500, 8)));
+        assert_eq!(ledger.failed_streaks(&pool, &edge(510, 8)), 0);
+        ledger.read(&edge(510, 8));
+        assert_eq!(ledger.failed_streaks(&pool, &edge(20, 1)), 1);
+        ledger.read(&edge(20, 1));
+        assert_eq!(ledger.failed_streaks(&pool, &edge(40, 2)), 2);
+        ledger.read(&edge(40, 2));
+        assert_eq!(ledger.pools[&pool].total().requests, 50);
     }
 }
