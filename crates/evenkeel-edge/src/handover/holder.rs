@@ -157,7 +157,11 @@ impl Holder {
             Ok(Some((Message::Want(wanted), _))) if self.adopting.is_some() => {
                 peer.waiting = Some(wanted);
             }
-            Ok(Some((Message::Want(wanted), _))) => self.answer(place, wanted),
+            Ok(Some((Message::Want(wanted), _))) => {
+                // Whoever has been waiting came before; the last word counts.
+                self.answer_waiting();
+                self.answer(place, wanted);
+            }
             Ok(Some(_)) => log::warn(format_args!("the keeper was told something unexpected")),
             Ok(None) => peer.gone = true,
             Err(error) => {
