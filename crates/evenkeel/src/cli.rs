@@ -16,7 +16,7 @@ Exit codes:
   0  done: promoted, nothing to change, all is well
   1  an error, or a refusal
   2  `plan` found changes
-  3  the release was taken back (rolled back, aborted, superseded)
+  3  `up`, `apply`: the release was taken back (rolled back, aborted, superseded)
   130  interrupted; what it had started was taken down
 
 Examples:

@@ -23,7 +23,15 @@ fn main() -> ExitCode {
     if let Some(code) = role::shim() {
         return code;
     }
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            // Help is no error; and 2, which is usual for a mistyped command, is `plan`'s to say.
+            let exit = if said.use_stderr() { exit::Exit::Error } else { exit::Exit::Done };
+            drop(said.print());
+            return exit.into();
+        }
+    };
     let json = cli.json;
     match cmd::run(cli) {
         Ok(exit) => exit.into(),

@@ -181,7 +181,8 @@ impl State {
         Wait {
             what: format!("baking: healthy for {} of {}", human(needed - left), human(needed)),
             since: release.since,
-            until: Some((now.after(left), then.to_owned())),
+            // While the clock stands still nobody knows when it will be over.
+            until: bake.seen.map(|_| (now.after(left), then.to_owned())),
             last_error: match bake.seen {
                 None if release.paused.is_none() => {
                     Some("the clock stands still while things are not healthy".to_owned())

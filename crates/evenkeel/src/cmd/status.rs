@@ -151,7 +151,7 @@ fn ready(pool: &PoolView) -> String {
 }
 
 fn instance_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<String>> {
-    let head = ["INSTANCE", "PORT", "PID", "STATE", "SINCE", "EXITS", "REQUESTS"];
+    let head = ["INSTANCE", "PORT", "PID", "STATE", "SINCE", "EXITS", "IN FLIGHT"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let pools = status.services.iter().flat_map(|service| &service.pools);
     for instance in pools.flat_map(|pool| &pool.instances) {

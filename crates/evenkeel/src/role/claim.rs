@@ -1,7 +1,7 @@
 //! One process per role and home: a locked file says that it lives, a pid file says which it is.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -17,6 +17,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Claim {
     _lock: File,
+    pid_file: PathBuf,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // The lock is what counts; a number that is left behind only misleads people.
+        drop(std::fs::remove_file(&self.pid_file));
+    }
 }
 
 /// Becomes the only process of `role`.
@@ -38,7 +46,7 @@ pub(super) fn take(home: &Path, role: &str) -> anyhow::Result<Claim> {
         }
     }
     write_pid(home, role)?;
-    Ok(Claim { _lock: lock })
+    Ok(Claim { _lock: lock, pid_file: home.join(layout::pid_file(role)) })
 }
 
 /// Whether a process of `role` lives.

@@ -6,10 +6,11 @@ mod keeper;
 mod start;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use evenkeel_kernel::layout;
 
 pub(crate) use claim::{is_running, pid_of};
 pub(crate) use start::start;
@@ -42,7 +43,7 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
         Role::Control => {
             let claim = claim::take(home, "control")?;
             guard::watch(home)?;
-            exit_on_signal()?;
+            exit_on_signal(home.join(layout::pid_file("control")))?;
             let shim = vec![own_program()?.into_os_string(), OsString::from("shim")];
             evenkeel_control::run(&evenkeel_control::Config { home: home.to_owned(), shim })?;
             drop(claim);
@@ -57,7 +58,7 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
 }
 
 /// The path of this very program, also after the file was replaced by a newer one.
-pub(crate) fn own_program() -> anyhow::Result<std::path::PathBuf> {
+pub(crate) fn own_program() -> anyhow::Result<PathBuf> {
     let path = std::env::current_exe().context("could not find this program's own file")?;
     // Linux appends this to the name of a file that has been unlinked since.
     let text = path.to_string_lossy();
@@ -68,7 +69,7 @@ pub(crate) fn own_program() -> anyhow::Result<std::path::PathBuf> {
 }
 
 /// Control has nothing to put in order when it is asked to end: what it decided is committed.
-fn exit_on_signal() -> anyhow::Result<()> {
+fn exit_on_signal(pid_file: PathBuf) -> anyhow::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([
         signal_hook::consts::SIGTERM,
         signal_hook::consts::SIGINT,
@@ -76,6 +77,7 @@ fn exit_on_signal() -> anyhow::Result<()> {
     .context("could not listen for signals")?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            drop(std::fs::remove_file(&pid_file));
             drop(signal_hook::low_level::emulate_default_handler(signal));
         }
     });
