@@ -30,14 +30,6 @@ async fn all(context: &Context<'_>) -> anyhow::Result<()> {
     let head = ["RELEASE", "STARTED", "TOOK", "KIND", "BY", "OUTCOME", "MOVED"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for release in &releases {
-        let moved: Vec<String> = release
-            .rollouts
-            .iter()
-            .map(|it| match &it.from {
-                Some(from) => format!("{} {from} -> {}", it.service, it.to),
-                None => format!("{} {}", it.service, it.to),
-            })
-            .collect();
         let because = release.because.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
         rows.push(vec![
             format!("#{}", release.id),
@@ -49,7 +41,7 @@ async fn all(context: &Context<'_>) -> anyhow::Result<()> {
             release.kind.clone(),
             release.by.clone(),
             format!("{}{because}", release.outcome.as_deref().unwrap_or(&release.phase)),
-            moved.join(", "),
+            status::moved(release),
         ]);
     }
     for line in term::table(&rows) {

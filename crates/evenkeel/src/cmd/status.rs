@@ -86,16 +86,18 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     lines
 }
 
+/// What a release moves: `web r1 -> r2, catalog r3`.
+pub(super) fn moved(release: &ReleaseView) -> String {
+    let moved = release.rollouts.iter().map(|it| match &it.from {
+        Some(from) => format!("{} {from} -> {}", it.service, it.to),
+        None => format!("{} {}", it.service, it.to),
+    });
+    moved.collect::<Vec<_>>().join(", ")
+}
+
 /// One line on a release.
 pub(super) fn release_line(release: &ReleaseView) -> String {
-    let moved: Vec<String> = release
-        .rollouts
-        .iter()
-        .map(|it| match &it.from {
-            Some(from) => format!("{} {from} -> {}", it.service, it.to),
-            None => format!("{} {}", it.service, it.to),
-        })
-        .collect();
+    let moved = moved(release);
     let phase = match (&release.outcome, &release.step) {
         (Some(outcome), _) => match outcome.as_str() {
             "promoted" | "fast_promoted" => paint(Tone::Good, outcome),
@@ -111,7 +113,7 @@ pub(super) fn release_line(release: &ReleaseView) -> String {
     };
     let mut text = format!("release #{} {phase}", release.id);
     if !moved.is_empty() {
-        text = format!("{text}: {}", moved.join(", "));
+        text = format!("{text}: {moved}");
     }
     if let Some(paused) = &release.paused {
         text = format!("{text}  {}", paint(Tone::Warn, &format!("paused by {paused}")));
