@@ -348,7 +348,7 @@ impl State {
         let release = next.release_under_way("abort")?;
         let id = release.id;
         match release.phase {
-            Phase::Expanding | Phase::Shifting { .. } => {}
+            Phase::Expanding | Phase::Shifting { .. } | Phase::TurningBack(_) => {}
             Phase::Baking => {
                 return Err(Refusal::new(
                     format!("release {id} is promoted already"),
@@ -361,14 +361,27 @@ impl State {
                     "use `evenkeel rollback`; it starts a new release back",
                 ));
             }
-            Phase::TurningBack(_) => {
-                let text = format!("release {id} is turning back already");
-                return Ok(Accepted { decision: None, release: Some(id), text });
-            }
         }
-        let notes = next.turn_back(Because::Aborted(by.to_owned()), now);
+        Ok(self.take_back(id, Because::Aborted(by.to_owned()), world, now))
+    }
+
+    /// Turns the release under way back, unless it is turning back already.
+    fn take_back(
+        &self,
+        id: ReleaseId,
+        because: Because,
+        world: &World,
+        now: Timestamp,
+    ) -> Accepted {
+        let turning = |phase: &Phase| matches!(phase, Phase::TurningBack(_));
+        if self.release.as_ref().is_some_and(|release| turning(&release.phase)) {
+            let text = format!("release {id} is turning back already");
+            return Accepted { decision: None, release: Some(id), text };
+        }
+        let mut next = self.clone();
+        let notes = next.turn_back(because, now);
         let text = format!("release {id} is taken back");
-        Ok(self.accept(next, notes, Some(id), text, world, now))
+        self.accept(next, notes, Some(id), text, world, now)
     }
 
     fn roll_back(
@@ -382,18 +395,13 @@ impl State {
         if let (Some(release), None) = (&self.release, &to) {
             let id = release.id;
             let because = match release.phase {
-                Phase::Expanding | Phase::Shifting { .. } => Because::Aborted(by.to_owned()),
-                Phase::Baking => Because::RolledBack(by.to_owned()),
-                Phase::TurningBack(_) => {
-                    let text = format!("release {id} is turning back already");
-                    return Ok(Accepted { decision: None, release: Some(id), text });
+                Phase::Expanding | Phase::Shifting { .. } | Phase::TurningBack(_) => {
+                    Because::Aborted(by.to_owned())
                 }
+                Phase::Baking => Because::RolledBack(by.to_owned()),
                 Phase::Contracting => return self.release_back(None, force, by, world, now),
             };
-            let mut next = self.clone();
-            let notes = next.turn_back(because, now);
-            let text = format!("release {id} is taken back");
-            return Ok(self.accept(next, notes, Some(id), text, world, now));
+            return Ok(self.take_back(id, because, world, now));
         }
         self.release_back(to, force, by, world, now)
     }
