@@ -67,6 +67,10 @@ pub struct Platform {
     pub instances: BTreeMap<InstanceId, Instance>,
 }
 
+/// A process that has run for so long is up: what ends it later is a new story. As long as
+/// Kubernetes waits before it forgets a crash.
+pub const STEADY: Duration = Duration::from_secs(600);
+
 /// What a platform says of one instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
@@ -78,12 +82,23 @@ pub struct Instance {
     pub port: u16,
     /// How often its process has ended without being asked to.
     pub exits: u32,
+    /// How many of these came in a row, with no run of [`STEADY`] in between.
+    pub streak: u32,
     /// How its process last ended: `exit status 1`, `signal 9 (KILL)`.
     pub last_exit: Option<String>,
     /// The process, while there is one.
     pub pid: Option<u32>,
     /// The highest epoch and generation its shim has been spoken to with.
     pub fence: Fence,
+}
+
+impl Instance {
+    /// How often in a row its process has ended by itself, up to now.
+    #[must_use]
+    pub fn failures(&self, now: Timestamp) -> u32 {
+        let steady = self.phase == InstancePhase::Running && now.since(self.since) >= STEADY;
+        if steady { 0 } else { self.streak }
+    }
 }
 
 /// What an instance is doing.
@@ -310,6 +325,24 @@ pub struct Unrouted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_steady_run_ends_a_row_of_failures() {
+        let at = |since: u64, phase| Instance {
+            phase,
+            since: Timestamp(since),
+            port: 1,
+            exits: 5,
+            streak: 2,
+            last_exit: None,
+            pid: None,
+            fence: Fence::default(),
+        };
+        let steady = Timestamp(u64::try_from(STEADY.as_millis()).unwrap());
+        assert_eq!(at(0, InstancePhase::Running).failures(steady), 0);
+        assert_eq!(at(1, InstancePhase::Running).failures(steady), 2);
+        assert_eq!(at(0, InstancePhase::Backoff).failures(steady), 2);
+    }
 
     #[test]
     fn quantiles_come_from_the_bucket_they_fall_into() {

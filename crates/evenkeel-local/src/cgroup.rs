@@ -6,6 +6,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
@@ -60,9 +61,14 @@ impl Leaf {
         self.limits_cpu = self.write("cpu.max", &format!("{quota} {CPU_PERIOD_US}")).is_ok();
     }
 
+    /// Its folder, as a handle.
+    pub(crate) fn folder(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
     /// What a process writes `0` to in order to join.
-    pub(crate) fn door(&self) -> Option<File> {
-        OpenOptions::new().write(true).open(self.path.join("cgroup.procs")).ok()
+    pub(crate) fn door(&self) -> io::Result<File> {
+        OpenOptions::new().write(true).open(self.path.join("cgroup.procs"))
     }
 
     /// The processes in it, as numbers that hold for this moment only.
@@ -106,7 +112,13 @@ fn leaf_name(home: &Path, instance: &InstanceId) -> String {
 }
 
 /// The folder of all our leaves: made if need be, with the controllers we may use switched on.
+/// Looked for once: a shim inherits what its nursery has found.
 pub(crate) fn base() -> Option<PathBuf> {
+    static BASE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BASE.get_or_init(find_base).clone()
+}
+
+fn find_base() -> Option<PathBuf> {
     let mount = MOUNTS.iter().map(Path::new).find(|m| m.join("cgroup.controllers").exists())?;
     let own = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = own.lines().find_map(|line| line.strip_prefix("0::"))?.trim_start_matches('/');
@@ -117,18 +129,33 @@ pub(crate) fn base() -> Option<PathBuf> {
         make(&base).ok()?;
         rustix::fs::access(&base, rustix::fs::Access::WRITE_OK).ok()?;
         for above in [&parent, &base] {
-            for controller in ["+memory", "+cpu"] {
-                // Refused where the controller is missing, or processes live beside our folder.
-                let _best_effort = write(&above.join("cgroup.subtree_control"), controller);
-            }
+            switch_on(above);
         }
         Some(base)
     })
 }
 
+/// Gives what is below a cgroup the controllers that it has itself. Each write stops the whole
+/// machine's cgroups for a moment, so nothing is written twice.
+fn switch_on(cgroup: &Path) {
+    let has = words(&cgroup.join("cgroup.controllers"));
+    let gives = words(&cgroup.join("cgroup.subtree_control"));
+    for controller in ["memory", "cpu"].map(str::to_owned) {
+        if has.contains(&controller) && !gives.contains(&controller) {
+            // Refused where processes live beside our folder.
+            let _best_effort =
+                write(&cgroup.join("cgroup.subtree_control"), &format!("+{controller}"));
+        }
+    }
+}
+
 /// The controllers that our leaves have.
 pub(crate) fn controllers(base: &Path) -> Vec<String> {
-    let text = fs::read_to_string(base.join("cgroup.subtree_control")).unwrap_or_default();
+    words(&base.join("cgroup.subtree_control"))
+}
+
+fn words(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().map(str::to_owned).collect()
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::spec::Spec;
-use crate::status::Status;
+use crate::status::{self, Status};
 
 /// The files of one instance.
 #[derive(Clone, Debug)]
@@ -53,22 +53,18 @@ impl Folder {
     }
 
     pub(crate) fn status_path(&self) -> PathBuf {
-        self.path.join("status.json")
+        self.path.join("status")
     }
 
     pub(crate) fn status(&self) -> io::Result<Status> {
-        read_json(&self.status_path())
-    }
-
-    pub(crate) fn write_status(&self, status: &Status) -> io::Result<()> {
-        write_json(&self.status_path(), status)
+        status::read(&self.status_path())
     }
 
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join("out.log")
     }
 
-    /// Where a shim's own last words go.
+    /// Where a shim's own last words go; made when there are any.
     pub(crate) fn shim_log(&self) -> PathBuf {
         self.path.join("shim.log")
     }
@@ -76,12 +72,7 @@ impl Folder {
     /// Takes the lock that makes its holder the one shim of this instance. `None` while another
     /// process holds it. It is free again when the holder ends, however it ends.
     pub(crate) fn lock(&self) -> io::Result<Option<File>> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(self.path.join("lock"))?;
+        let file = File::open(&self.path)?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(file)),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

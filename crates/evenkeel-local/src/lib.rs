@@ -10,8 +10,8 @@ mod backoff;
 mod cgroup;
 mod child;
 mod driver;
-
 mod folder;
+mod fork;
 mod isolation;
 mod log;
 mod nursery;
@@ -22,6 +22,7 @@ mod spec;
 mod status;
 mod tree;
 
+pub use child::{Obstacle, look};
 pub use driver::{Config, Local, Routed};
 pub use folder::{LogFile, log_files};
 pub use isolation::{Enforcement, Isolation, isolation};

@@ -6,7 +6,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -17,12 +17,15 @@ use evenkeel_kernel::model::InstanceId;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::WaitOptions;
 
-use crate::folder::Folder;
+use crate::cgroup;
+use crate::fork::fork;
+use crate::process::boot_id;
 use crate::shim;
 
 /// How long the driver waits for a fork before it starts the shim as a program of its own.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Time between two looks for shims that have ended; until then the system remembers them.
+/// A pause in which no order comes: then shims that have ended are looked for; until then the
+/// system remembers them.
 const REAP_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 /// A longer order is none: the longest name of an instance has 85 bytes.
 const ORDER_BYTES_MAX: usize = 256;
@@ -79,15 +82,17 @@ impl Drop for Nursery {
 pub(crate) fn keep(home: &Path) -> ExitCode {
     name_process("ek-nursery");
     let Ok(stdin) = io::stdin().as_fd().try_clone_to_owned() else { return ExitCode::FAILURE };
+    // What every shim would look for: found once, and inherited by all of them. One that finds
+    // nothing here looks again, and says what is missing.
+    let _warm = (boot_id(), cgroup::base());
     let mut stream = UnixStream::from(stdin);
-    let mut order = Vec::with_capacity(ORDER_BYTES_MAX);
+    let mut orders = Orders::default();
     loop {
-        match next_order(&mut stream, &mut order) {
-            Ok(true) => {}
-            Ok(false) => return ExitCode::SUCCESS,
+        let line = match orders.next(&mut stream) {
+            Ok(Some(line)) => line,
+            Ok(None) => return ExitCode::SUCCESS,
             Err(_broken) => return ExitCode::FAILURE,
-        }
-        let line = String::from_utf8_lossy(&order).into_owned();
+        };
         match fork() {
             Ok(Some(child)) => {
                 if stream.write_all(format!("{child}\n").as_bytes()).is_err() {
@@ -104,46 +109,39 @@ pub(crate) fn keep(home: &Path) -> ExitCode {
     }
 }
 
-/// Waits for a line, and takes note of shims that have ended meanwhile. `false`: there will be no
-/// more.
-fn next_order(stream: &mut UnixStream, order: &mut Vec<u8>) -> io::Result<bool> {
-    use std::io::Read as _;
-    order.clear();
-    loop {
-        let mut fds = [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)];
-        let ready = match rustix::event::poll(&mut fds, Some(&REAP_PAUSE)) {
-            Ok(count) => count > 0,
-            Err(rustix::io::Errno::INTR) => false,
-            Err(error) => return Err(error.into()),
-        };
-        while let Ok(Some(_ended)) = rustix::process::wait(WaitOptions::NOHANG) {}
-        if !ready {
-            continue;
-        }
-        let mut byte = [0];
-        if stream.read(&mut byte)? == 0 {
-            return Ok(false);
-        }
-        if byte == *b"\n" {
-            return Ok(true);
-        }
-        order.extend(byte);
-        if order.len() > ORDER_BYTES_MAX {
-            return Err(io::Error::other("an order without end"));
-        }
-    }
+/// What was read of the stream and not yet handed out.
+#[derive(Default)]
+struct Orders {
+    heard: Vec<u8>,
 }
 
-/// Forks. Gives the child's number to the parent, and nothing to the child.
-fn fork() -> io::Result<Option<i32>> {
-    // SAFETY: this process has only one thread, so the child's copy of every lock and of the
-    // allocator is in a sound state and it may go on as any process.
-    #[expect(unsafe_code, reason = "there is no safe way to fork")]
-    let child = unsafe { libc::fork() };
-    match child {
-        -1 => Err(io::Error::last_os_error()),
-        0 => Ok(None),
-        child => Ok(Some(child)),
+impl Orders {
+    /// Waits for a line, and takes note of shims that have ended while nothing is to be done: each
+    /// look costs as much as there are shims. `None`: there will be no more.
+    fn next(&mut self, stream: &mut UnixStream) -> io::Result<Option<String>> {
+        loop {
+            if let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.heard.drain(..=end).collect();
+                return Ok(Some(String::from_utf8_lossy(line.trim_ascii_end()).into_owned()));
+            }
+            if self.heard.len() > ORDER_BYTES_MAX {
+                return Err(io::Error::other("an order without end"));
+            }
+            let mut fds = [PollFd::from_borrowed_fd(stream.as_fd(), PollFlags::IN)];
+            match rustix::event::poll(&mut fds, Some(&REAP_PAUSE)) {
+                Ok(0) => while let Ok(Some(_ended)) = rustix::process::wait(WaitOptions::NOHANG) {},
+                Ok(_) => {
+                    let mut piece = [0; ORDER_BYTES_MAX];
+                    let length = stream.read(&mut piece)?;
+                    if length == 0 {
+                        return Ok(None);
+                    }
+                    self.heard.extend(piece.iter().take(length));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
@@ -155,12 +153,9 @@ fn shim_of(order: &str, home: PathBuf) -> ExitCode {
     };
     let Ok(instance) = name.parse::<InstanceId>() else { return ExitCode::FAILURE };
     name_process(&format!("ek-{instance}"));
-    let words = File::create(Folder::new(&home, &instance).shim_log());
-    let silence = File::open("/dev/null");
-    if let (Ok(words), Ok(silence)) = (words, silence) {
-        // The order's stream is left behind; what the shim has to say goes where it can be found.
+    if let Ok(silence) = File::open("/dev/null") {
+        // The stream of orders is left behind.
         let _best_effort = rustix::stdio::dup2_stdin(silence);
-        let _best_effort = rustix::stdio::dup2_stderr(words);
     }
     shim::be(home, &instance, end)
 }

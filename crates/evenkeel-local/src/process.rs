@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::{Deserialize, Serialize};
@@ -147,9 +148,15 @@ pub(crate) fn is_marked(pid: u32, marker: &str) -> bool {
     environ.split(|&byte| byte == 0).any(|line| line == marker.as_bytes())
 }
 
-/// The identity of this boot of the machine.
+/// The identity of this boot of the machine. Read once: no process outlives a boot, and a shim
+/// inherits what its nursery has read.
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    if let Some(known) = BOOT_ID.get() {
+        return Ok(known.clone());
+    }
+    let read = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(BOOT_ID.get_or_init(|| read.trim().to_owned()).clone())
 }
 
 /// A name nobody else has drawn.

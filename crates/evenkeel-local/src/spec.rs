@@ -9,7 +9,9 @@ use evenkeel_kernel::want;
 use evenkeel_kernel::world::Fence;
 use serde::{Deserialize, Serialize};
 
-/// The version of `spec.json` and `status.json` that this build writes.
+use crate::child::Place;
+
+/// The version of `spec.json` and `status` that this build writes.
 pub(crate) const VERSION: u32 = 1;
 /// The variable that marks every process of an instance with its incarnation.
 pub(crate) const MARKER: &str = "EVENKEEL_INCARNATION";
@@ -86,8 +88,13 @@ impl Spec {
         format!("{MARKER}={}", self.incarnation)
     }
 
-    /// The working folder.
-    pub(crate) fn dir(&self) -> &Path {
-        Path::new(&self.dir)
+    /// Where its commands run.
+    pub(crate) fn place<'a>(&'a self, home: &'a Path) -> Place<'a> {
+        Place {
+            home,
+            dir: Path::new(&self.dir),
+            path: self.env.get("PATH").map(String::as_str),
+            files: &self.files,
+        }
     }
 }

@@ -1,14 +1,26 @@
 //! What an instance is doing: the file that its shim writes and the driver reads.
 //!
-//! It is true only for the boot it names; that is why it is never synced to the disk.
+//! It is true only for the boot it names; that is why it is never synced to the disk. It is written
+//! over in place, because a file system is slow to make files while many go; a second line with
+//! the digest of the first tells a reader that it came in the middle of that.
 
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::thread;
+
+use evenkeel_kernel::model::Digest;
 use evenkeel_kernel::model::InstanceId;
-use evenkeel_kernel::world::{Fence, InstancePhase};
+use evenkeel_kernel::world::{Fence, InstancePhase, STEADY};
 use serde::{Deserialize, Serialize};
 
 use crate::process::Ident;
 
-/// `status.json`.
+/// How often a text is read that does not fit its digest: writing it takes microseconds.
+const READS_MAX: u32 = 100;
+
+/// The first line of `status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) version: u32,
@@ -22,6 +34,9 @@ pub(crate) struct Status {
     pub(crate) port: u16,
     /// How often the process ended without being asked to.
     pub(crate) exits: u32,
+    /// How many of these came in a row.
+    #[serde(default)]
+    pub(crate) streak: u32,
     /// How the process last ended, or why it could not start.
     pub(crate) last_exit: Option<String>,
     /// The process, while there is one.
@@ -39,6 +54,19 @@ pub(crate) struct Status {
     /// Limits that were asked for and that nothing here enforces.
     #[serde(default)]
     pub(crate) not_enforced: Vec<String>,
+}
+
+impl Status {
+    /// Counts an end that nobody asked for, of a process that ran for `ran_ms`.
+    pub(crate) fn ended_by_itself(&mut self, how: String, ran_ms: u64) {
+        self.exits = self.exits.saturating_add(1);
+        self.streak = if u128::from(ran_ms) >= STEADY.as_millis() {
+            1
+        } else {
+            self.streak.saturating_add(1)
+        };
+        self.last_exit = Some(how);
+    }
 }
 
 /// What an instance is doing.
@@ -69,5 +97,83 @@ impl Phase {
             Self::Stopping => Some(InstancePhase::Stopping),
             Self::Stopped => None,
         }
+    }
+}
+
+/// Reads the status of a file.
+pub(crate) fn read(path: &Path) -> io::Result<Status> {
+    for _ in 0..READS_MAX {
+        let text = fs::read_to_string(path)?;
+        if let Some(line) = whole(&text) {
+            return serde_json::from_str(line).map_err(io::Error::other);
+        }
+        thread::yield_now();
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "the status does not fit its digest"))
+}
+
+/// The first line, if the second is its digest.
+fn whole(text: &str) -> Option<&str> {
+    let mut lines = text.lines();
+    let (line, digest) = (lines.next()?, lines.next()?);
+    (Digest::of(line.as_bytes()).hex() == digest).then_some(line)
+}
+
+/// The file as its shim holds it.
+#[derive(Debug)]
+pub(crate) struct Slate {
+    file: File,
+}
+
+impl Slate {
+    /// Opens it, or makes it, for its owner only.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(0o600);
+        Ok(Self { file: options.open(path)? })
+    }
+
+    /// Writes over what stands there. What is left of a longer text before is a third line.
+    pub(crate) fn write(&self, status: &Status) -> io::Result<()> {
+        let mut text = serde_json::to_string(status).map_err(io::Error::other)?;
+        let digest = Digest::of(text.as_bytes());
+        text.push('\n');
+        text.push_str(digest.hex());
+        text.push('\n');
+        self.file.write_all_at(text.as_bytes(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_that_is_being_written_is_nobody_s_status() {
+        let line = r#"{"a":1}"#;
+        let digest = Digest::of(line.as_bytes());
+        let text = format!("{line}\n{}\nthe rest of a longer one", digest.hex());
+        assert_eq!(whole(&text), Some(line));
+        assert_eq!(whole(&text.replacen('1', "2", 1)), None);
+        assert_eq!(whole(line), None);
+        assert_eq!(whole(""), None);
+    }
+
+    #[test]
+    fn failures_are_counted_in_a_row() {
+        let mut status: Status = serde_json::from_value(serde_json::json!({
+            "version": 1, "instance": "web.r1.1", "incarnation": "a", "boot_id": "b",
+            "phase": "Running", "since_ms": 0, "port": 20_000, "exits": 0, "last_exit": null,
+            "process": null, "shim": { "pid": 1, "start": 1 },
+            "fence": { "epoch": 1, "generation": 1 },
+        }))
+        .unwrap();
+        let steady_ms = u64::try_from(STEADY.as_millis()).unwrap();
+        let mut seen = Vec::new();
+        for ran_ms in [0, 30_000, steady_ms - 1, steady_ms, 5] {
+            status.ended_by_itself("exit status 1".to_owned(), ran_ms);
+            seen.push((status.exits, status.streak));
+        }
+        assert_eq!(seen, [(1, 1), (2, 2), (3, 3), (4, 1), (5, 2)]);
     }
 }

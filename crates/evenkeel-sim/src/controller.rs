@@ -420,6 +420,7 @@ fn believed(state: &State, at: Timestamp) -> World {
                     since: slot.since,
                     port: slot.port,
                     exits: 0,
+                    streak: 0,
                     last_exit: None,
                     pid: None,
                     fence: Fence::default(),

@@ -148,7 +148,7 @@ fn action(what: What) -> (Action, String) {
         }
         What::Restart { service } => {
             let text = format!("restart {service}");
-            (Action::Restart { services: vec![service] }, text)
+            (Action::Restart { services: vec![service], force: true }, text)
         }
     }
 }

@@ -138,6 +138,7 @@ impl Platform {
                 since: Timestamp(it.since),
                 port: it.port,
                 exits: it.exits,
+                streak: it.exits,
                 last_exit: (it.exits > 0).then(|| "exit status 1".to_owned()),
                 pid: None,
                 fence: it.fence,

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use evenkeel_control::api::types::Submission;
 use evenkeel_control::{api, client};
-use evenkeel_kernel::model::Stack;
-use evenkeel_kernel::spec::{self, Materials};
-use evenkeel_local::artifact;
+use evenkeel_kernel::model::{Stack, Workload};
+use evenkeel_kernel::spec::{self, Materials, Obstacle, Part};
+use evenkeel_local::{self as local, artifact, look};
 
 /// The name that is looked for when none is given.
 pub(crate) const NAME: &str = "evenkeel.toml";
@@ -53,11 +53,12 @@ pub(crate) fn check(submission: &Submission) -> anyhow::Result<Stack> {
     Ok(api::check(submission).map_err(client::CallError::Refused)?)
 }
 
+/// Reads what the file refers to, and looks for what it needs. Whatever is wrong with the file
+/// itself, control reports all of it together.
 fn gather(text: &str, base_dir: &str, home: &Path) -> anyhow::Result<Materials> {
     let mut materials = Materials::default();
-    // A file with problems refers to nothing yet; control reports them all.
-    let (Some(stack), _) = spec::read(text, base_dir) else { return Ok(materials) };
-    let needs = spec::materials_of(&stack);
+    let draft = spec::draft(text, base_dir);
+    let needs = draft.needs();
     for path in needs.env_files {
         let content = std::fs::read_to_string(&path).map_err(|error| error.to_string());
         materials.env_files.insert(path, content);
@@ -69,5 +70,26 @@ fn gather(text: &str, base_dir: &str, home: &Path) -> anyhow::Result<Materials> 
             materials.files.insert(path, digest);
         }
     }
+    for (service, workload, parts) in draft.workloads(&materials) {
+        let found = obstacles(home, &workload, &parts).into_iter();
+        let named = found.map(|(part, reason)| Obstacle { service: service.clone(), part, reason });
+        materials.obstacles.extend(named);
+    }
     Ok(materials)
+}
+
+/// What stands in the way of a service on this machine.
+fn obstacles(home: &Path, workload: &Workload, parts: &[Part]) -> Vec<(Part, String)> {
+    let mut found = Vec::new();
+    let commands = [(Part::Run, Some(&workload.run)), (Part::Probe, workload.health.command())];
+    for (part, command) in commands {
+        let Some(command) = command.filter(|_| parts.contains(&part)) else { continue };
+        match look(home, workload, command) {
+            Ok(()) => {}
+            Err(local::Obstacle::Program(reason)) => found.push((part, reason)),
+            // Without its folder nothing else can be found.
+            Err(local::Obstacle::Folder(reason)) => return vec![(Part::Dir, reason)],
+        }
+    }
+    found
 }

@@ -13,43 +13,39 @@ use crate::{role, view};
 ///
 /// Every problem of the stack file, or of the files that it names.
 pub fn check(submission: &Submission) -> Result<Stack, Failure> {
-    let (stack, mut found) = in_stack_file(submission);
-    let stack = stack.and_then(|stack| {
-        let (stack, problems) = spec::bind(stack, &submission.materials);
-        found.extend(problems.iter().map(in_env_file));
-        stack
-    });
-    stack.filter(|_| found.is_empty()).ok_or_else(|| failure(&submission.file_name, found))
+    let Submission { file_name, text, base_dir, materials, .. } = submission;
+    let bound = spec::draft(text, base_dir).bind(materials);
+    let mut found: Vec<ProblemView> =
+        bound.problems.iter().map(|problem| in_stack_file(problem, file_name, text)).collect();
+    found.extend(bound.env_problems.iter().map(in_env_file));
+    bound.stack.ok_or_else(|| failure(file_name, found))
 }
 
 /// What a stack would change where nothing is released yet.
 #[must_use]
 pub fn plan_from_nothing(stack: &Stack) -> PlanView {
-    view::plan(&role::fresh(std::path::Path::new("/")).preview(stack), None)
+    view::plan(&role::fresh(std::path::Path::new("/")).prospect(stack))
 }
 
-fn in_stack_file(submission: &Submission) -> (Option<Stack>, Vec<ProblemView>) {
-    let file = &submission.file_name;
-    let (stack, problems) = spec::read(&submission.text, &submission.base_dir);
-    let views = problems.iter().map(|problem| ProblemView {
-        file: file.clone(),
+fn in_stack_file(problem: &spec::Problem, file: &str, text: &str) -> ProblemView {
+    ProblemView {
+        file: file.to_owned(),
         line: problem.line,
         column: problem.column,
         message: problem.message.clone(),
         expected: problem.expected.clone(),
         hint: problem.hint.clone(),
-        rendered: problem.render(file, &submission.text),
-    });
-    (stack, views.collect())
+        rendered: problem.render(file, text),
+    }
 }
 
 fn in_env_file(problem: &spec::EnvProblem) -> ProblemView {
     ProblemView {
         file: problem.file.clone(),
-        line: problem.line.unwrap_or(1),
-        column: problem.column.unwrap_or(1),
+        line: problem.line,
+        column: problem.column,
         message: problem.message.clone(),
-        expected: problem.expected.clone(),
+        expected: Some(problem.expected.clone()),
         hint: None,
         rendered: problem.render(),
     }

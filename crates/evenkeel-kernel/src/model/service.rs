@@ -110,6 +110,17 @@ pub struct Health {
     pub unhealthy_after: u32,
 }
 
+impl Health {
+    /// The command that is run to ask, if one is.
+    #[must_use]
+    pub fn command(&self) -> Option<&Vec<String>> {
+        match &self.probe {
+            Some(Probe::Exec { command }) => Some(command),
+            Some(Probe::Http { .. } | Probe::Tcp | Probe::Notify | Probe::Process) | None => None,
+        }
+    }
+}
+
 impl Default for Health {
     fn default() -> Self {
         Self {

@@ -136,8 +136,9 @@ impl State {
             let id = pool.instance(number);
             let instance = seen.platform.instances.get(&id);
             if let Some(instance) = instance {
-                failed_starts += instance.exits;
-                last_exit = instance.last_exit.clone().or(last_exit);
+                let failures = instance.failures(now);
+                failed_starts += failures;
+                last_exit = instance.last_exit.clone().filter(|_| failures > 0).or(last_exit);
             }
             // An edge that has just started knows nothing of anyone; only what it has not found
             // healthy for so long itself is late.
@@ -157,7 +158,7 @@ impl State {
             .unwrap_or_else(|| FAILED_STARTS_MIN.max(rollout.replicas.div_ceil(2)));
         if failed_starts > 0 && failed_starts >= budget.max(1) {
             let last = last_exit.map(|exit| format!(", last with {exit}")).unwrap_or_default();
-            return Some(format!("{pool} ended {failed_starts} times by itself{last}"));
+            return Some(format!("{pool} ended {failed_starts} times in a row by itself{last}"));
         }
 
         if release.ledger.failed_streaks(&pool, seen.edge) > 0 {

@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::check::{Fields, Named, Span};
 use super::env_file;
 use super::path;
+use super::problem::{Mistake, Mistakes, Problem};
 use super::value::VARIABLES_MAX;
 use super::word::is_reserved;
-use crate::model::{Digest, Stack, Workload};
+use crate::model::{Digest, ServiceName, Stack, Workload};
 
 /// The longest path a kernel takes, in bytes (Linux: 4096 with its end).
 const PATH_MAX: usize = 4095;
@@ -31,51 +33,212 @@ pub struct Materials {
     pub env_files: BTreeMap<String, Result<String, String>>,
     /// The digests of those candidates that are files.
     pub files: BTreeMap<String, Digest>,
+    /// What is not there, or cannot be used.
+    #[serde(default)]
+    pub obstacles: Vec<Obstacle>,
 }
 
-/// One mistake in a file beside the stack file. Never contains a value.
+/// Why a service could not start as it is described.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Obstacle {
+    /// Which service.
+    pub service: ServiceName,
+    /// What in its description is to blame.
+    pub part: Part,
+    /// What is wrong: a lower-case fragment without a full stop.
+    pub reason: String,
+}
+
+/// The part of a service that refers to something on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Its working folder.
+    Dir,
+    /// Its program.
+    Run,
+    /// The program of its probe.
+    Probe,
+    /// An environment file.
+    EnvFile,
+}
+
+/// One mistake in an environment file. Never contains a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvProblem {
     /// The absolute path of the file.
     pub file: String,
-    /// The line, from 1; `None` if the file as a whole is the problem.
-    pub line: Option<usize>,
+    /// The line, from 1.
+    pub line: usize,
     /// The column, in characters, from 1.
-    pub column: Option<usize>,
+    pub column: usize,
     /// What is wrong: a lower-case fragment without a full stop.
     pub message: String,
     /// What would be right there.
-    pub expected: Option<String>,
+    pub expected: String,
 }
 
 impl EnvProblem {
-    fn whole(file: &str, message: impl Into<String>) -> Self {
-        let file = file.to_owned();
-        Self { file, line: None, column: None, message: message.into(), expected: None }
-    }
-
     /// The problem on one line: `/srv/shop/.env:3:1: error: …`. The line itself is not shown, as
     /// it may hold a secret.
     #[must_use]
     pub fn render(&self) -> String {
-        let place = match (self.line, self.column) {
-            (Some(line), Some(column)) => format!("{}:{line}:{column}", self.file),
-            (_, _) => self.file.clone(),
-        };
-        let expected = self.expected.as_ref().map(|it| format!(", expected {it}"));
-        format!("{place}: error: {}{}\n", self.message, expected.unwrap_or_default())
+        let Self { file, line, column, message, expected } = self;
+        format!("{file}:{line}:{column}: error: {message}, expected {expected}\n")
     }
 }
 
-/// Which files the caller has to read.
-#[must_use]
-pub fn materials_of(stack: &Stack) -> Needs {
-    let mut needs = Needs::default();
-    for service in stack.services.values() {
-        needs.env_files.extend(service.workload.env_files.iter().cloned());
-        needs.candidates.extend(candidates(&service.workload));
+/// A place in the stack file that refers to something on the machine.
+#[derive(Clone, Debug)]
+pub(crate) struct Mention {
+    service: ServiceName,
+    part: Part,
+    /// The absolute path, of an environment file.
+    file: String,
+    /// Its path in the stack: `service.web.run`.
+    at: String,
+    span: Span,
+}
+
+/// Everything one service mentions, as far as it could be read.
+pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
+    let (Some(fields), Ok(service)) = (&named.fields, named.name.parse::<ServiceName>()) else {
+        return Vec::new();
+    };
+    let mention = |part, file, within: &Fields, key, span: Span| Mention {
+        service: service.clone(),
+        part,
+        file,
+        at: within.at(key),
+        span,
+    };
+    let mut all = Vec::new();
+    let plain =
+        |part, within: &Fields, key| mention(part, String::new(), within, key, within.place(key));
+    if fields.text("dir").is_some() {
+        all.push(plain(Part::Dir, fields, "dir"));
     }
-    needs
+    if fields.texts("run").is_some() {
+        all.push(plain(Part::Run, fields, "run"));
+    }
+    if let Some(health) = fields.table("health").filter(|health| health.texts("exec").is_some()) {
+        all.push(plain(Part::Probe, health, "exec"));
+    }
+    for (file, span) in fields.texts("env_file").into_iter().flatten() {
+        let file = path::resolve(base, file);
+        all.push(mention(Part::EnvFile, file, fields, "env_file", span.clone()));
+    }
+    // Where the folder could not be read, everything else would be looked for in the wrong place.
+    if fields.field("dir").is_some() && fields.text("dir").is_none() {
+        all.retain(|mention| mention.part == Part::EnvFile);
+    }
+    all
+}
+
+/// A stack file as far as it could be read, not yet bound to what it mentions.
+#[derive(Debug)]
+pub struct Draft<'t> {
+    pub(super) text: &'t str,
+    pub(super) stack: Option<Stack>,
+    pub(super) mistakes: Mistakes,
+    pub(super) mentions: Vec<Mention>,
+}
+
+/// What a draft and its materials make together. There is a stack exactly if there is no problem.
+#[derive(Debug)]
+pub struct Bound {
+    /// The stack, with the variables of its environment files and the digests of what it runs.
+    pub stack: Option<Stack>,
+    /// What is wrong in the stack file, or with what it mentions.
+    pub problems: Vec<Problem>,
+    /// What is wrong inside of environment files.
+    pub env_problems: Vec<EnvProblem>,
+}
+
+impl Draft<'_> {
+    /// Which files the caller has to read.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let mut needs = Needs::default();
+        for service in self.stack.iter().flat_map(|stack| stack.services.values()) {
+            needs.env_files.extend(service.workload.env_files.iter().cloned());
+            needs.candidates.extend(candidates(&service.workload));
+        }
+        needs
+    }
+
+    /// What is to be looked for on the machine: each service with the parts of it that are there.
+    /// The variables of environment files are among its own already.
+    #[must_use]
+    pub fn workloads(&self, materials: &Materials) -> Vec<(ServiceName, Workload, Vec<Part>)> {
+        let read = variables(&materials.env_files).0;
+        let services = self.stack.iter().flat_map(|stack| &stack.services);
+        let all = services.map(|(name, service)| {
+            let mut workload = service.workload.clone();
+            complete(&mut workload, &read, materials);
+            let of_it = self.mentions.iter().filter(|mention| mention.service == *name);
+            (name.clone(), workload, of_it.map(|mention| mention.part).collect())
+        });
+        all.collect()
+    }
+
+    /// Completes the stack with what its files say: the variables of environment files below
+    /// `env`, and the digests of what `run` names.
+    #[must_use]
+    pub fn bind(self, materials: &Materials) -> Bound {
+        let Self { text, mut stack, mut mistakes, mentions } = self;
+        let (read, env_problems) = variables(&materials.env_files);
+        for mention in &mentions {
+            let wrong = match mention.part {
+                Part::EnvFile => unreadable(&mention.file, materials),
+                Part::Dir | Part::Run | Part::Probe => {
+                    let obstacles = materials.obstacles.iter();
+                    let mut of_it = obstacles
+                        .filter(|it| it.service == mention.service && it.part == mention.part);
+                    of_it.next().map(|obstacle| obstacle.reason.clone())
+                }
+            };
+            mistakes.extend(wrong.map(|wrong| Mistake::at(&mention.span, &mention.at, wrong)));
+        }
+        for (name, service) in stack.iter_mut().flat_map(|stack| &mut stack.services) {
+            complete(&mut service.workload, &read, materials);
+            let count = service.workload.env.len();
+            let last = mentions.iter().rfind(|it| it.service == *name && it.part == Part::EnvFile);
+            if let Some(mention) = last.filter(|_| count > VARIABLES_MAX) {
+                let wrong = format!("brings the variables of `{name}` to {count}");
+                let at_most = format!("at most {VARIABLES_MAX}");
+                mistakes.add(Mistake::at(&mention.span, &mention.at, wrong).expected(at_most));
+            }
+        }
+        let problems = mistakes.into_problems(text);
+        let sound = problems.is_empty() && env_problems.is_empty();
+        Bound { stack: stack.filter(|_| sound), problems, env_problems }
+    }
+}
+
+/// Why an environment file has nothing to say.
+fn unreadable(file: &str, materials: &Materials) -> Option<String> {
+    match materials.env_files.get(file) {
+        Some(Ok(_)) => None,
+        Some(Err(why)) => Some(format!("{file} could not be read: {why}")),
+        None => Some(format!("{file} was not read")),
+    }
+}
+
+type Variables<'m> = BTreeMap<&'m str, BTreeMap<String, String>>;
+
+/// The variables of each environment file, and every mistake in them.
+fn variables(
+    env_files: &BTreeMap<String, Result<String, String>>,
+) -> (Variables<'_>, Vec<EnvProblem>) {
+    let (mut read, mut problems) = (BTreeMap::new(), Vec::new());
+    for (file, text) in env_files {
+        let Ok(text) = text else { continue };
+        let (variables, mistakes) = env_file::parse(text);
+        read.insert(file.as_str(), variables);
+        problems.extend(mistakes.into_iter().map(|it| problem(file, it)));
+    }
+    (read, problems)
 }
 
 /// The paths that a command could name. A program without a `/` is looked for by name where it
@@ -98,39 +261,7 @@ fn candidates(workload: &Workload) -> impl Iterator<Item = String> {
         .filter(|it| it.len() <= PATH_MAX)
 }
 
-/// Completes a stack with what its files say: the variables of environment files below `env`, and
-/// the digests of what `run` names.
-///
-/// There is a stack exactly if there is no problem.
-#[must_use]
-pub fn bind(mut stack: Stack, materials: &Materials) -> (Option<Stack>, Vec<EnvProblem>) {
-    let mut problems = Vec::new();
-    let mut read: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
-    for file in materials_of(&stack).env_files {
-        match materials.env_files.get_key_value(&file) {
-            Some((name, Ok(text))) => {
-                let (variables, mistakes) = env_file::parse(text);
-                read.insert(name, variables);
-                problems.extend(mistakes.into_iter().map(|it| problem(&file, it)));
-            }
-            Some((_, Err(why))) => {
-                problems.push(EnvProblem::whole(&file, format!("could not be read: {why}")));
-            }
-            None => problems.push(EnvProblem::whole(&file, "was not read")),
-        }
-    }
-    for service in stack.services.values_mut() {
-        complete(&mut service.workload, &read, materials, &mut problems);
-    }
-    (problems.is_empty().then_some(stack), problems)
-}
-
-fn complete(
-    workload: &mut Workload,
-    read: &BTreeMap<&str, BTreeMap<String, String>>,
-    materials: &Materials,
-    problems: &mut Vec<EnvProblem>,
-) {
+fn complete(workload: &mut Workload, read: &Variables<'_>, materials: &Materials) {
     let given: BTreeSet<String> = workload.uses.iter().map(|used| used.url_variable()).collect();
     let mut env = BTreeMap::new();
     for file in &workload.env_files {
@@ -139,11 +270,6 @@ fn complete(
         // is not part of the revision.
         let kept = variables.filter(|(name, _)| !is_reserved(name) && !given.contains(*name));
         env.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
-        if env.len() > VARIABLES_MAX {
-            let wrong = format!("brings the variables of a service to more than {VARIABLES_MAX}");
-            problems.push(EnvProblem::whole(file, wrong));
-            return;
-        }
     }
     env.append(&mut workload.env);
     workload.env = env;
@@ -159,9 +285,9 @@ fn problem(file: &str, mistake: env_file::Mistake) -> EnvProblem {
     let (line, column) = mistake.position;
     EnvProblem {
         file: file.to_owned(),
-        line: Some(line),
-        column: Some(column),
+        line,
+        column,
         message: mistake.message,
-        expected: Some(mistake.expected.to_owned()),
+        expected: mistake.expected.to_owned(),
     }
 }

@@ -1,7 +1,7 @@
 //! The stack file: the text of an `evenkeel.toml` to a [`Stack`] and every problem in it.
 //!
 //! Nothing here reads a disk. What the text alone can say is said by [`read`]; what files beside
-//! it say is bound to the stack by [`bind`], from [`Materials`] that the caller has read. What
+//! it say is bound to a [`draft`] of the stack, from [`Materials`] that the caller has read. What
 //! there may be in a file stands in one description (`keys.rs`), which is also the reference
 //! ([`reference()`]) and the schema for editors ([`json_schema`]).
 
@@ -28,7 +28,7 @@ mod word;
 pub use env_file::ENV_FILE_MAX;
 pub use json_schema::json_schema;
 pub use keys::{LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
-pub use materials::{EnvProblem, Materials, Needs, bind, materials_of};
+pub use materials::{Bound, Draft, EnvProblem, Materials, Needs, Obstacle, Part};
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use reference::reference;
 pub use starter::{Found, starter};
@@ -44,19 +44,28 @@ pub const FILE_MAX: usize = 1 << 20;
 /// There is a stack exactly if there is no problem. Problems come in the order of the file.
 #[must_use]
 pub fn read(text: &str, base_dir: &str) -> (Option<Stack>, Vec<Problem>) {
+    let Draft { stack, mistakes, .. } = draft(text, base_dir);
+    let problems = mistakes.into_problems(text);
+    (stack.filter(|_| problems.is_empty()), problems)
+}
+
+/// Reads the same as far as it can be read, so that what the text is wrong about and what is wrong
+/// with the files it mentions can be said together.
+#[must_use]
+pub fn draft<'t>(text: &'t str, base_dir: &str) -> Draft<'t> {
     let mut mistakes = Mistakes::default();
     if text.len() > FILE_MAX {
         let wrong = format!("the file has {} bytes", text.len());
         mistakes.add(Mistake::at(&(0..0), "", wrong).expected(format!("at most {FILE_MAX}")));
-        return (None, mistakes.into_problems(text));
+        return Draft { text, stack: None, mistakes, mentions: Vec::new() };
     }
-    let stack = syntax::read(text, &mut mistakes, |table, mistakes| {
+    let built = syntax::read(text, &mut mistakes, |table, mistakes| {
         let fields =
             check::table(&keys::STACK, table.get_ref(), table.span(), String::new(), mistakes);
         stack::build(&fields, base_dir, &Lines::of(text), mistakes)
     });
-    let problems = mistakes.into_problems(text);
-    (stack.filter(|_| problems.is_empty()), problems)
+    let (stack, mentions) = built.map_or((None, Vec::new()), |(stack, all)| (Some(stack), all));
+    Draft { text, stack, mistakes, mentions }
 }
 
 #[cfg(test)]

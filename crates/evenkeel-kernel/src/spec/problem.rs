@@ -140,6 +140,10 @@ impl Mistakes {
         self.meaning.push(mistake);
     }
 
+    pub(crate) fn extend(&mut self, mistakes: impl IntoIterator<Item = Mistake>) {
+        self.meaning.extend(mistakes);
+    }
+
     /// The problems by position. One line that cannot be read is one problem: what follows from
     /// it is left out.
     pub(crate) fn into_problems(mut self, text: &str) -> Vec<Problem> {

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 
 use super::check::{Fields, Named, Span};
 use super::keys::LISTEN_DEFAULT;
+use super::materials::{self, Mention};
 use super::problem::{Lines, Mistake, Mistakes};
 use super::service::{self, Surroundings};
 use crate::model::{Edge, Route, RouteName, Service, ServiceName, Stack, Strategy};
 
-/// Builds the stack; `None` if even its name is missing.
+/// Builds the stack as far as it can be read, and finds what it mentions outside the file.
 pub(crate) fn build(
     fields: &Fields,
     base: &str,
     lines: &Lines<'_>,
     mistakes: &mut Mistakes,
-) -> Option<Stack> {
+) -> Option<(Stack, Vec<Mention>)> {
     let named = |key: &str| fields.named(key).map_or(&[][..], Vec::as_slice);
     if fields.field("service").is_some() && fields.named("service").is_none() {
         // Every reference to a service would look wrong.
@@ -32,8 +33,13 @@ pub(crate) fn build(
     doubles(named("route"), &routes, lines, mistakes);
     previews(named("service"), &services, &routes, mistakes);
     let edge = edge(fields.table("edge"), named("route"), mistakes);
-    let name = fields.text("stack")?.parse().ok()?;
-    Some(Stack { name, services, routes, edge })
+    let mentions =
+        named("service").iter().flat_map(|service| materials::mentions(service, base)).collect();
+    // What has no name, or a wrong one, is never handed out; what it mentions is looked at all the
+    // same.
+    let name = fields.text("stack").and_then(|name| name.parse().ok());
+    let name = name.or_else(|| "unnamed".parse().ok())?;
+    Some((Stack { name, services, routes, edge }, mentions))
 }
 
 fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {

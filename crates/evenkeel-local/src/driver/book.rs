@@ -22,6 +22,9 @@ use crate::status::{Phase, Status};
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// A shim that lived this long was not stillborn; the next is started at once.
 const STEADY: Duration = Duration::from_secs(10);
+/// How long ago a file must have been changed for its times to tell that it was not changed since:
+/// longer than any kernel's tick.
+const SETTLED: Duration = Duration::from_millis(50);
 /// The first one.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 
@@ -144,16 +147,17 @@ impl Book {
     /// Reads the status on the disk, if it changed, and looks whether its shim lives.
     pub(super) fn read(&mut self, id: &InstanceId, folder: &Folder, boot_id: &str, watch: &Watch) {
         let entry = self.entry(id);
-        let stamp = fs::metadata(folder.status_path())
-            .ok()
-            .map(|meta| (meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        let meta = fs::metadata(folder.status_path()).ok();
+        let stamp = meta.as_ref().map(|meta| (meta.ino(), meta.ctime(), meta.ctime_nsec()));
+        let changed = meta.and_then(|meta| meta.modified().ok()?.elapsed().ok());
         if stamp.is_some() && stamp == entry.stamp {
             return entry.look(id, watch);
         }
         // Of another boot nothing is left but the files.
         let status = folder.status().ok();
         entry.status = status.filter(|status| status.boot_id == boot_id && status.instance == *id);
-        entry.stamp = stamp;
+        // A change within the clock's tick would leave the times as they are.
+        entry.stamp = stamp.filter(|_| changed.is_some_and(|it| it >= SETTLED));
         if entry.spec.is_none() {
             entry.spec = folder.spec().ok();
         }
@@ -238,6 +242,7 @@ impl Entry {
             since,
             port: status.port,
             exits: status.exits,
+            streak: status.streak,
             last_exit: status.last_exit.clone(),
             pid: status.process.map(|process| process.pid),
             fence: status.fence,

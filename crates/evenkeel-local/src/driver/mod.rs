@@ -6,6 +6,7 @@
 
 mod ask;
 mod book;
+mod due;
 mod watch;
 mod work;
 
@@ -29,6 +30,7 @@ use crate::folder::{self, Folder};
 use crate::nursery::Nursery;
 use crate::process::{self, boot_id};
 use book::{Book, Life};
+use due::Due;
 use watch::Watch;
 
 /// How many instances are worked on at the same time: enough to start a thousand in seconds, and
@@ -95,7 +97,7 @@ struct State {
     wants: BTreeMap<PoolId, Wanted>,
     book: Book,
     /// Instances to be worked on, and when.
-    due: BTreeMap<InstanceId, Instant>,
+    due: Due,
     /// Instances that a worker has in hand: one worker each, ever.
     busy: BTreeSet<InstanceId>,
     dirty: BTreeSet<InstanceId>,
@@ -131,7 +133,7 @@ impl Local {
         let state = State {
             wants: BTreeMap::new(),
             book: Book::default(),
-            due: BTreeMap::new(),
+            due: Due::default(),
             busy: BTreeSet::new(),
             dirty: folder::instances(&config.home)?.into_iter().collect(),
             looked_at: Instant::now(),
@@ -200,10 +202,10 @@ impl Local {
         for id in instances {
             let needs_work = state.book.needs_work(&id, &wanted);
             if reshaped || is_new && needs_work {
-                state.due.insert(id, Instant::now());
+                state.due.set(id, Instant::now());
             } else if needs_work {
                 // Whatever it waits for, it goes on waiting.
-                state.due.entry(id).or_insert_with(Instant::now);
+                state.due.set_if_idle(id, Instant::now());
             }
         }
         state.wants.insert(wanted.pool.id.clone(), wanted);
@@ -332,7 +334,7 @@ impl Shared {
         let needs_work =
             state.wants.get(&id.pool).is_some_and(|wanted| state.book.needs_work(id, wanted));
         if needs_work {
-            state.due.entry(id.clone()).or_insert_with(Instant::now);
+            state.due.set_if_idle(id.clone(), Instant::now());
         }
     }
 }

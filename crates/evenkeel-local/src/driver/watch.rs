@@ -76,7 +76,7 @@ impl Shared {
                 reap(pid);
                 self.read(&mut state, &id);
                 if state.book.shim_ended(&id, pid) && state.wants.contains_key(&id.pool) {
-                    state.due.insert(id, Instant::now());
+                    state.due.set(id, Instant::now());
                 }
             }
             self.due.notify_all();

@@ -1,9 +1,7 @@
 //! What a worker does for one instance: the next step from what is to what is wanted.
 
 use std::ffi::OsStr;
-use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -58,7 +56,9 @@ impl Shared {
             state.due.remove(&id);
             state.busy.remove(&id);
             let next = asked.or_else(|| Some(Instant::now() + again?));
-            state.due.extend(next.map(|at| (id, at)));
+            if let Some(at) = next {
+                state.due.set(id, at);
+            }
             self.due.notify_one();
         }
     }
@@ -71,9 +71,7 @@ impl Shared {
                 return None;
             }
             let now = Instant::now();
-            let free = state.due.iter().filter(|(id, _)| !state.busy.contains(id));
-            let soonest = free.min_by_key(|&(_, &at)| at).map(|(id, &at)| (id.clone(), at));
-            match soonest {
+            match state.due.first(&state.busy) {
                 Some((id, at)) if at <= now => {
                     state.due.remove(&id);
                     if let Some(case) = state.case(&id) {
@@ -248,13 +246,6 @@ impl Shared {
 
     /// Starts the shim as a program of its own.
     fn spawn_shim(&self, id: &InstanceId, end: bool) -> io::Result<u32> {
-        let folder = Folder::new(&self.config.home, id);
-        let words = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(folder.shim_log())?;
         let (program, first) = self
             .config
             .shim
@@ -264,7 +255,7 @@ impl Shared {
         command.args(first).arg("--home").arg(&self.config.home);
         command.arg("--instance").arg(id.to_string());
         command.args(end.then_some(OsStr::new("--end")));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Its environment is nobody's business, and a marker in ours would be taken for its own.
         command.env_clear().current_dir("/");
         // It is reaped by the thread that watches it.

@@ -22,7 +22,7 @@ use crate::log::Log;
 use crate::process::Ident;
 use crate::protocol::{self, Mandate, Order, Reply};
 use crate::spec::Spec;
-use crate::status::{Phase, Status};
+use crate::status::{Phase, Slate, Status};
 use crate::tree::Tree;
 
 /// How often the memory of an instance with a limit is summed up, where the kernel does not.
@@ -35,6 +35,7 @@ pub(super) struct Instance {
     folder: Folder,
     spec: Spec,
     status: Status,
+    slate: Slate,
     /// The status as it is on the disk, once we have written it.
     written: Option<Status>,
     state: State,
@@ -281,7 +282,7 @@ impl Instance {
         if self.written.as_ref() == Some(&self.status) {
             return true;
         }
-        if self.folder.write_status(&self.status).is_err() {
+        if self.slate.write(&self.status).is_err() {
             return false;
         }
         self.written = Some(self.status.clone());

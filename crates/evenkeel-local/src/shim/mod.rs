@@ -11,9 +11,9 @@ mod probe;
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -65,10 +65,22 @@ pub fn shim(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Is the shim of an instance, until that has ended.
 pub(crate) fn be(home: PathBuf, instance: &InstanceId, end: bool) -> ExitCode {
+    let words = Folder::new(&home, instance).shim_log();
+    let last = words.clone();
+    std::panic::set_hook(Box::new(move |panic| say(&last, &panic.to_string())));
     match run(home, instance, end) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
+        Err(error) => {
+            say(&words, &format!("error: {error}"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Writes a shim's last words down where a person can find them.
+fn say(log: &Path, words: &str) {
+    // There is nobody to tell that it cannot be told.
+    let _best_effort = std::fs::write(log, format!("{words}\n"));
 }
 
 fn fail(error: &io::Error) -> ExitCode {
@@ -130,22 +142,11 @@ fn run(home: PathBuf, instance: &InstanceId, end: bool) -> io::Result<()> {
 
 /// Closes everything that was inherited beyond the standard streams.
 fn close_inherited() -> io::Result<()> {
-    let names = std::fs::read_dir("/proc/self/fd")?;
-    let numbers: Vec<i32> =
-        names.filter_map(|name| name.ok()?.file_name().to_str()?.parse().ok()).collect();
-    for number in numbers.into_iter().filter(|&number| number > 2) {
-        // The folder that was just listed is in the list, and closed already.
-        // SAFETY: the number is only looked at, not closed; it fails when nothing has it.
-        #[expect(unsafe_code, reason = "inherited descriptors have only numbers")]
-        let is_open = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(number) }).is_ok();
-        if is_open {
-            // SAFETY: the process has one thread and has opened nothing yet, so what is open
-            // was inherited and nobody else here owns it.
-            #[expect(unsafe_code, reason = "inherited descriptors have only numbers")]
-            drop(unsafe { OwnedFd::from_raw_fd(number) });
-        }
-    }
-    Ok(())
+    // SAFETY: the process has one thread and has opened nothing yet, so what is open was inherited
+    // and nobody else here owns it.
+    #[expect(unsafe_code, reason = "inherited descriptors have only numbers")]
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 fn lock(folder: &Folder) -> io::Result<Option<std::fs::File>> {

@@ -90,7 +90,7 @@ impl Exec {
 }
 
 fn start(home: &Path, spec: &Spec, run: &[String]) -> Result<Ident, String> {
-    let program = Program::find(home, spec, run)?;
+    let program = Program::find(spec.place(home), run).map_err(|obstacle| obstacle.to_string())?;
     let mut command = program.command(spec);
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let pid = child::spawn(command, None, spec.limits.files).map_err(|error| error.to_string())?;

@@ -235,11 +235,14 @@ impl House {
     }
 
     pub(crate) fn status(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.folder().join("status.json")).unwrap()).unwrap()
+        let text = fs::read_to_string(self.folder().join("status")).unwrap();
+        serde_json::from_str(text.lines().next().unwrap()).unwrap()
     }
 
     pub(crate) fn write_status(&self, status: &Value) {
-        fs::write(self.folder().join("status.json"), status.to_string()).unwrap();
+        let line = status.to_string();
+        let digest = Digest::of(line.as_bytes());
+        fs::write(self.folder().join("status"), format!("{line}\n{}\n", digest.hex())).unwrap();
     }
 
     pub(crate) fn shim(&self) -> u32 {

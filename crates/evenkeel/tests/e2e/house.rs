@@ -277,8 +277,8 @@ impl House {
 
     /// The shim of an instance, as it has written down itself.
     pub(crate) fn shim(&self, instance: &str) -> Option<u32> {
-        let text = fs::read(self.file(&format!("instances/{instance}/status.json"))).ok()?;
-        let status: Value = serde_json::from_slice(&text).ok()?;
+        let text = fs::read_to_string(self.file(&format!("instances/{instance}/status"))).ok()?;
+        let status: Value = serde_json::from_str(text.lines().next()?).ok()?;
         u32::try_from(status["shim"]["pid"].as_u64()?).ok()
     }
 

@@ -91,6 +91,16 @@ fn every_mistake_in_a_file_is_listed_and_nothing_happens() {
     house.run(&["plan"]).exits(1);
     let problems = house.run(&["plan", "--json"]).exits(1).json();
     assert!(problems["problems"].as_array().unwrap().len() >= 3, "{problems}");
+    house.write(
+        "evenkeel.toml",
+        "stack = \"house\"\n[service.web]\nrun = [\"./nothing\"]\nenv_file = \".missing\"\nreplica = 1\n\
+         [service.lost]\nrun = [\"sh\"]\ndir = \"nowhere\"\n\
+         [service.unknown]\nrun = [\"no-such-program\"]\n",
+    );
+    let said = house.apply().exits(1);
+    for place in ["3:7: error: ", "4:12", "5:1", "8:7", "10:7"] {
+        assert!(said.err.contains(&format!("evenkeel.toml:{place}")), "{place}: {}", said.err);
+    }
     house.write("evenkeel.toml", "stack = [\n");
     house.apply().exits(1).says("evenkeel.toml:");
     fs::remove_file(house.folder().join("evenkeel.toml")).unwrap();

@@ -3,7 +3,7 @@
 use expect_test::{Expect, expect};
 
 use crate::model::Digest;
-use crate::spec::{Materials, bind, materials_of, read};
+use crate::spec::{Bound, EnvProblem, Materials, Obstacle, Part, draft};
 
 const FILE: &str = r#"
 stack = "shop"
@@ -18,31 +18,30 @@ run = "python3 catalog.py"
 "#;
 
 fn check(env_files: &[(&str, Result<&str, &str>)], expected: &Expect) {
-    let (stack, _) = read(FILE, "/srv/shop");
-    let stack = stack.unwrap();
     let env_files = env_files
         .iter()
         .map(|(path, text)| ((*path).to_owned(), text.map(str::to_owned).map_err(str::to_owned)));
     let materials = Materials {
         env_files: env_files.collect(),
         files: [("/srv/shop/app/bin/web".to_owned(), Digest::of(b"web"))].into(),
+        obstacles: Vec::new(),
     };
-    let (bound, problems) = bind(stack, &materials);
-    assert_eq!(bound.is_some(), problems.is_empty());
-    let services = bound.iter().flat_map(|stack| &stack.services).map(|(name, service)| {
+    let Bound { stack, problems, env_problems } = draft(FILE, "/srv/shop").bind(&materials);
+    assert_eq!(stack.is_some(), problems.is_empty() && env_problems.is_empty());
+    let services = stack.iter().flat_map(|stack| &stack.services).map(|(name, service)| {
         let workload = &service.workload;
         let files: Vec<String> =
             workload.files.iter().map(|(path, digest)| format!("{path} {digest}")).collect();
         format!("{name}: {:?} {files:?}\n", workload.env)
     });
-    let told = problems.iter().map(crate::spec::EnvProblem::render);
+    let told = problems.iter().map(|problem| problem.render("evenkeel.toml", FILE));
+    let told = told.chain(env_problems.iter().map(EnvProblem::render));
     expected.assert_eq(&services.chain(told).collect::<String>());
 }
 
 #[test]
 fn what_could_be_a_file_is_asked_for() {
-    let (stack, _) = read(FILE, "/srv/shop");
-    let needs = materials_of(&stack.unwrap());
+    let needs = draft(FILE, "/srv/shop").needs();
     let list = |paths: std::collections::BTreeSet<String>| {
         paths.into_iter().collect::<Vec<_>>().join("\n")
     };
@@ -81,16 +80,22 @@ fn files_that_are_missing_or_wrong_are_told_together() {
     check(
         &[("/srv/shop/.env", Ok("A=1\nhunter2\n  X-Y=hunter2\n"))],
         &expect![[r#"
-        /etc/shop.env: error: was not read
-        /srv/shop/.env:2:1: error: this line is no variable, expected NAME=value
-        /srv/shop/.env:3:3: error: what stands before `=` is not a name for a variable, expected letters, digits and `_`, not beginning with a digit, then `=`
-    "#]],
+            evenkeel.toml:7:21: error: /etc/shop.env was not read
+              |
+            7 | env_file = [".env", "/etc/shop.env"]
+              |                     ^^^^^^^^^^^^^^^
+            /srv/shop/.env:2:1: error: this line is no variable, expected NAME=value
+            /srv/shop/.env:3:3: error: what stands before `=` is not a name for a variable, expected letters, digits and `_`, not beginning with a digit, then `=`
+        "#]],
     );
     check(
         &[("/srv/shop/.env", Err("no such file")), ("/etc/shop.env", Ok(""))],
         &expect![[r#"
-        /srv/shop/.env: error: could not be read: no such file
-    "#]],
+            evenkeel.toml:7:13: error: /srv/shop/.env could not be read: no such file
+              |
+            7 | env_file = [".env", "/etc/shop.env"]
+              |             ^^^^^^
+        "#]],
     );
 }
 
@@ -103,7 +108,80 @@ fn materials_travel_as_json() {
         ]
         .into(),
         files: [("/c".to_owned(), Digest::of(b"c"))].into(),
+        obstacles: vec![Obstacle {
+            service: "web".parse().unwrap(),
+            part: Part::Run,
+            reason: "/d does not exist".to_owned(),
+        }],
     };
     let text = serde_json::to_string(&materials).unwrap();
     assert_eq!(serde_json::from_str::<Materials>(&text).unwrap(), materials);
+}
+
+#[test]
+fn what_is_missing_is_told_with_everything_else_that_is_wrong() {
+    let text = r#"
+replica = 1
+[service.web]
+run = "./web"
+dir = "app"
+health = { exec = ["./check"] }
+env_file = ".env"
+[service.catalog]
+run = "catalogd"
+dir = 7
+"#;
+    let obstacle = |service: &str, part, reason: &str| Obstacle {
+        service: service.parse().unwrap(),
+        part,
+        reason: reason.to_owned(),
+    };
+    let materials = Materials {
+        env_files: [("/srv/shop/.env".to_owned(), Err("no such file".to_owned()))].into(),
+        obstacles: vec![
+            obstacle("web", Part::Run, "/srv/shop/app/web does not exist"),
+            obstacle("web", Part::Probe, "/srv/shop/app/check does not exist"),
+            // Whose folder could not be read is looked for nowhere.
+            obstacle("catalog", Part::Run, "`catalogd` is in no folder of its PATH"),
+        ],
+        ..Materials::default()
+    };
+    let draft = draft(text, "/srv/shop");
+    let parts: Vec<_> =
+        draft.workloads(&materials).into_iter().map(|(name, _, parts)| (name, parts)).collect();
+    expect![[
+        r#"[(ServiceName("catalog"), []), (ServiceName("web"), [Dir, Run, Probe, EnvFile])]"#
+    ]]
+    .assert_eq(&format!("{parts:?}"));
+    let bound = draft.bind(&materials);
+    assert!(bound.stack.is_none());
+    let told: String =
+        bound.problems.iter().map(|problem| problem.render("evenkeel.toml", text)).collect();
+    expect![[r#"
+        evenkeel.toml:1:1: error: the file needs `stack`
+          |
+        1 |
+          | ^ expected a name: 1 to 63 lower-case letters, digits and dashes, beginning with a letter
+          = help: write `stack = "shop"`
+        evenkeel.toml:2:1: error: unknown key `replica`
+          |
+        2 | replica = 1
+          | ^^^^^^^ expected `stack`, `service`, `route` or `edge`
+        evenkeel.toml:4:7: error: /srv/shop/app/web does not exist
+          |
+        4 | run = "./web"
+          |       ^^^^^^^
+        evenkeel.toml:6:19: error: /srv/shop/app/check does not exist
+          |
+        6 | health = { exec = ["./check"] }
+          |                   ^^^^^^^^^^^
+        evenkeel.toml:7:12: error: /srv/shop/.env could not be read: no such file
+          |
+        7 | env_file = ".env"
+          |            ^^^^^^
+        evenkeel.toml:10:7: error: `dir` is a number
+           |
+        10 | dir = 7
+           |       ^ expected a text
+    "#]].assert_eq(&told);
 }

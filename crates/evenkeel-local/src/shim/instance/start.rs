@@ -19,7 +19,7 @@ use crate::process::{Ident, boot_id, now_ms};
 use crate::shim::notify::Notify;
 use crate::shim::probe::Exec;
 use crate::spec::{self, Spec};
-use crate::status::{Phase, Status};
+use crate::status::{Phase, Slate, Status};
 
 /// How often a port that a stranger has is tried again.
 const PORT_RETRY_MS: u64 = 1_000;
@@ -57,6 +57,7 @@ impl Instance {
             marker: goes_on.then(|| spec.marker()),
             memory_kills: leaf.as_ref().map_or(0, Leaf::memory_kills),
             memory_at_ms: now_ms + MEMORY_LOOK_MS,
+            slate: Slate::open(&folder.status_path())?,
             home,
             folder,
             spec,
@@ -102,8 +103,8 @@ impl Instance {
             return;
         }
         if self.status.process.take().is_some() && !asked {
-            self.status.exits = self.status.exits.saturating_add(1);
-            self.status.last_exit = Some(ENDED_UNSEEN.to_owned());
+            let ran_ms = now_ms.saturating_sub(self.status.since_ms);
+            self.status.ended_by_itself(ENDED_UNSEEN.to_owned(), ran_ms);
         }
         let (then, phase) = match asked {
             true => (Then::End, Phase::Stopping),
@@ -172,8 +173,8 @@ impl Instance {
         if !is_free(self.spec.port) {
             return Err(Obstacle::Port);
         }
-        let program =
-            Program::find(&self.home, &self.spec, &self.spec.run).map_err(Obstacle::Description)?;
+        let program = Program::find(self.spec.place(&self.home), &self.spec.run)
+            .map_err(|obstacle| Obstacle::Description(obstacle.to_string()))?;
         let mut command = program.command(&self.spec);
         let log = self.log.open().and_then(|log| Ok((log.try_clone()?, log)));
         let (out, err) = log.map_err(|error| Obstacle::Passing(format!("its log: {error}")))?;
@@ -187,9 +188,9 @@ impl Instance {
         // Should we be killed before we can name the process, the next shim knows to look for it.
         (self.status.starting, self.status.notified) = (true, false);
         self.write(false);
-        let door = self.leaf.as_ref().and_then(Leaf::door);
         let files_max = self.spec.limits.files;
-        let pid = child::spawn(command, door, files_max).map_err(|error| obstacle(&error))?;
+        let pid = child::spawn(command, self.leaf.as_ref(), files_max)
+            .map_err(|error| obstacle(&error))?;
         // It is our child and not reaped yet, so it is there even if it has ended already.
         Ident::of(pid).ok_or_else(|| Obstacle::Passing("it cannot be seen in /proc".to_owned()))
     }
@@ -214,8 +215,7 @@ impl Instance {
 
     /// The process has failed: what is left of it is cleared away, then it starts again.
     fn failed(&mut self, how: String, ran_ms: u64, now_ms: u64) {
-        self.status.exits = self.status.exits.saturating_add(1);
-        self.status.last_exit = Some(how);
+        self.status.ended_by_itself(how, ran_ms);
         let ms = now_ms + self.backoff.failed(ran_ms);
         self.state = State::clearing(Then::StartAt { ms }, now_ms);
         self.enter(Phase::Backoff, now_ms);
@@ -266,6 +266,7 @@ fn first_status(spec: &Spec, boot_id: String, now_ms: u64) -> Status {
         since_ms: now_ms,
         port: spec.port,
         exits: 0,
+        streak: 0,
         last_exit: None,
         process: None,
         starting: false,
