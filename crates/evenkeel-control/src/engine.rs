@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
@@ -25,8 +25,13 @@ use crate::snapshot::{Latest, Snapshot};
 const LOOK_RELEASING: Duration = Duration::from_millis(100);
 /// Time between two looks otherwise. Edge and shims tell of changes; this is for what they miss.
 const LOOK_IDLE: Duration = Duration::from_secs(2);
-/// The shortest time between two looks, so that a thousand events cost one look.
+/// The shortest pause between two looks, so that a thousand events cost one look.
 const LOOK_MIN: Duration = Duration::from_millis(10);
+/// The pause is at least so many times as long as the look was: a fleet that is large leaves most
+/// of the processor to what it runs.
+const PAUSE_PER_LOOK: u32 = 3;
+/// And never longer than this.
+const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Decisions before which the journal is backed up: the start of a release and its point of no
 /// return.
 const BACKED_UP: [&str; 2] = ["release.started", "release.point-of-no-return"];
@@ -65,6 +70,7 @@ impl Engine {
     ///
     /// A failed commit has an unknown result: the process ends, and its successor re-reads.
     pub(crate) fn run(mut self) -> Result<(), StoreError> {
+        let mut began = Instant::now();
         loop {
             let now = self.clock.now();
             let world = self.hands.observe(now);
@@ -76,9 +82,10 @@ impl Engine {
             for want in self.state.wants(self.epoch) {
                 self.hands.make_true(want, now);
             }
-            if self.wait(&world)? {
+            if self.wait(&world, began.elapsed())? {
                 return Ok(());
             }
+            began = Instant::now();
             if now.since(self.verified) >= VERIFY {
                 self.journal.verify()?;
                 self.verified = now;
@@ -86,18 +93,23 @@ impl Engine {
         }
     }
 
-    /// Waits for news and carries out orders. Returns whether everything has been stopped.
-    fn wait(&mut self, world: &World) -> Result<bool, StoreError> {
+    /// Waits for news or an order, after a look that took so long. Returns whether everything has
+    /// been stopped.
+    ///
+    /// News comes in crowds, so what follows the first is waited for a moment; what a person has
+    /// ordered follows at once.
+    fn wait(&mut self, world: &World, took: Duration) -> Result<bool, StoreError> {
         let look = if self.state.release.is_some() { LOOK_RELEASING } else { LOOK_IDLE };
-        let mut next = self.inbox.next(look);
-        let news = next.is_some();
-        while let Some(order) = next {
+        let pause = (took * PAUSE_PER_LOOK).clamp(LOOK_MIN, PAUSE_MAX);
+        let mut until = Instant::now() + look;
+        while let Some(order) = self.inbox.next(until.saturating_duration_since(Instant::now())) {
             match order {
-                Order::Changed => {}
+                Order::Changed => until = until.min(Instant::now() + pause),
                 Order::Act { action, by, reply } => {
                     let answer = self.act(*action, &by, world)?;
                     // Who asked may be gone; what was decided stands.
                     drop(reply.send(answer));
+                    return Ok(false);
                 }
                 Order::Tail { after, limit, reply } => {
                     let entries = self.journal.tail(Seq(after), limit)?;
@@ -116,10 +128,6 @@ impl Engine {
                     return Ok(true);
                 }
             }
-            next = self.inbox.next(Duration::ZERO);
-        }
-        if news {
-            std::thread::sleep(LOOK_MIN);
         }
         Ok(false)
     }

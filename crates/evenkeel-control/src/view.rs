@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::Plan;
 use evenkeel_kernel::release::{
-    Kept, Kind, Ledger, Past, Phase, Release, Service, Slot, Stage, Wait,
+    Kept, Kind, Ledger, Past, Phase, Prospect, Release, Service, Slot, Stage, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::time::Timestamp;
@@ -80,7 +80,15 @@ pub(crate) fn releases(snapshot: &Snapshot) -> Vec<ReleaseView> {
 }
 
 /// A plan.
-pub(crate) fn plan(plan: &Plan, before: Option<String>) -> PlanView {
+pub(crate) fn plan(prospect: &Prospect) -> PlanView {
+    let nothing = Plan::default();
+    let (plan, on_its_way, before, held_back) = match prospect {
+        Prospect::Nothing => (&nothing, None, None, None),
+        Prospect::OnItsWay(id) => (&nothing, Some(id.0), None, None),
+        Prospect::Release { plan, before, held_back } => {
+            (&**plan, None, before.clone(), held_back.clone())
+        }
+    };
     let (create, change, remove) = plan.counts();
     let changes = plan.changes.iter().map(|change| ChangeView {
         component: change.component.clone(),
@@ -103,8 +111,10 @@ pub(crate) fn plan(plan: &Plan, before: Option<String>) -> PlanView {
         text: hazard.text.clone(),
     });
     PlanView {
-        empty: plan.is_empty(),
+        empty: plan.is_empty() && before.is_none(),
+        on_its_way,
         before,
+        held_back,
         create,
         change,
         remove,

@@ -235,6 +235,9 @@ pub(crate) struct Scale {
 pub(crate) struct Restart {
     /// Services [default: all]
     pub(crate) services: Vec<String>,
+    /// Go ahead although that ends the release under way
+    #[arg(long)]
+    pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) wait: Wait,
 }

@@ -149,8 +149,7 @@ pub(crate) async fn plan(
 ) -> Result<Json<PlanView>, Refused> {
     let wanted = read(&submission)?;
     let snapshot = api.latest.get();
-    let plan = snapshot.state.preview(&wanted);
-    Ok(Json(view::plan(&plan, snapshot.state.comes_before())))
+    Ok(Json(view::plan(&snapshot.state.prospect(&wanted))))
 }
 
 #[utoipa::path(
@@ -282,7 +281,7 @@ pub(crate) async fn restart(
 ) -> Answered {
     let services: Result<Vec<ServiceName>, Refused> =
         restart.services.iter().map(|name| named(name)).collect();
-    act(&api, caller, Action::Restart { services: services? }).await
+    act(&api, caller, Action::Restart { services: services?, force: restart.force }).await
 }
 
 #[utoipa::path(

@@ -26,10 +26,14 @@ pub struct Submission {
 /// What a change would do.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct PlanView {
-    /// Nothing changes.
+    /// Nothing would happen: all is so already, or a release leads there.
     pub empty: bool,
+    /// The release that leads there already.
+    pub on_its_way: Option<u64>,
     /// What comes before it, if a release is under way.
     pub before: Option<String>,
+    /// Why it is refused, unless it is forced.
+    pub held_back: Option<String>,
     /// Components created.
     pub create: usize,
     /// Components changed.
@@ -164,6 +168,9 @@ pub struct Restart {
     /// Services; none is all.
     #[serde(default)]
     pub services: Vec<String>,
+    /// Go ahead although that ends the release under way.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// Everything about the stack at one moment.

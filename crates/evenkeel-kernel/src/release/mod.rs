@@ -14,7 +14,7 @@ mod state;
 mod wants;
 mod why;
 
-pub use act::{Accepted, Action, Change, Refusal};
+pub use act::{Accepted, Action, Change, Prospect, Refusal};
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
 pub use state::{

@@ -59,6 +59,24 @@ enum Fate {
     Fails,
 }
 
+/// A plan says what the change then comes to.
+fn assert_foreseen(foreseen: &Prospect, force: bool, answer: &Result<Accepted, Refusal>) {
+    let agrees = match (foreseen, answer) {
+        (Prospect::Nothing, Ok(it)) => it.decision.is_none() && it.release.is_none(),
+        (Prospect::OnItsWay(id), Ok(it)) => it.decision.is_none() && it.release == Some(*id),
+        (Prospect::Release { held_back: Some(reason), .. }, Err(refusal)) => {
+            !force && refusal.reason == *reason
+        }
+        (Prospect::Release { before, held_back, .. }, Ok(it)) => {
+            it.decision.is_some()
+                && (force || held_back.is_none())
+                && before.as_ref().is_none_or(|before| it.text.ends_with(before))
+        }
+        (_, Err(_)) => false,
+    };
+    assert!(agrees, "foreseen was {foreseen:?}, and it came to {answer:?}");
+}
+
 struct Story {
     file: Stack,
     state: State,
@@ -220,6 +238,7 @@ impl Story {
                 since: Timestamp(started * 1000),
                 port: *port,
                 exits: if crashes { u32::try_from(age / 2).unwrap() } else { 0 },
+                streak: if crashes { u32::try_from(age / 2).unwrap() } else { 0 },
                 last_exit: crashes.then(|| "exit status 1".to_owned()),
                 pid: None,
                 fence: Fence::default(),
@@ -296,7 +315,15 @@ impl Story {
         let force = words.contains(&"--force");
         let world = self.world();
         let action = self.action(words, force);
-        match self.state.act(action, "ann", &world, self.now()) {
+        let mut foreseen = None;
+        if let Action::Change(change) = &action {
+            foreseen = Some(self.state.prospect(&change.wanted));
+        }
+        let answer = self.state.act(action, "ann", &world, self.now());
+        if let Some(foreseen) = foreseen {
+            assert_foreseen(&foreseen, force, &answer);
+        }
+        match answer {
             Ok(Accepted { decision, text, .. }) => {
                 self.say(&format!("< {text}"));
                 if let Some(decision) = decision {
@@ -324,7 +351,8 @@ impl Story {
                 Action::Scale { service: service(name), replicas: replicas.parse().unwrap() }
             }
             ["restart", names @ ..] => {
-                Action::Restart { services: names.iter().map(|name| service(name)).collect() }
+                let names = names.iter().filter(|word| **word != "--force");
+                Action::Restart { services: names.map(|name| service(name)).collect(), force }
             }
             ["apply", changes @ ..] => {
                 for change in changes.iter().filter(|word| **word != "--force") {

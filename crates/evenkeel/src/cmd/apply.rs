@@ -35,7 +35,9 @@ pub(super) async fn submit(
     if !planned.empty && !context.json {
         plan::show(&planned);
     }
-    if !args.yes && !consents(&planned)? {
+    let refused = planned.held_back.is_some() && !args.force;
+    // What would be refused is, by control, and nobody is asked first.
+    if !args.yes && !refused && !consents(&planned)? {
         let text = "nothing was changed".to_owned();
         term::note(&text);
         return Ok((Answer { release: None, text, journal: 0 }, Some(Exit::Error)));

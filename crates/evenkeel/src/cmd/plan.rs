@@ -23,8 +23,6 @@ pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Ex
     };
     if context.json {
         term::json(&plan)?;
-    } else if plan.empty {
-        term::line("nothing changes");
     } else {
         show(&plan);
     }
@@ -36,8 +34,20 @@ fn was_used(context: &Context<'_>) -> bool {
     context.home.join(layout::STATE).join(evenkeel_journal::FILE).exists()
 }
 
-/// Shows a plan that is not empty.
+/// Shows a plan.
 pub(super) fn show(plan: &PlanView) {
+    if let Some(id) = plan.on_its_way {
+        return term::line(&format!(
+            "nothing changes: release #{id} is on its way to this already"
+        ));
+    }
+    if plan.empty {
+        return term::line("nothing changes");
+    }
+    if let Some(reason) = &plan.held_back {
+        term::line(&paint(Tone::Bad, &format!("refused without --force: {reason}")));
+        term::line("");
+    }
     if let Some(before) = &plan.before {
         term::line(&paint(Tone::Warn, &format!("first: {before}")));
         term::line("");

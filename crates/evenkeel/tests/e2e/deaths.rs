@@ -44,14 +44,26 @@ fn kills(usual: usize) -> usize {
 
 #[test]
 fn instances_killed_one_after_the_other_cost_no_request() {
-    let house = house(3, QUICK);
+    kill_instances(3, 10);
+}
+
+#[test]
+fn the_only_instance_killed_again_and_again_costs_no_request() {
+    kill_instances(1, 5);
+}
+
+/// Kills an instance of a service that has `replicas`, so many times. Requests that may be repeated
+/// wait for another, or for the same to come back.
+fn kill_instances(replicas: usize, times: usize) {
+    let house = house(u32::try_from(replicas).unwrap(), QUICK);
     let load = Load::start(house.listen, REPEATABLE);
-    for round in 0..10 {
+    for round in 0..times {
         let instances = house.until("all are ready", |status| {
             let pids = crate::house::instances(status, "web");
-            (status["services"][0]["ready"] == 3 && pids.len() == 3).then_some(pids)
+            let all = status["services"][0]["ready"] == replicas && pids.len() == replicas;
+            all.then_some(pids)
         });
-        let (id, pid) = instances.iter().nth(round % 3).unwrap();
+        let (id, pid) = instances.iter().nth(round % replicas).unwrap();
         kill(*pid);
         house.until("another process is there", |status| {
             let now = *crate::house::instances(status, "web").get(id)?;
@@ -63,7 +75,7 @@ fn instances_killed_one_after_the_other_cost_no_request() {
     println!("{report}");
     let exits = house.status()["services"][0]["pools"][0]["instances"].clone();
     let exits: u64 = exits.as_array().unwrap().iter().map(|it| it["exits"].as_u64().unwrap()).sum();
-    assert_eq!(exits, 10);
+    assert_eq!(exits, times as u64);
 }
 
 #[test]

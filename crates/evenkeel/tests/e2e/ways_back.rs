@@ -162,6 +162,7 @@ fn a_revision_that_answers_errors_is_taken_back_held_back_and_forced() {
     println!("{harmed} requests were answered by the bad revision");
     assert!((10..=40).contains(&harmed), "{report}");
 
+    house.run(&["plan"]).exits(2).says("refused without --force").says("was taken back before");
     house.apply().exits(1).says("was taken back before").says("--force");
     web(&house, "VERSION = \"v1\"", 2, WARY);
     house.apply().exits(0).says("nothing changes");

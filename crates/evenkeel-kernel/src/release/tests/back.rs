@@ -60,10 +60,10 @@ fn a_crash_loop_beyond_the_budget_ends_its_release() {
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
             20   web r1 4+0 100 % r2 1+0 0 %
-            26 release #2 turns back: web r2 ended 3 times by itself, last with exit status 1
+            26 release #2 turns back: web r2 ended 3 times in a row by itself, last with exit status 1
             26   web r1 4+0 100 % r2 0+1 0 %
             27   web r1 4+0 100 %
-            28 release #2 ended: rolled_back, web r2 ended 3 times by itself, last with exit status 1
+            28 release #2 ended: rolled_back, web r2 ended 3 times in a row by itself, last with exit status 1
         "#]],
     );
 }

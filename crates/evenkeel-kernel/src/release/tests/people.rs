@@ -426,3 +426,138 @@ fn refusals_say_why() {
         "#]],
     );
 }
+
+#[test]
+fn who_goes_back_does_not_go_on() {
+    check(
+        "web 2 canary 50",
+        "0 apply
+         20 apply web:v2
+         26 apply web:v3
+         26 apply web:v3
+         26 apply web:v4
+         26 abort
+         40 apply web:v2
+         48 apply web:v5
+         48 rollback
+         48 rollback
+         60 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 2+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 2
+            23 web: 50 % of the traffic goes to r2
+            23   web r1 2+0 50 % r2 1+0 50 %
+            26 > apply web:v3
+            26 < release #3 is accepted: release #2 is under way; it is taken back first (superseded)
+            26 release #3 by ann waits for release #2
+            26 release #2 turns back: superseded by release #3
+            26   web r1 2+0 100 % r2 0+1 0 %
+            26 > apply web:v3
+            26 < release #3 is on its way to this already
+            26   web r1 2+0 100 %
+            26 > apply web:v4
+            26 < release #4 is accepted: release #2 is turning back; it is waited for; release #3, which waits for it, is dropped
+            26 release #4 by ann waits for release #2
+            26 release #3 ended before it started: superseded, superseded by release #4
+            26 release #2 ended: superseded, superseded by release #3
+            26 release #4 started by ann: web r1 to r3
+            26   web r1 2+0 100 % r3 1+0 0 %
+            26 > abort
+            26 < release #4 is taken back
+            26 release #4 turns back: aborted by ann
+            26   web r1 2+0 100 % r3 0+1 0 %
+            26   web r1 2+0 100 %
+            27 release #4 ended: aborted, aborted by ann
+            40 > apply web:v2
+            40 < release #5 is started
+            40 release #5 started by ann: web r1 to r2
+            40   web r1 2+0 100 % r2 1+0 0 %
+            43 shifting web to r2: step 1 of 2
+            43 web: 50 % of the traffic goes to r2
+            43   web r1 2+0 50 % r2 1+0 50 %
+            48 > apply web:v5
+            48 < release #6 is accepted: release #5 is under way; it is taken back first (superseded)
+            48 release #6 by ann waits for release #5
+            48 release #5 turns back: superseded by release #6
+            48   web r1 2+0 100 % r2 0+1 0 %
+            48 > rollback
+            48 < release #5 is turning back already; release #6, which waited for it, is dropped
+            48 release #6 ended before it started: aborted, aborted by ann
+            48   web r1 2+0 100 %
+            48 > rollback
+            48 < release #5 is turning back already
+            48 release #5 ended: superseded, superseded by release #6
+        "#]],
+    );
+}
+
+#[test]
+fn a_restart_ends_no_release_unasked() {
+    check(
+        "web 2 canary 50 bake 30",
+        "0 apply
+         20 apply web:v2
+         26 restart web
+         40 restart
+         41 restart web --force
+         80 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 2+0 100 % r2 1+0 0 %
+            23 shifting web to r2: step 1 of 2
+            23 web: 50 % of the traffic goes to r2
+            23   web r1 2+0 50 % r2 1+0 50 %
+            26 > restart web
+            26 < refused: release #2 is under way, and a restart would take it back
+            29 shifting web to r2: step 2 of 2
+            29   web r1 2+0 50 % r2 2+0 50 %
+            32 web: 100 % of the traffic goes to r2
+            32   web r1 2+0 0 % r2 2+0 100 %
+            33 promoted; what it replaced is kept for 30s
+            40 > restart
+            40 < refused: release #2 is promoted, and a restart would contract it: what it replaced could not come back at once any more
+            41 > restart web --force
+            41 < release #3 is accepted: release #2 is promoted; it is contracted first
+            41 release #3 by ann waits for release #2
+            41 the old revisions are stopped now
+            41   web r1 0+2 0 % r2 2+0 100 %
+            41   web r2 2+0 100 %
+            42 release #2 ended: promoted
+            42 release #3 started by ann: web r2 to r3
+            42   web r2 2+0 100 % r3 1+0 0 %
+            45 shifting web to r3: step 1 of 2
+            45 web: 50 % of the traffic goes to r3
+            45   web r2 2+0 50 % r3 1+0 50 %
+            51 shifting web to r3: step 2 of 2
+            51   web r2 2+0 50 % r3 2+0 50 %
+            54 web: 100 % of the traffic goes to r3
+            54   web r2 2+0 0 % r3 2+0 100 %
+            55 promoted; what it replaced is kept for 30s
+        "#]],
+    );
+}

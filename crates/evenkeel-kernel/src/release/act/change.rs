@@ -1,0 +1,221 @@
+//! A change of the stack: what it would come to, and its start.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Accepted, Change, Refusal};
+use crate::model::{ReleaseId, Stack};
+use crate::plan::{Plan, plan};
+use crate::release::ledger::Ledger;
+use crate::release::state::{self, Because, Note, Outcome, Past, Phase, Queued, Release, State};
+use crate::time::Timestamp;
+use crate::world::World;
+
+/// What asking for a stack would come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prospect {
+    /// Nothing: all is so already.
+    Nothing,
+    /// Nothing new: this release leads there.
+    OnItsWay(ReleaseId),
+    /// A release.
+    Release {
+        /// What it changes, seen from where the release under way will have ended.
+        plan: Box<Plan>,
+        /// What comes before it, in one sentence.
+        before: Option<String>,
+        /// Why it is refused, unless it is forced.
+        held_back: Option<String>,
+    },
+}
+
+impl State {
+    /// What asking for `wanted` would come to now.
+    #[must_use]
+    pub fn prospect(&self, wanted: &Stack) -> Prospect {
+        let wanted = self.carry_over(wanted.clone());
+        self.prospect_of(&wanted)
+    }
+
+    fn prospect_of(&self, wanted: &Stack) -> Prospect {
+        if let Some(queued) = self.queued.as_ref().filter(|queued| *queued.wanted == *wanted) {
+            return Prospect::OnItsWay(queued.id);
+        }
+        let turns = |release: &Release| matches!(release.phase, Phase::TurningBack(_));
+        let under_way = self.release.as_ref().filter(|it| self.queued.is_none() && !turns(it));
+        if let Some(release) = under_way.filter(|release| *release.wanted == *wanted) {
+            return Prospect::OnItsWay(release.id);
+        }
+        let settled = self.settled();
+        let plan = plan(&settled.now(wanted), wanted);
+        if plan.is_empty() && self.release.is_none() {
+            return Prospect::Nothing;
+        }
+        Prospect::Release {
+            plan: Box::new(plan),
+            before: self.comes_before(),
+            held_back: self.held_back(wanted),
+        }
+    }
+
+    /// One sentence on what comes before a new change, if a release is under way.
+    fn comes_before(&self) -> Option<String> {
+        let release = self.release.as_ref()?;
+        let id = release.id;
+        let first = match release.phase {
+            Phase::Expanding | Phase::Shifting { .. } => {
+                format!("release {id} is under way; it is taken back first (superseded)")
+            }
+            Phase::Baking => format!("release {id} is promoted; it is contracted first"),
+            Phase::Contracting => format!("release {id} is contracting; it is waited for"),
+            Phase::TurningBack(_) => format!("release {id} is turning back; it is waited for"),
+        };
+        Some(match &self.queued {
+            Some(queued) => {
+                format!("{first}; release {}, which waits for it, is dropped", queued.id)
+            }
+            None => first,
+        })
+    }
+
+    pub(super) fn change(
+        &self,
+        change: Change,
+        by: &str,
+        world: &World,
+        now: Timestamp,
+    ) -> Result<Accepted, Refusal> {
+        let Change { wanted, kind, force } = change;
+        let deployed = self.services.values().any(state::Service::is_there);
+        if wanted.name != self.stack.name && (deployed || self.release.is_some()) {
+            return Err(Refusal::new(
+                format!("this is stack {}, not {}", self.stack.name, wanted.name),
+                "give each stack an $EVENKEEL_HOME of its own, or name the stack as before",
+            ));
+        }
+        let wanted = self.carry_over(wanted);
+        let before = match self.prospect_of(&wanted) {
+            Prospect::Nothing => {
+                let text = "nothing changes".to_owned();
+                return Ok(Accepted { decision: None, release: None, text });
+            }
+            Prospect::OnItsWay(id) => {
+                let text = format!("release {id} is on its way to this already");
+                return Ok(Accepted { decision: None, release: Some(id), text });
+            }
+            Prospect::Release { held_back: Some(reason), .. } if !force => {
+                let hint = "change it, or try it once more as it is with --force";
+                return Err(Refusal::new(reason, hint));
+            }
+            Prospect::Release { before, .. } => before,
+        };
+        let mut next = self.clone();
+        let id = self.last_release.next();
+        next.last_release = id;
+        if !deployed && self.release.is_none() {
+            next.stack = Arc::new(Stack::empty(wanted.name.clone()));
+        }
+        let queued = Queued { id, kind, by: by.to_owned(), wanted: Arc::new(wanted) };
+        let notes = next.admit(queued, by, world, now);
+        let text = match before {
+            Some(before) => format!("release {id} is accepted: {before}"),
+            None => format!("release {id} is started"),
+        };
+        Ok(self.accept(next, notes, Some(id), text, world, now))
+    }
+
+    /// Starts the change, or lines it up behind what is under way.
+    fn admit(&mut self, queued: Queued, by: &str, world: &World, now: Timestamp) -> Vec<Note> {
+        let Some(release) = &mut self.release else { return self.start(queued, world, now) };
+        let id = queued.id;
+        let mut notes = vec![Note {
+            release: Some(id),
+            kind: "release.queued",
+            text: format!("release {id} by {by} waits for release {}", release.id),
+        }];
+        match release.phase {
+            Phase::Expanding | Phase::Shifting { .. } => {
+                notes.extend(self.turn_back(Because::Superseded(id), now));
+            }
+            Phase::Baking => {
+                let release = Arc::make_mut(release);
+                release.bake.waived = true;
+                release.paused = None;
+                release.progress = now;
+            }
+            Phase::Contracting | Phase::TurningBack(_) => {}
+        }
+        notes.extend(self.drop_queued(&Because::Superseded(id), now));
+        self.queued = Some(queued);
+        notes
+    }
+
+    /// Drops the change that waits, which then has ended before it started.
+    pub(super) fn drop_queued(&mut self, because: &Because, now: Timestamp) -> Option<Note> {
+        let Queued { id, kind, by, .. } = self.queued.take()?;
+        let outcome = match because {
+            Because::Superseded(_) => Outcome::Superseded,
+            Because::Failed(_) | Because::Aborted(_) | Because::RolledBack(_) => Outcome::Aborted,
+        };
+        self.remember(Past {
+            id,
+            kind,
+            by,
+            started: now,
+            ended: now,
+            outcome,
+            because: Some(because.to_string()),
+            moved: BTreeMap::new(),
+            ledger: Ledger::default(),
+        });
+        let text = format!("release {id} ended before it started: {outcome}, {because}");
+        Some(Note { release: Some(id), kind: "release.ended", text })
+    }
+
+    /// Why a revision of `wanted` should not be tried again, if one was taken back before.
+    fn held_back(&self, wanted: &Stack) -> Option<String> {
+        wanted.services.iter().find_map(|(name, described)| {
+            let service = self.services.get(name)?;
+            let digest = described.workload.digest();
+            let serves = service.stable.is_some() && service.find(&digest) == service.stable;
+            let reason = service.held_back.get(&digest).filter(|_| !serves)?;
+            Some(format!("this revision of {name} was taken back before: {reason}"))
+        })
+    }
+
+    /// The wanted stack with what only the running system knows: how often a person asked for a
+    /// restart.
+    fn carry_over(&self, mut wanted: Stack) -> Stack {
+        let settled = self.settled();
+        for (name, service) in &mut wanted.services {
+            let Some(live) = settled.services.get(name) else { continue };
+            let kept = live.stable.and_then(|stable| live.revisions.get(&stable));
+            let restarts = kept.map_or(0, |kept| kept.revision.workload.restarts);
+            service.workload.restarts = service.workload.restarts.max(restarts);
+        }
+        wanted
+    }
+
+    /// The state as it will be once the release under way has ended by itself: a promoted one by
+    /// contract, any other by going back.
+    pub(super) fn settled(&self) -> Cow<'_, Self> {
+        let Some(release) = self.release.as_ref().filter(|it| it.phase == Phase::Baking) else {
+            return Cow::Borrowed(self);
+        };
+        let mut settled = self.clone();
+        for (name, rollout) in &release.rollouts {
+            if let Some(service) = settled.services.get_mut(name) {
+                service.stable = Some(rollout.to);
+            }
+        }
+        for (name, service) in &mut settled.services {
+            match release.wanted.services.get(name) {
+                Some(described) => service.replicas = described.replicas,
+                None => service.stable = None,
+            }
+        }
+        settled.stack = release.wanted.clone();
+        Cow::Owned(settled)
+    }
+}
