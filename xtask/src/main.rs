@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a command line speaks through its output")]
 
+mod analysis_table;
 mod bench;
 mod test;
 mod tidy;
@@ -19,6 +20,8 @@ usage: cargo xtask <command>
   test    tidy, clippy, every test, the simulator's seeds and planted errors
   bench [releases] [edge] [abort]
           benchmarks, each beside a peer or a bare loop, measured in the same run
+  analysis-table
+          what the analysis says of simulated releases, beside the rules of other tools
 ";
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -28,6 +31,10 @@ fn main() -> anyhow::Result<ExitCode> {
         ["tidy"] => tidy::run(&root()?)?,
         ["test"] => test::run(&root()?)?,
         ["bench", names @ ..] => bench::run(&root()?, names)?,
+        ["analysis-table"] => {
+            analysis_table::run();
+            true
+        }
         // The instance of which the benchmarks start a thousand.
         ["tiny"] => bench::tiny::serve()?,
         ["help" | "--help" | "-h"] => {

@@ -27,9 +27,9 @@ const LOOK_RELEASING: Duration = Duration::from_millis(100);
 const LOOK_IDLE: Duration = Duration::from_secs(2);
 /// The shortest pause between two looks, so that a thousand events cost one look.
 const LOOK_MIN: Duration = Duration::from_millis(10);
-/// The pause is at least so many times as long as the look was: a fleet that is large leaves most
-/// of the processor to what it runs.
-const PAUSE_PER_LOOK: u32 = 3;
+/// The pause is at least so many times as long as the look was: a fleet that is large leaves the
+/// processor to what it runs.
+const PAUSE_PER_LOOK: u32 = 1;
 /// And never longer than this.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 /// Decisions before which the journal is backed up: the start of a release and its point of no

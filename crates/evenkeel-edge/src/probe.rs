@@ -23,8 +23,9 @@ use crate::limits::PROBES_MAX;
 use crate::shared::Shared;
 use crate::table::Pool;
 
-/// Between two probes of an instance that is starting: what it adds to every rollout.
-const UNKNOWN_INTERVAL: Duration = Duration::from_millis(200);
+/// Between two probes of an instance that is starting: half of the time it has taken so far, so
+/// that a quick start is noticed quickly. What it adds to a rollout lies between these.
+const UNKNOWN_INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
 /// The same of one that has just become unwell or cannot be reached: it may be starting again, and
 /// requests wait for it.
 const AWAY_INTERVAL: Duration = Duration::from_millis(200);
@@ -152,8 +153,9 @@ impl Schedule {
 
 fn interval(pool: &Pool, instance: &Instance) -> Duration {
     let since = now_ms().saturating_sub(instance.since_ms());
+    let [shortest, longest] = UNKNOWN_INTERVALS;
     let most = match instance.reported() {
-        Health::Unknown => UNKNOWN_INTERVAL,
+        Health::Unknown => Duration::from_millis(since / 2).clamp(shortest, longest),
         Health::Unhealthy if since < AWAY_MS => AWAY_INTERVAL,
         Health::Unhealthy => UNHEALTHY_INTERVAL,
         Health::Healthy if instance.knocks.is_out_of_reach() => AWAY_INTERVAL,

@@ -29,7 +29,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "evenkeel-control",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["evenkeel-kernel"]),
 ];
 /// Where every outside crate has its reason.
 const RECORD: &str = "docs/decisions/0002-dependencies.md";
