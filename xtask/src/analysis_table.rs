@@ -7,7 +7,8 @@
 
 use std::fmt::Write as _;
 
-use evenkeel_kernel::analysis::{Batch, Case, Evidence, Tally, Tolerance, Track};
+use evenkeel_kernel::analysis::{Batch, Case, Evidence, Tally, Track};
+use evenkeel_kernel::model::Tolerance;
 use fastrand::Rng;
 
 /// Length of a batch, in seconds.

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use evenkeel_kernel::routing::Slow;
 use evenkeel_kernel::world::{Counts, latency_bounds};
 
 use crate::limits::STREAK;
@@ -37,6 +38,27 @@ impl Ending {
     }
 }
 
+/// How fast an answer was, beside those of the stable revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Pace {
+    /// As most.
+    Usual,
+    /// Slower than its middle.
+    Slower,
+    /// Slower than almost all.
+    Slow,
+}
+
+impl Pace {
+    pub(crate) fn of(took: Duration, slow: &Slow) -> Self {
+        match u64::try_from(took.as_micros()).unwrap_or(u64::MAX) {
+            us if us > slow.tail_us => Self::Slow,
+            us if us > slow.middle_us => Self::Slower,
+            _ => Self::Usual,
+        }
+    }
+}
+
 /// The cells of one thread, on cache lines of their own.
 #[derive(Debug)]
 #[repr(align(128))]
@@ -48,6 +70,9 @@ struct Cells {
     timeouts: AtomicU64,
     retries: AtomicU64,
     client_gone: AtomicU64,
+    warm: AtomicU64,
+    slow_tail: AtomicU64,
+    slow_middle: AtomicU64,
     latency: Box<[AtomicU64]>,
 }
 
@@ -61,6 +86,9 @@ impl Cells {
             timeouts: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             client_gone: AtomicU64::new(0),
+            warm: AtomicU64::new(0),
+            slow_tail: AtomicU64::new(0),
+            slow_middle: AtomicU64::new(0),
             latency: (0..=BOUNDS.len()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -113,6 +141,18 @@ impl PoolCounts {
         }
     }
 
+    /// Counts how slow an answer was that counts for slowness.
+    pub(crate) fn warm(&self, thread: usize, pace: Pace) {
+        let Some(cells) = self.threads.get(thread) else { return };
+        add(&cells.warm);
+        if pace >= Pace::Slower {
+            add(&cells.slow_middle);
+        }
+        if pace >= Pace::Slow {
+            add(&cells.slow_tail);
+        }
+    }
+
     fn streak(&self, failed: bool) -> bool {
         if !failed {
             // Read first: a shared line that nobody writes costs nothing.
@@ -150,6 +190,9 @@ impl PoolCounts {
             sum.timeouts += get(&cells.timeouts);
             sum.retries += get(&cells.retries);
             sum.client_gone += get(&cells.client_gone);
+            sum.warm += get(&cells.warm);
+            sum.slow_tail += get(&cells.slow_tail);
+            sum.slow_middle += get(&cells.slow_middle);
             for (total, cell) in sum.latency.iter_mut().zip(&cells.latency) {
                 *total += get(cell);
             }

@@ -148,6 +148,7 @@ fn observe(shared: &Shared) -> Observation {
         age_ms: now.saturating_sub(it.since_ms()),
         in_flight: it.in_flight(),
         long_lived: it.long_lived(),
+        lately: it.tallies.lately(now),
     };
     let counts = |pool: &Arc<crate::table::Pool>| {
         let in_flight = pool.instances.iter().map(|it| u64::from(it.in_flight())).sum();

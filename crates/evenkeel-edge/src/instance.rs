@@ -6,16 +6,18 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use evenkeel_kernel::health::Hysteresis;
 use evenkeel_kernel::model::InstanceId;
 use evenkeel_kernel::world::Health;
 
-use crate::clock::now_ms;
+use crate::clock::{ms, now_ms};
 use crate::ewma::{Ewma, PENALTY_MS, SEED_MS};
 use crate::knock::Knocks;
 use crate::limits::{PASSIVE_FAILURES, SLOW_START_MS};
 use crate::table::Surroundings;
+use crate::tally::Tallies;
 use crate::wake::Wake;
 
 /// How long what it has may take once it drains.
@@ -50,6 +52,7 @@ pub(crate) struct Instance {
     failures_in_a_row: AtomicU32,
     in_flight_max: u32,
     pub(crate) knocks: Knocks,
+    pub(crate) tallies: Tallies,
     wake: Arc<Wake>,
 }
 
@@ -81,6 +84,7 @@ impl Instance {
             long_lived: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
             knocks: Knocks::default(),
+            tallies: Tallies::new(around.threads, now_ms()),
             in_flight_max: around.limits.in_flight_max,
             wake: Arc::clone(&around.wake),
         }
@@ -155,6 +159,12 @@ impl Instance {
         #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
         let part = age as f32 / SLOW_START_MS as f32;
         0.1 + 0.9 * part
+    }
+
+    /// Whether it has been healthy for so long that its answers count for slowness.
+    pub(crate) fn has_warmed_up(&self, warm_up: Duration) -> bool {
+        let healthy = self.believed() == Health::Healthy;
+        healthy && now_ms().saturating_sub(self.since_ms()) >= ms(warm_up)
     }
 
     /// Notes a request that was answered.

@@ -35,6 +35,7 @@ mod saved;
 mod shared;
 mod suspects;
 mod table;
+mod tally;
 mod wake;
 
 pub use limits::Limits;

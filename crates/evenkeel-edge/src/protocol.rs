@@ -59,6 +59,13 @@ pub(crate) struct Instance {
     pub(crate) age_ms: u64,
     pub(crate) in_flight: u32,
     pub(crate) long_lived: u32,
+    #[serde(default, skip_serializing_if = "is_silent")]
+    pub(crate) lately: world::Lately,
+}
+
+/// A thousand instances of which most are not asked anything should be few words.
+fn is_silent(lately: &world::Lately) -> bool {
+    *lately == world::Lately::default()
 }
 
 impl Observation {
@@ -72,6 +79,7 @@ impl Observation {
                 since,
                 in_flight: it.in_flight,
                 long_lived: it.long_lived,
+                lately: it.lately,
             };
             (it.id, backend)
         };

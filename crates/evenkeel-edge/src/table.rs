@@ -72,6 +72,8 @@ pub(crate) struct Pool {
     pub(crate) counts: Arc<PoolCounts>,
     /// The queue of its service.
     pub(crate) queue: Arc<Queue>,
+    /// From when on an answer of its service is slow, once that is known.
+    pub(crate) slow: Option<routing::Slow>,
 }
 
 impl Table {
@@ -121,7 +123,8 @@ impl Table {
             let instances = pool.instances.iter().map(instance).collect();
             let counts = counts.unwrap_or_else(|| Arc::new(PoolCounts::new(around.threads)));
             let health = pool.health.clone();
-            Arc::new(Pool { id, health, instances, counts, queue: Arc::clone(&queue) })
+            let (queue, slow) = (Arc::clone(&queue), source.slow);
+            Arc::new(Pool { id, health, instances, counts, queue, slow })
         };
         let weight = |(place, revision): (usize, &RevisionNumber)| {
             let weight = source.split.get(revision).map_or(0, |weight| u32::from(weight.0));

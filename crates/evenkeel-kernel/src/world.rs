@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::analysis::{Tally, Track};
 use crate::model::{Epoch, Generation, InstanceId, PoolId};
 use crate::time::Timestamp;
 
@@ -166,6 +167,31 @@ pub struct Backend {
     pub in_flight: u32,
     /// Upgraded connections it holds now.
     pub long_lived: u32,
+    /// What it counted lately.
+    pub lately: Lately,
+}
+
+/// What one instance counted over the last minute or two, and longer where that is few requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Lately {
+    /// Tries, and those of them that failed.
+    pub errors: Tally,
+    /// See [`Counts::slow_tail`].
+    pub slow_tail: Tally,
+    /// See [`Counts::slow_middle`].
+    pub slow_middle: Tally,
+}
+
+impl Lately {
+    /// What counts in a track.
+    #[must_use]
+    pub fn of(&self, track: Track) -> Tally {
+        match track {
+            Track::Errors => self.errors,
+            Track::SlowTail => self.slow_tail,
+            Track::SlowMiddle => self.slow_middle,
+        }
+    }
 }
 
 /// What probes say of an instance.
@@ -221,6 +247,15 @@ pub struct Counts {
     pub failed_streaks: u64,
     /// Requests being answered now.
     pub in_flight: u64,
+    /// Answers that count for slowness: of instances that have warmed up.
+    #[serde(default)]
+    pub warm: u64,
+    /// Those of them that took longer than [`crate::routing::Slow::tail`].
+    #[serde(default)]
+    pub slow_tail: u64,
+    /// Those of them that took longer than [`crate::routing::Slow::middle`].
+    #[serde(default)]
+    pub slow_middle: u64,
     /// Time to the first byte of the answer: how many requests took less than each bound of
     /// [`latency_bounds`], and more than the one before; the last is everything slower.
     pub latency: Vec<u64>,
@@ -231,6 +266,20 @@ impl Counts {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.status_5xx + self.connect_failures + self.resets + self.timeouts
+    }
+
+    /// What counts in a track. A try that failed and was made again elsewhere harmed nobody, and
+    /// speaks against the pool all the same.
+    #[must_use]
+    pub fn tally(&self, track: Track) -> Tally {
+        match track {
+            Track::Errors => {
+                let (requests, bad) = (self.requests + self.retries, self.failed() + self.retries);
+                Tally { requests, bad }
+            }
+            Track::SlowTail => Tally { requests: self.warm, bad: self.slow_tail },
+            Track::SlowMiddle => Tally { requests: self.warm, bad: self.slow_middle },
+        }
     }
 
     /// What was counted from `earlier` to `self`, by the same edge process.
@@ -262,6 +311,9 @@ impl Counts {
             client_gone: with(self.client_gone, other.client_gone),
             failed_streaks: with(self.failed_streaks, other.failed_streaks),
             in_flight: self.in_flight,
+            warm: with(self.warm, other.warm),
+            slow_tail: with(self.slow_tail, other.slow_tail),
+            slow_middle: with(self.slow_middle, other.slow_middle),
             latency: (0..buckets).map(|i| with(bucket(self, i), bucket(other, i))).collect(),
         }
     }

@@ -432,6 +432,7 @@ fn believed(state: &State, at: Timestamp) -> World {
                     since: slot.since,
                     in_flight: u32::from(busy),
                     long_lived: 0,
+                    ..world::Backend::default()
                 };
                 edge.instances.insert(id, backend);
             }

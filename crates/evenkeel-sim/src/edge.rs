@@ -181,6 +181,7 @@ impl Edge {
                 since: Timestamp(known.since),
                 in_flight: u32::from(busy),
                 long_lived: 0,
+                ..world::Backend::default()
             };
             (id.clone(), backend)
         });

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_kernel::model::{
-    Edge, Exposure, Health, Limits, Rollout, Route, Service, ServiceName, Share, Stack, Step, Stop,
-    Strategy, Weight, Workload,
+    Analysis, Edge, Exposure, Health, Limits, Rollout, Route, Service, ServiceName, Share, Stack,
+    Step, Stop, Strategy, Weight, Workload,
 };
 
 use crate::rng::{Purpose, Rng};
@@ -176,6 +176,8 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         failure_budget: None,
         bake: ms(rng.between(3_000, 5_000)),
         auto_rollback: !rng.chance(50),
+        // No requests are simulated one by one.
+        analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
     };
     let service = Service { workload, replicas, rollout };
     stack.services.insert(name.parse().expect("a name"), service);

@@ -311,8 +311,10 @@ pub struct ReleaseView {
     pub since_ms: u64,
     /// The step under way, while traffic moves.
     pub step: Option<StepView>,
-    /// Who paused it, or why it is held.
+    /// Who paused it.
     pub paused: Option<String>,
+    /// Why Evenkeel itself holds it, if it does.
+    pub held: Option<String>,
     /// How long it has been watched.
     pub bake: Option<BakeView>,
     /// How it ended: `promoted`, `aborted`, …

@@ -9,7 +9,7 @@ use http::StatusCode;
 use super::link::Link;
 use super::outgoing::Progress;
 use super::worker::Worker;
-use crate::counts::Ending;
+use crate::counts::{Ending, Pace};
 use crate::instance::Claim;
 use crate::log;
 use crate::pick::Picked;
@@ -59,13 +59,22 @@ impl Exchange {
         self.pool.counts.answered_after(self.worker.index, after);
         if let Some(claim) = &self.claim {
             let ms = after.as_secs_f32() * 1_000.0;
-            claim.instance().answered(ms, Ending::Status(self.status).is_failure());
+            let instance = claim.instance();
+            instance.answered(ms, Ending::Status(self.status).is_failure());
+            if let Some(slow) = &self.pool.slow
+                && instance.has_warmed_up(slow.warm_up)
+            {
+                let pace = Pace::of(after, slow);
+                self.pool.counts.warm(self.worker.index, pace);
+                instance.tallies.warm(self.worker.index, pace);
+            }
         }
     }
 
     /// It failed, and is made again elsewhere: not counted as a request.
     pub(crate) fn give_up_for_retry(mut self) {
         self.pool.counts.retried(self.worker.index);
+        self.tried(true);
         self.ended = true;
     }
 
@@ -117,9 +126,19 @@ impl Exchange {
         self.end(Ending::Reset);
     }
 
+    /// Notes with its instance how a try ended.
+    fn tried(&self, failed: bool) {
+        if let Some(claim) = &self.claim {
+            claim.instance().tallies.tried(self.worker.index, failed);
+        }
+    }
+
     fn end(&mut self, ending: Ending) {
         if std::mem::replace(&mut self.ended, true) {
             return;
+        }
+        if ending != Ending::ClientGone {
+            self.tried(ending.is_failure());
         }
         if self.pool.counts.ended(self.worker.index, ending) {
             log::warn(format_args!("ten requests in a row failed on {}", self.pool.id));

@@ -23,6 +23,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::Tolerance;
+
 /// What an alternative is, as a multiple of the tolerated risk.
 const ALTERNATIVES: [f64; 4] = [1.75, 3.5, 8.0, 30.0];
 /// The part of the weight that begins with the first batch; the rest is spread over later ones.
@@ -51,11 +53,6 @@ pub struct Batch {
     /// The one it replaces.
     pub stable: Tally,
 }
-
-/// The relative risk that is tolerated, in thousandths: 2000 is twice the stable revision's rate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Tolerance(pub u32);
 
 /// What has been gathered against one revision in one track.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,14 +89,6 @@ impl Tally {
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self { requests: self.requests + other.requests, bad: self.bad + other.bad }
-    }
-}
-
-impl Tolerance {
-    /// As a factor.
-    #[must_use]
-    pub fn factor(self) -> f64 {
-        f64::from(self.0) / 1000.0
     }
 }
 

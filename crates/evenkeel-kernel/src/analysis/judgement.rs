@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, Tally, Tolerance};
+use super::evidence::{Evidence, Tally};
+use crate::model::Tolerance;
 
 /// The part of all releases of a sound revision that may be taken back by the analysis, over all
 /// tracks together.

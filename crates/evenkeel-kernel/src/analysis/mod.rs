@@ -8,7 +8,7 @@
 mod evidence;
 mod judgement;
 
-pub use evidence::{Batch, Evidence, Tally, Tolerance};
+pub use evidence::{Batch, Evidence, Tally};
 pub use judgement::{Case, Finding, Track, requests_needed};
 
 #[cfg(test)]

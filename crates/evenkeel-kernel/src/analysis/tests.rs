@@ -1,6 +1,7 @@
 //! What the evidence says of plain cases, and that it keeps its promise over all of them.
 
 use super::*;
+use crate::model::Tolerance;
 
 const TWICE: Tolerance = Tolerance(2_000);
 

@@ -240,6 +240,74 @@ pub struct Rollout {
     pub bake: Duration,
     /// A failing release goes back on its own.
     pub auto_rollback: bool,
+    /// How its requests are judged.
+    #[serde(default)]
+    pub analysis: Analysis,
+}
+
+/// How a new revision is judged by its requests, beside those of the revision it replaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Analysis {
+    /// How much worse it may be.
+    pub tolerance: Tolerance,
+    /// Requests that a step of a canary must have seen; `None`: by how rarely the stable revision
+    /// fails.
+    pub min_requests: Option<u64>,
+    /// What happens to a step that does not see them.
+    pub no_data: NoData,
+    /// Answers of an instance that has not been healthy for so long do not count as slow.
+    pub warm_up: Duration,
+    /// Whether slow answers count at all.
+    pub latency: bool,
+}
+
+/// The relative risk that is tolerated, in thousandths: 2000 is twice the stable revision's rate
+/// of bad events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tolerance(pub u32);
+
+impl Tolerance {
+    /// So much more than the stable revision.
+    #[must_use]
+    pub fn more(by: Weight) -> Self {
+        Self(1_000 + u32::from(by.0) / 10)
+    }
+
+    /// How much more that is.
+    #[must_use]
+    pub fn as_more(self) -> Weight {
+        Weight(u16::try_from(self.0.saturating_sub(1_000) * 10).unwrap_or(u16::MAX))
+    }
+
+    /// As a factor.
+    #[must_use]
+    pub fn factor(self) -> f64 {
+        f64::from(self.0) / 1000.0
+    }
+}
+
+/// What happens to a step that is over without having seen enough requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoData {
+    /// The release is held there, and says so.
+    #[default]
+    Hold,
+    /// It goes on.
+    Promote,
+}
+
+impl Default for Analysis {
+    fn default() -> Self {
+        Self {
+            tolerance: Tolerance(2_000),
+            min_requests: None,
+            no_data: NoData::Hold,
+            warm_up: Duration::from_secs(30),
+            latency: true,
+        }
+    }
 }
 
 impl Default for Rollout {
@@ -252,6 +320,7 @@ impl Default for Rollout {
             failure_budget: None,
             bake: Duration::from_secs(1800),
             auto_rollback: true,
+            analysis: Analysis::default(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exposure, Health, Limits, Probe, Rollout, Route, Service, Stop, Strategy, Workload,
+    Exposure, Health, Limits, NoData, Probe, Rollout, Route, Service, Stop, Strategy, Workload,
 };
 use crate::time::human;
 
@@ -192,6 +192,20 @@ fn rollout_fields(service: &Service, fields: &mut Fields) {
     set("progress_deadline", human(rollout.progress_deadline));
     set("bake", human(rollout.bake));
     set("auto_rollback", rollout.auto_rollback.to_string());
+    let analysis = &rollout.analysis;
+    set("analysis.tolerance", analysis.tolerance.as_more().to_string());
+    set("analysis.warm_up", human(analysis.warm_up));
+    set("analysis.latency", analysis.latency.to_string());
+    set(
+        "analysis.no_data",
+        match analysis.no_data {
+            NoData::Hold => "hold".to_owned(),
+            NoData::Promote => "promote".to_owned(),
+        },
+    );
+    if let Some(requests) = analysis.min_requests {
+        set("analysis.min_requests", requests.to_string());
+    }
     if let Some(budget) = rollout.failure_budget {
         set("failure_budget", budget.to_string());
     }

@@ -165,6 +165,10 @@ impl State {
             return Some(format!("ten requests in a row failed on {pool}"));
         }
 
+        if let Some(finding) = self.finding(release, name, rollout, seen.edge) {
+            return Some(format!("{pool}: {finding}"));
+        }
+
         let unwell = rollout.unwell.filter(|since| now.since(*since) >= UNWELL_MAX)?;
         let side = self.side(&pool, Duration::ZERO, seen, now);
         Some(format!(

@@ -6,6 +6,7 @@
 //! forget. Whether something is done is always read off the world, never off the state.
 
 mod act;
+mod analyse;
 mod decide;
 mod judge;
 mod ledger;
@@ -15,6 +16,7 @@ mod wants;
 mod why;
 
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
+pub use analyse::{Standing, Watched};
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
 pub use state::{

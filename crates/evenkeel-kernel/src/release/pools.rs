@@ -297,6 +297,7 @@ impl Service {
             port,
             port_since: now,
             held_back: BTreeMap::new(),
+            slow: None,
         }
     }
 }

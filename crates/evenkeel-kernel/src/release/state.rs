@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::analyse::Watched;
 use super::ledger::Ledger;
 use crate::model::{
     self, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route, RouteName,
     ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
+use crate::routing::Slow;
 use crate::time::Timestamp;
 
 /// Everything the control plane has decided.
@@ -73,6 +75,10 @@ pub struct Service {
     pub port_since: Timestamp,
     /// Revisions that were taken back because they were bad, and why.
     pub held_back: BTreeMap<Digest, String>,
+    /// From when on an answer is slow, by the revision that was stable when the last release
+    /// started.
+    #[serde(default)]
+    pub slow: Option<Slow>,
 }
 
 /// A revision and its pool.
@@ -139,6 +145,9 @@ pub struct Release {
     pub progress: Timestamp,
     /// How long the present step has been watched.
     pub bake: Bake,
+    /// What its canary had been asked when the present step began.
+    #[serde(default)]
+    pub asked_before: u64,
     /// A person, or Evenkeel itself, holds it here.
     pub paused: Option<Paused>,
     /// Since when something that it depends on cannot be seen.
@@ -177,6 +186,9 @@ pub struct Rollout {
     /// On the way back: all traffic goes to the old revision at once, because it is whole or
     /// because the new one is bad.
     pub flip: bool,
+    /// What its requests have told so far.
+    #[serde(default)]
+    pub watched: Watched,
 }
 
 /// How far a release is.
@@ -277,10 +289,20 @@ pub struct Bake {
 /// A release held where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paused {
-    /// By whom, or because of what.
+    /// By whom.
     pub by: String,
+    /// Why, if it was Evenkeel itself.
+    #[serde(default)]
+    pub because: Option<String>,
     /// Since when.
     pub since: Timestamp,
+}
+
+impl Paused {
+    /// A release that Evenkeel holds by itself.
+    pub(super) fn because(reason: String, now: Timestamp) -> Self {
+        Self { by: "evenkeel".to_owned(), because: Some(reason), since: now }
+    }
 }
 
 /// A change that waits for the release under way to end.

@@ -10,15 +10,17 @@ use std::time::Duration;
 use expect_test::Expect;
 
 use super::*;
+use crate::analysis::Tally;
 use crate::model::{
-    Edge, Epoch, Exposure, Generation, Health as Probing, InstanceId, Limits, PoolId,
+    Analysis, Edge, Epoch, Exposure, Generation, Health as Probing, InstanceId, Limits, PoolId,
     Rollout as Policy, Route, Service as Described, ServiceName, Share, Stack, Step, Stop,
     Strategy, Weight, Workload,
 };
 use crate::time::Timestamp;
 use crate::want::Want;
-use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Observed, World};
+use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Lately, Observed, World};
 
+mod analysis;
 mod back;
 mod forward;
 mod people;
@@ -77,12 +79,33 @@ fn assert_foreseen(foreseen: &Prospect, force: bool, answer: &Result<Accepted, R
     assert!(agrees, "foreseen was {foreseen:?}, and it came to {answer:?}");
 }
 
+/// The requests of one pool.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    per_second: u64,
+    bad_permille: u64,
+    /// Since the beginning; bad ones in thousandths.
+    asked: u64,
+    bad: u64,
+    /// Both when this load began.
+    before: (u64, u64),
+}
+
+impl Load {
+    fn lately(self, instances: u64) -> Tally {
+        let (asked, bad) = self.before;
+        let share = |count: u64| count / instances.max(1);
+        Tally { requests: share(self.asked - asked), bad: share((self.bad - bad) / 1000) }
+    }
+}
+
 struct Story {
     file: Stack,
     state: State,
     second: u64,
     running: BTreeMap<InstanceId, (u64, u16)>,
     fates: BTreeMap<String, Fate>,
+    loads: BTreeMap<String, Load>,
     taken: BTreeSet<u16>,
     refused: bool,
     blind: bool,
@@ -100,6 +123,10 @@ impl Story {
         file.edge = Edge { listen: vec!["127.0.0.1:8080".parse().unwrap()] };
         for line in services.lines().map(str::trim).filter(|line| !line.is_empty()) {
             let (name, service) = described(line);
+            if line.contains(" needs ") {
+                let route = Route { host: None, path: "/".to_owned(), to: name.clone() };
+                file.routes.insert(name.as_str().parse().unwrap(), route);
+            }
             file.services.insert(name, service);
         }
         let ports = Ports { first: 20_000, last: 20_999, next: 20_000 };
@@ -109,6 +136,7 @@ impl Story {
             second: 0,
             running: BTreeMap::new(),
             fates: BTreeMap::new(),
+            loads: BTreeMap::new(),
             taken: BTreeSet::new(),
             refused: false,
             blind: false,
@@ -133,6 +161,10 @@ impl Story {
         while self.second < second {
             self.settle();
             self.second += 1;
+            for load in self.loads.values_mut() {
+                load.asked += load.per_second;
+                load.bad += load.per_second * load.bad_permille;
+            }
         }
     }
 
@@ -255,7 +287,15 @@ impl Story {
                 Some(Fate::Fails) | None => (Health::Unknown, unknown),
             };
             let since = Timestamp(since * 1000);
-            edge.instances.insert(id.clone(), Backend { health, since, ..Backend::default() });
+            let pool = format!("{}.{}", id.pool.service, id.pool.revision);
+            let load = self.loads.get(&pool).copied().unwrap_or_default();
+            let siblings = self.running.keys().filter(|it| it.pool == id.pool).count() as u64;
+            let lately = Lately { errors: load.lately(siblings), ..Lately::default() };
+            edge.instances
+                .insert(id.clone(), Backend { health, since, lately, ..Backend::default() });
+            let (requests, status_5xx) = (load.asked, load.bad / 1000);
+            let counts = Counts { requests, status_5xx, ..Counts::default() };
+            edge.pools.insert(id.pool.clone(), counts);
             if fate == Some(Fate::Fails) {
                 let counts = Counts { failed_streaks: 1, ..Counts::default() };
                 edge.pools.insert(id.pool.clone(), counts);
@@ -290,6 +330,19 @@ impl Story {
             }
             ["taken", port] => {
                 self.taken.insert(port.parse().unwrap());
+            }
+            ["load", pool, per_second, bad_permille] => {
+                let load = self.loads.entry(pool.to_owned()).or_default();
+                load.before = (load.asked, load.bad);
+                load.per_second = per_second.parse().unwrap();
+                load.bad_permille = bad_permille.parse().unwrap();
+                return false;
+            }
+            ["why"] => {
+                for wait in self.state.waits(&self.world(), self.now()) {
+                    self.say(&format!("? {}", wait.what));
+                }
+                return false;
             }
             ["refused"] => self.refused = true,
             ["well", who] => {
@@ -429,6 +482,10 @@ fn described(line: &str) -> (ServiceName, Described) {
         failure_budget: None,
         bake: seconds("bake", 10),
         auto_rollback: !words.contains(&"holds"),
+        analysis: Analysis {
+            min_requests: Some(after("needs").map_or(0, |text| text.parse().unwrap())),
+            ..Analysis::default()
+        },
     };
     let service = Described { workload, replicas: words[1].parse().unwrap(), rollout };
     (words[0].parse().unwrap(), service)

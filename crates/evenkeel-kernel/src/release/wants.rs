@@ -71,6 +71,7 @@ impl State {
             listener: Some(service_listener(name)),
             split: split.map(|(revision, weight)| (*revision, *weight)).collect(),
             pools,
+            slow: service.slow,
         }
     }
 

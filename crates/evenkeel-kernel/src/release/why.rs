@@ -40,11 +40,21 @@ impl State {
         let mut waits = Vec::new();
         if let Some(paused) = &release.paused {
             waits.push(Wait {
-                what: format!("release {} is paused by {}", release.id, paused.by),
+                what: match &paused.because {
+                    Some(reason) => format!("release {} is held: {reason}", release.id),
+                    None => format!("release {} is paused by {}", release.id, paused.by),
+                },
                 since: paused.since,
                 until: None,
                 last_error: None,
-                unblock: "`evenkeel resume` goes on, `evenkeel abort` goes back".to_owned(),
+                unblock: match &paused.because {
+                    Some(_) => {
+                        "`evenkeel resume` watches on, `evenkeel promote` takes the next step all \
+                         the same, `evenkeel abort` goes back"
+                    }
+                    None => "`evenkeel resume` goes on, `evenkeel abort` goes back",
+                }
+                .to_owned(),
             });
         }
         match &release.phase {
@@ -158,13 +168,21 @@ impl State {
         }
         let is_new = rollout.from.is_none();
         let bake = rollout::watched(&rollout.strategy, step, is_new).map(|step| step.bake)?;
-        Some(self.bake_wait(
+        let mut wait = self.bake_wait(
             release,
             bake,
             now,
             &format!("{name} {} takes its next step", rollout.to),
             "`evenkeel promote` takes the next step now, `evenkeel abort` goes back",
-        ))
+        );
+        if let Some((asked, needed)) = release.step_requests(Some(seen.edge))
+            && asked < needed
+        {
+            wait.what = format!("{}; asked {asked} of {needed} requests", wait.what);
+            // When these come nobody knows.
+            wait.until = None;
+        }
+        Some(wait)
     }
 
     fn bake_wait(

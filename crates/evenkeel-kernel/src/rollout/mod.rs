@@ -135,10 +135,11 @@ fn stepped(exposure: Option<Exposure>, now: &Situation) -> Target {
     }
 }
 
-/// How many instances an exposure needs, at least one.
+/// How many instances an exposure needs. A part of the traffic goes to at least two where there are
+/// as many: of a single one nobody could say whether it is the revision or the instance that is odd.
 fn size(exposure: Exposure, replicas: u32) -> u32 {
     match exposure {
-        Exposure::Weight(weight) => weight.ceil(replicas).clamp(1, replicas),
+        Exposure::Weight(weight) => weight.ceil(replicas).max(2).min(replicas),
         Exposure::Instances(count) => count.clamp(1, replicas),
     }
 }

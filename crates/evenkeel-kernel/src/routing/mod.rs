@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{Probe, RevisionNumber, RouteName, ServiceName, Weight};
-use crate::world::Fence;
+use crate::world::{Fence, latency_bounds, latency_quantile};
 
 /// Everything the edge needs to serve alone. Immutable; replaced as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,44 @@ pub struct Service {
     pub split: BTreeMap<RevisionNumber, Weight>,
     /// The pools, also those without weight: they are probed, and reached by a pinned route.
     pub pools: BTreeMap<RevisionNumber, Pool>,
+    /// From when on an answer is slow, once that is known.
+    #[serde(default)]
+    pub slow: Option<Slow>,
+}
+
+/// From when on an answer counts as slow, in microseconds to its first byte. Taken from the stable
+/// revision when a release starts, and the same for both revisions from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slow {
+    /// Longer than 99 in 100 of its answers.
+    pub tail_us: u64,
+    /// Noticeably longer than half of its answers.
+    pub middle_us: u64,
+    /// Answers of an instance that has been healthy for less do not count.
+    pub warm_up: Duration,
+}
+
+impl Slow {
+    /// Fewer answers than this say little of the slowest hundredth.
+    const ANSWERS_MIN: u64 = 1_000;
+
+    /// What is slow by a histogram of answers ([`crate::world::latency_bounds`]). `None` while there
+    /// are too few.
+    #[must_use]
+    pub fn by(latency: &[u64], warm_up: Duration) -> Option<Self> {
+        if latency.iter().sum::<u64>() < Self::ANSWERS_MIN {
+            return None;
+        }
+        let bound = |quantile| latency_quantile(latency, quantile).map(as_us);
+        // One bound more than the median's: a difference that somebody could notice.
+        let middle = bound(0.5)?;
+        let middle_us = latency_bounds().into_iter().find(|it| *it > middle).unwrap_or(middle);
+        Some(Self { tail_us: bound(0.99)?.max(middle_us), middle_us, warm_up })
+    }
+}
+
+fn as_us(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// One pool as the edge sees it.

@@ -95,7 +95,7 @@ fn of(kind: Kind) -> Value {
             json!({ "anyOf": [text(SIZE), { "type": "integer", "minimum": min }] })
         }
         Kind::Cpu => json!({ "anyOf": [text(CPU), { "type": "number", "exclusiveMinimum": 0 }] }),
-        Kind::Weight => text(PERCENT),
+        Kind::Weight | Kind::Part => text(PERCENT),
         Kind::Share => {
             let most = super::keys::REPLICAS_MAX;
             let count = json!({ "type": "integer", "minimum": 0, "maximum": most });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
-use crate::model::{Health, Rollout, Stop};
+use crate::model::{Analysis, Health, Rollout, Stop};
 
 /// Where the edge listens when there are routes and the file does not say.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -16,6 +16,8 @@ pub const SERVICES_MAX: usize = 1_000;
 pub const ROUTES_MAX: usize = 1_000;
 /// The most instances of one service.
 pub const REPLICAS_MAX: u64 = 10_000;
+/// The most requests that a step can be asked to see.
+const REQUESTS_MAX: u64 = 1_000_000_000;
 /// The most steps of one canary; a person watches each of them.
 pub const STEPS_MAX: usize = 20;
 
@@ -402,6 +404,59 @@ static ROLLOUT: Table = Table {
         Key::new("auto_rollback", Kind::Flag, "false", "A failing release goes back on its own.")
             .preset(|| Rollout::default().auto_rollback.to_string())
             .elsewhere(&["auto_revert", "rollback", "autorollback"]),
+        Key::new(
+            "analysis",
+            Kind::Table(&ANALYSIS),
+            "{ tolerance = \"50%\" }",
+            "How a new revision is judged by its requests.",
+        )
+        .elsewhere(&["verify", "metrics", "judge"]),
+    ],
+};
+
+/// `[service.NAME.rollout.analysis]`
+static ANALYSIS: Table = Table {
+    id: "analysis",
+    header: "[service.NAME.rollout.analysis]",
+    doc: "How a new revision is judged by its requests, beside those of the revision that it \
+          replaces, while both have traffic. It is taken back when it fails more of them, or \
+          answers more of them slowly, than is tolerated, and chance is ruled out: fewer than one \
+          sound revision in a hundred is taken back for it.",
+    short: None,
+    keys: &[
+        Key::new(
+            "tolerance",
+            Kind::Part,
+            "\"50%\"",
+            "How much more often than the stable revision's its requests may go wrong. The \
+             smaller, the more requests it takes to be certain.",
+        )
+        .preset(|| format!("\"{}%\"", Analysis::default().tolerance.as_more().0 / 100)),
+        Key::new(
+            "min_requests",
+            Kind::Count { min: 0, max: REQUESTS_MAX },
+            "500",
+            "Requests that a step of a canary must have seen before the next.",
+        )
+        .otherwise("100 to 1,000, more where the stable revision fails rarely"),
+        Key::new(
+            "no_data",
+            Kind::Choice(&["hold", "promote"]),
+            "\"promote\"",
+            "What happens to a step that was watched for three times its `bake` without seeing \
+             so many.",
+        )
+        .preset(|| "\"hold\"".to_owned()),
+        Key::new(
+            "warm_up",
+            Kind::Span { min: 0, max: HOUR },
+            "\"2m\"",
+            "Answers of an instance that has been healthy for less do not count as slow.",
+        )
+        .preset(|| span(Analysis::default().warm_up))
+        .elsewhere(&["warmup", "initial_delay"]),
+        Key::new("latency", Kind::Flag, "false", "Whether slow answers count.")
+            .preset(|| Analysis::default().latency.to_string()),
     ],
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::check::Fields;
 use super::problem::{Mistake, Mistakes};
 use super::schema::Key;
-use crate::model::{Exposure, Rollout, Share, Step, Strategy, Weight};
+use crate::model::{Analysis, Exposure, NoData, Rollout, Share, Step, Strategy, Tolerance, Weight};
 
 /// How long a step is watched when it does not say: the first step of `standard`.
 pub(crate) const STEP_BAKE: Duration = Duration::from_secs(300);
@@ -99,6 +99,22 @@ pub(crate) fn build(
         failure_budget: fields.count("failure_budget").or(preset.failure_budget),
         bake: span("bake", profile.and_then(|it| it.bake), preset.bake),
         auto_rollback: fields.flag("auto_rollback").copied().unwrap_or(preset.auto_rollback),
+        analysis: fields.table("analysis").map_or_else(Analysis::default, analysis),
+    }
+}
+
+fn analysis(fields: &Fields) -> Analysis {
+    let preset = Analysis::default();
+    let tolerance = fields.weight("tolerance").map(|by| Tolerance::more(*by));
+    Analysis {
+        tolerance: tolerance.unwrap_or(preset.tolerance),
+        min_requests: fields.long("min_requests").copied().or(preset.min_requests),
+        no_data: match fields.text("no_data").map(String::as_str) {
+            Some("promote") => NoData::Promote,
+            Some(_) | None => preset.no_data,
+        },
+        warm_up: fields.span("warm_up").copied().unwrap_or(preset.warm_up),
+        latency: fields.flag("latency").copied().unwrap_or(preset.latency),
     }
 }
 

@@ -126,6 +126,8 @@ pub(crate) enum Kind {
     Cpu,
     /// A part of the whole, more than nothing and less than all.
     Weight,
+    /// A part, up to the whole.
+    Part,
     /// A number of instances or a part of the replicas.
     Share,
     /// A program and its arguments.
@@ -178,6 +180,7 @@ impl Kind {
                 )
             }
             Self::Cpu => "cores: 0.5, \"500m\" or \"50%\"".to_owned(),
+            Self::Part => "a part such as \"50%\", at most \"100%\"".to_owned(),
             Self::Weight => "a part such as \"5%\", more than 0 and less than 100 %".to_owned(),
             Self::Share => "a number of instances, or a part such as \"25%\"".to_owned(),
             Self::Command => {

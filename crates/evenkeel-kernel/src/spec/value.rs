@@ -126,6 +126,9 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
             }
             Value::Weight(weight)
         }
+        Kind::Part => Value::Weight(
+            quantity::percent(text).ok_or_else(|| no("a part").hint(percent_sign(text)))?,
+        ),
         Kind::Share => Value::Share(Share::Percent(
             quantity::percent(text).ok_or_else(|| no("a share").hint(percent_sign(text)))?,
         )),
@@ -203,7 +206,9 @@ fn from_integer(kind: Kind, number: &DeInteger<'_>, path: &str) -> Result<Value,
         Kind::Span { .. } => {
             Err(wrong("has no unit").hint(format!("write `{key} = \"{number}s\"` for seconds")))
         }
-        Kind::Weight => Err(wrong("has no unit").hint(format!("write `{key} = \"{number}%\"`"))),
+        Kind::Weight | Kind::Part => {
+            Err(wrong("has no unit").hint(format!("write `{key} = \"{number}%\"`")))
+        }
         _ => Err(wrong("is a number")),
     }
 }

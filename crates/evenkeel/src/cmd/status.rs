@@ -115,7 +115,9 @@ pub(super) fn release_line(release: &ReleaseView) -> String {
     if !moved.is_empty() {
         text = format!("{text}: {moved}");
     }
-    if let Some(paused) = &release.paused {
+    if let Some(reason) = &release.held {
+        text = format!("{text}  {}", paint(Tone::Warn, &format!("held: {reason}")));
+    } else if let Some(paused) = &release.paused {
         text = format!("{text}  {}", paint(Tone::Warn, &format!("paused by {paused}")));
     }
     if let Some(because) = &release.because {

@@ -75,7 +75,7 @@ fn what_a_service_uses_is_replaced_beneath_it_without_a_failed_request() {
     let stack = |front: &str, back: &str| {
         let front = format!("VERSION = \"{front}\", RELAY_TO = \"BACK_URL\"");
         let (front, back) = (node(&house, &front), node(&house, &format!("VERSION = \"{back}\"")));
-        let canary = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"0s\"\n\
+        let canary = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\nbake = \"0s\"\n\
                       steps = [{ weight = \"50%\", bake = \"500ms\" }]";
         house.stack(&format!(
             "[service.front]\n{front}\nuses = [\"back\"]\nreplicas = 2\n\

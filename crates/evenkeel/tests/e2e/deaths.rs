@@ -18,7 +18,7 @@ use crate::programs::web;
 
 const QUICK: &str = "min_ready = \"0s\"\nbake = \"0s\"";
 /// A canary of many short steps, so that deaths fall into each of them.
-const LONG: &str = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"300ms\"\nsteps = [\
+const LONG: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\nbake = \"300ms\"\nsteps = [\
     { weight = \"5%\", bake = \"200ms\" }, { weight = \"10%\", bake = \"200ms\" }, \
     { weight = \"20%\", bake = \"200ms\" }, { weight = \"30%\", bake = \"200ms\" }, \
     { weight = \"45%\", bake = \"200ms\" }, { weight = \"60%\", bake = \"200ms\" }, \

@@ -12,7 +12,7 @@ use crate::machine::{runs, signal, skip, until};
 use crate::programs::web;
 
 const QUICK: &str = "min_ready = \"0s\"\nbake = \"0s\"";
-const HALF: &str = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"0s\"\n\
+const HALF: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\nbake = \"0s\"\n\
                     steps = [{ weight = \"50%\", bake = \"10m\" }]";
 /// Enough for a ballast to be taken.
 const DISK_MIB: u32 = 90;

@@ -8,7 +8,7 @@ use crate::programs::Program;
 const ROLLING: &str = "min_ready = \"100ms\"\nbake = \"500ms\"";
 const BLUE_GREEN: &str =
     "strategy = \"blue-green\"\npreview = \"next.test\"\nmin_ready = \"100ms\"\nbake = \"500ms\"";
-const CANARY: &str = "strategy = \"canary\"\nmin_ready = \"100ms\"\nbake = \"500ms\"\n\
+const CANARY: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"100ms\"\nbake = \"500ms\"\n\
                       steps = [{ weight = \"20%\", bake = \"300ms\" }, \
                       { weight = \"50%\", bake = \"300ms\" }]";
 

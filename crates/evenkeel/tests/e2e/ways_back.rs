@@ -9,12 +9,12 @@ use crate::load::{ALL, FILES, Kind, Load, REPEATABLE};
 use crate::programs::web;
 
 /// A canary that stays at half of the traffic until somebody moves it.
-const HALF: &str = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"60s\"\n\
+const HALF: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\nbake = \"60s\"\n\
                     steps = [{ weight = \"50%\", bake = \"10m\" }]";
 /// A switch that can be taken back for a minute.
 const SWITCH: &str = "strategy = \"blue-green\"\nmin_ready = \"0s\"\nbake = \"60s\"";
 /// A canary whose failures are found soon.
-const WARY: &str = "strategy = \"canary\"\nmin_ready = \"0s\"\nstart_deadline = \"2s\"\nbake = \"5s\"\n\
+const WARY: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\nstart_deadline = \"2s\"\nbake = \"5s\"\n\
                     steps = [{ weight = \"20%\", bake = \"5s\" }]";
 const QUICK: &str = "min_ready = \"0s\"\nbake = \"0s\"";
 /// The promise: from the command to the last answer of the revision that was taken back.

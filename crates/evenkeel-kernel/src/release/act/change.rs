@@ -101,7 +101,7 @@ impl State {
                 return Ok(Accepted { decision: None, release: None, text });
             }
             Prospect::OnItsWay(id) => {
-                let text = format!("release {id} is on its way to this already");
+                let text = format!("nothing changes: release {id} is on its way to this already");
                 return Ok(Accepted { decision: None, release: Some(id), text });
             }
             Prospect::Release { held_back: Some(reason), .. } if !force => {

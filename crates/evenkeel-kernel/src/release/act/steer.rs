@@ -24,7 +24,7 @@ impl State {
             let text = format!("release {id} is paused already");
             return Ok(Accepted { decision: None, release: Some(id), text });
         }
-        release.paused = Some(Paused { by: by.to_owned(), since: now });
+        release.paused = Some(Paused { by: by.to_owned(), because: None, since: now });
         release.bake.seen = None;
         let text = format!("release {id} paused by {by}");
         Ok(self.accept_note(next, id, "release.paused", text, world, now))

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use super::pools::Moment;
 use super::state::{Bake, Note, Phase, Release, State};
+use crate::model::PoolId;
 use crate::rollout;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -122,6 +123,7 @@ impl Deciding<'_> {
         }
         self.watch_the_watching();
         self.watch_wellness();
+        self.watch_requests();
         self.fail();
         let Some(release) = self.state.release.clone() else { return };
         if release.phase.is_forward() {
@@ -152,6 +154,9 @@ impl Deciding<'_> {
         release.progress = now;
         release.phase = phase;
         // The other phases are told by what they are entered for.
+        let moving = release.moving().map(|(name, rollout, _)| PoolId::new(name, rollout.to));
+        let edge = self.world.edge.known();
+        release.asked_before = moving.map_or(0, |pool| release.asked(&pool, edge).requests);
         let Some((name, rollout, step)) = release.moving() else { return };
         let steps = rollout::steps(&rollout.strategy, rollout.from.is_none());
         let text = format!("shifting {name} to {}: step {} of {steps}", rollout.to, step + 1);

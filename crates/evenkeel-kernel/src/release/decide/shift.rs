@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Deciding;
-use crate::model::{ServiceName, Weight};
+use crate::model::{NoData, ServiceName, Weight};
 use crate::release::judge::Seen;
-use crate::release::state::{Phase, Release, Rollout};
+use crate::release::state::{Paused, Phase, Release, Rollout};
 use crate::rollout;
 use crate::time::human;
+
+/// A step that sees too few requests is watched for so many times its bake.
+const WITHOUT_REQUESTS_MAX: u32 = 3;
 
 impl Deciding<'_> {
     /// Moves the traffic of one service, one step at a time.
@@ -22,7 +25,8 @@ impl Deciding<'_> {
         }
         let is_new = rollout.from.is_none();
         let watched = rollout::watched(&rollout.strategy, step, is_new);
-        if !self.bake(watched.map_or(Duration::ZERO, |step| step.bake)) {
+        let bake = watched.map_or(Duration::ZERO, |step| step.bake);
+        if !self.bake(bake) || (watched.is_some() && !self.has_seen_enough(release, bake)) {
             return;
         }
         if step + 1 < rollout::steps(&rollout.strategy, is_new) {
@@ -32,6 +36,39 @@ impl Deciding<'_> {
         } else {
             self.promote(release);
         }
+    }
+
+    /// Whether the step has seen as many requests as it must; without them it is watched for longer,
+    /// and then it is held or goes on, as its service wants it.
+    fn has_seen_enough(&mut self, release: &Release, bake: Duration) -> bool {
+        let Some((asked, needed)) = release.step_requests(self.world.edge.known()) else {
+            return true;
+        };
+        if release.bake.waived || asked >= needed {
+            return true;
+        }
+        if !self.bake(bake * WITHOUT_REQUESTS_MAX) {
+            return false;
+        }
+        let Some((name, rollout, _)) = release.moving() else { return true };
+        let no_data = release.wanted.services.get(name).map(|it| it.rollout.analysis.no_data);
+        if no_data == Some(NoData::Promote) {
+            return true;
+        }
+        let reason = format!(
+            "{name} {} was asked {asked} of {needed} requests in {}",
+            rollout.to,
+            human(bake * WITHOUT_REQUESTS_MAX)
+        );
+        self.note("release.held", format!("held because {reason}"));
+        let now = self.moment.now;
+        if let Some(release) = self.state.release_mut() {
+            release.paused = Some(Paused::because(reason, now));
+            // Whoever resumes it wants it to be watched for as long again.
+            release.bake.healthy = bake;
+            release.bake.seen = None;
+        }
+        false
     }
 
     /// Brings the pools and the split to where the step wants them. Returns whether they are

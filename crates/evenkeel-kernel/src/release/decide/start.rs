@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{self, Revision, RevisionNumber, Strategy, Workload};
 use crate::plan::{moving, plan};
+use crate::release::analyse::Watched;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
     Bake, Kept, Kind, Note, Phase, Queued, Release, Rollout, Service, State,
@@ -34,6 +35,7 @@ impl State {
                 self.services.insert(name.clone(), Service::new(port, now));
             }
             let Some(service) = self.services.get_mut(name) else { continue };
+            service.slow = None;
             service.keep(number, &described.workload);
             let rollout = rollout(kind, service.stable, number, described);
             rollouts.insert(name.clone(), rollout);
@@ -51,6 +53,7 @@ impl State {
             since: now,
             progress: now,
             bake: Bake::default(),
+            asked_before: 0,
             paused: None,
             blind: None,
             hurried: false,
@@ -87,7 +90,15 @@ fn rollout(
         // What replaces nothing, or returns to what is known, has no steps to take.
         (Kind::Rollback, _) | (_, None) => without_steps(&described.rollout.strategy),
     };
-    Rollout { from: stable, to, strategy, replicas: described.replicas, unwell: None, flip: false }
+    Rollout {
+        from: stable,
+        to,
+        strategy,
+        replicas: described.replicas,
+        unwell: None,
+        flip: false,
+        watched: Watched::default(),
+    }
 }
 
 /// A way back takes no steps: what is tried already need not be tried again.

@@ -2,9 +2,11 @@
 //! edge that counts, and whether the release has failed.
 
 use super::Deciding;
-use crate::model::ServiceName;
+use crate::model::{PoolId, ServiceName};
+use crate::release::analyse::Watched;
 use crate::release::judge::Seen;
 use crate::release::state::{Because, Paused, State};
+use crate::routing::Slow;
 
 impl Deciding<'_> {
     /// Carries the ledger over as soon as another edge process counts.
@@ -64,6 +66,43 @@ impl Deciding<'_> {
         }
     }
 
+    /// Takes in what the requests of both revisions tell.
+    pub(super) fn watch_requests(&mut self) {
+        let Some(edge) = self.world.edge.known() else { return };
+        let Some(release) = self.state.forward() else { return };
+        let now = self.moment.now;
+        let gathered = release.rollouts.iter().filter_map(|(name, rollout)| {
+            Some((name.clone(), self.state.gathered(release, name, rollout, edge, now)?))
+        });
+        let gathered: Vec<(ServiceName, Watched)> = gathered.collect();
+        let slow: Vec<(ServiceName, Slow)> = release
+            .rollouts
+            .iter()
+            .filter_map(|(name, rollout)| {
+                let analysis = &release.wanted.services.get(name)?.rollout.analysis;
+                let known = self.state.services.get(name)?.slow.is_some();
+                let stable = edge.pools.get(&PoolId::new(name, rollout.from?))?;
+                let wanted = analysis.latency && !known;
+                let slow = wanted.then(|| Slow::by(&stable.latency, analysis.warm_up))?;
+                Some((name.clone(), slow?))
+            })
+            .collect();
+        for (name, slow) in slow {
+            if let Some(service) = self.state.services.get_mut(&name) {
+                service.slow = Some(slow);
+            }
+        }
+        if gathered.is_empty() {
+            return;
+        }
+        let Some(release) = self.state.release_mut() else { return };
+        for (name, watched) in gathered {
+            if let Some(rollout) = release.rollouts.get_mut(&name) {
+                rollout.watched = watched;
+            }
+        }
+    }
+
     /// Takes the release back, or holds it, if it fails.
     pub(super) fn fail(&mut self) {
         let Some(release) = self.state.forward() else { return };
@@ -83,7 +122,7 @@ impl Deciding<'_> {
             let reason = failure.reason;
             self.note("release.held", format!("held because {reason}; auto_rollback is off"));
             if let Some(release) = self.state.release_mut() {
-                release.paused = Some(Paused { by: reason, since: now });
+                release.paused = Some(Paused::because(reason, now));
                 release.bake.seen = None;
             }
         }

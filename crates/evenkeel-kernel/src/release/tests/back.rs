@@ -28,9 +28,9 @@ fn an_instance_that_never_gets_healthy_ends_its_release() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             50 release #2 turns back: web.r2.1 was not healthy within 30s: it runs, but its health check does not pass
-            50   web r1 4+0 100 % r2 0+1 0 %
+            50   web r1 4+0 100 % r2 0+2 0 %
             51   web r1 4+0 100 %
             52 release #2 ended: rolled_back, web.r2.1 was not healthy within 30s: it runs, but its health check does not pass
         "#]],
@@ -59,11 +59,11 @@ fn a_crash_loop_beyond_the_budget_ends_its_release() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
-            26 release #2 turns back: web r2 ended 3 times in a row by itself, last with exit status 1
-            26   web r1 4+0 100 % r2 0+1 0 %
-            27   web r1 4+0 100 %
-            28 release #2 ended: rolled_back, web r2 ended 3 times in a row by itself, last with exit status 1
+            20   web r1 4+0 100 % r2 2+0 0 %
+            24 release #2 turns back: web r2 ended 4 times in a row by itself, last with exit status 1
+            24   web r1 4+0 100 % r2 0+2 0 %
+            25   web r1 4+0 100 %
+            26 release #2 ended: rolled_back, web r2 ended 4 times in a row by itself, last with exit status 1
         "#]],
     );
 }
@@ -90,12 +90,12 @@ fn ten_failed_requests_in_a_row_end_a_release() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 3
             23 web: 25 % of the traffic goes to r2
-            23   web r1 4+0 75 % r2 1+0 25 %
+            23   web r1 4+0 75 % r2 2+0 25 %
             25 release #2 turns back: ten requests in a row failed on web r2
-            25   web r1 4+0 100 % r2 0+1 0 %
+            25   web r1 4+0 100 % r2 0+2 0 %
             26   web r1 4+0 100 %
             27 release #2 ended: rolled_back, ten requests in a row failed on web r2
         "#]],
@@ -124,14 +124,14 @@ fn an_unwell_canary_ends_its_release() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 3
             23 web: 25 % of the traffic goes to r2
-            23   web r1 4+0 75 % r2 1+0 25 %
-            36 release #2 turns back: only 0 of 1 instances of web r2 have been healthy for 10s
-            36   web r1 4+0 100 % r2 0+1 0 %
+            23   web r1 4+0 75 % r2 2+0 25 %
+            36 release #2 turns back: only 0 of 2 instances of web r2 have been healthy for 10s
+            36   web r1 4+0 100 % r2 0+2 0 %
             37   web r1 4+0 100 %
-            38 release #2 ended: rolled_back, only 0 of 1 instances of web r2 have been healthy for 10s
+            38 release #2 ended: rolled_back, only 0 of 2 instances of web r2 have been healthy for 10s
         "#]],
     );
 }
@@ -296,19 +296,18 @@ fn rollback_after_contract_is_a_release_to_a_kept_revision() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 2+0 100 % r2 1+0 0 %
+            20   web r1 2+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 2
             23 web: 50 % of the traffic goes to r2
-            23   web r1 2+0 50 % r2 1+0 50 %
+            23   web r1 2+0 50 % r2 2+0 50 %
             29 shifting web to r2: step 2 of 2
-            29   web r1 2+0 50 % r2 2+0 50 %
-            32 web: 100 % of the traffic goes to r2
-            32   web r1 2+0 0 % r2 2+0 100 %
-            33 promoted; what it replaced is kept for 10s
-            43 the old revisions are stopped now
-            43   web r1 0+2 0 % r2 2+0 100 %
-            44   web r2 2+0 100 %
-            45 release #2 ended: promoted
+            29 web: 100 % of the traffic goes to r2
+            29   web r1 2+0 0 % r2 2+0 100 %
+            30 promoted; what it replaced is kept for 10s
+            40 the old revisions are stopped now
+            40   web r1 0+2 0 % r2 2+0 100 %
+            41   web r2 2+0 100 %
+            42 release #2 ended: promoted
             60 > rollback
             60 < release #3 is started
             60 release #3 started by ann: web r2 to r1

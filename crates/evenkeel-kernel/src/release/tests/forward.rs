@@ -132,23 +132,22 @@ fn a_canary_takes_its_steps_and_bakes_at_each() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 3
             23 web: 10 % of the traffic goes to r2
-            23   web r1 4+0 90 % r2 1+0 10 %
+            23   web r1 4+0 90 % r2 2+0 10 %
             29 shifting web to r2: step 2 of 3
-            29   web r1 4+0 90 % r2 2+0 10 %
-            32 web: 50 % of the traffic goes to r2
-            32   web r1 4+0 50 % r2 2+0 50 %
-            38 shifting web to r2: step 3 of 3
-            38   web r1 4+0 50 % r2 4+0 50 %
-            41 web: 100 % of the traffic goes to r2
-            41   web r1 4+0 0 % r2 4+0 100 %
-            42 promoted; what it replaced is kept for 10s
-            52 the old revisions are stopped now
-            52   web r1 0+4 0 % r2 4+0 100 %
-            53   web r2 4+0 100 %
-            54 release #2 ended: promoted
+            29 web: 50 % of the traffic goes to r2
+            29   web r1 4+0 50 % r2 2+0 50 %
+            35 shifting web to r2: step 3 of 3
+            35   web r1 4+0 50 % r2 4+0 50 %
+            38 web: 100 % of the traffic goes to r2
+            38   web r1 4+0 0 % r2 4+0 100 %
+            39 promoted; what it replaced is kept for 10s
+            49 the old revisions are stopped now
+            49   web r1 0+4 0 % r2 4+0 100 %
+            50   web r2 4+0 100 %
+            51 release #2 ended: promoted
         "#]],
     );
 }

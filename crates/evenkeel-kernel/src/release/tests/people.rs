@@ -26,35 +26,34 @@ fn a_newer_change_takes_back_what_is_under_way() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 3
             23 web: 25 % of the traffic goes to r2
-            23   web r1 4+0 75 % r2 1+0 25 %
+            23   web r1 4+0 75 % r2 2+0 25 %
             26 > apply web:v3
             26 < release #3 is accepted: release #2 is under way; it is taken back first (superseded)
             26 release #3 by ann waits for release #2
             26 release #2 turns back: superseded by release #3
-            26   web r1 4+0 100 % r2 0+1 0 %
+            26   web r1 4+0 100 % r2 0+2 0 %
             26   web r1 4+0 100 %
             27 release #2 ended: superseded, superseded by release #3
             27 release #3 started by ann: web r1 to r3
-            27   web r1 4+0 100 % r3 1+0 0 %
+            27   web r1 4+0 100 % r3 2+0 0 %
             30 shifting web to r3: step 1 of 3
             30 web: 25 % of the traffic goes to r3
-            30   web r1 4+0 75 % r3 1+0 25 %
+            30   web r1 4+0 75 % r3 2+0 25 %
             36 shifting web to r3: step 2 of 3
-            36   web r1 4+0 75 % r3 2+0 25 %
-            39 web: 50 % of the traffic goes to r3
-            39   web r1 4+0 50 % r3 2+0 50 %
-            45 shifting web to r3: step 3 of 3
-            45   web r1 4+0 50 % r3 4+0 50 %
-            48 web: 100 % of the traffic goes to r3
-            48   web r1 4+0 0 % r3 4+0 100 %
-            49 promoted; what it replaced is kept for 10s
-            59 the old revisions are stopped now
-            59   web r1 0+4 0 % r3 4+0 100 %
-            60   web r3 4+0 100 %
-            61 release #3 ended: promoted
+            36 web: 50 % of the traffic goes to r3
+            36   web r1 4+0 50 % r3 2+0 50 %
+            42 shifting web to r3: step 3 of 3
+            42   web r1 4+0 50 % r3 4+0 50 %
+            45 web: 100 % of the traffic goes to r3
+            45   web r1 4+0 0 % r3 4+0 100 %
+            46 promoted; what it replaced is kept for 10s
+            56 the old revisions are stopped now
+            56   web r1 0+4 0 % r3 4+0 100 %
+            57   web r3 4+0 100 %
+            58 release #3 ended: promoted
         "#]],
     );
 }
@@ -130,10 +129,10 @@ fn a_pause_outlasts_the_progress_deadline() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 3
             23 web: 25 % of the traffic goes to r2
-            23   web r1 4+0 75 % r2 1+0 25 %
+            23   web r1 4+0 75 % r2 2+0 25 %
             26 > pause
             26 < release #2 paused by ann
             26 release #2 paused by ann
@@ -141,18 +140,17 @@ fn a_pause_outlasts_the_progress_deadline() {
             200 < release #2 resumed by ann
             200 release #2 resumed by ann
             204 shifting web to r2: step 2 of 3
-            204   web r1 4+0 75 % r2 2+0 25 %
-            207 web: 50 % of the traffic goes to r2
-            207   web r1 4+0 50 % r2 2+0 50 %
-            213 shifting web to r2: step 3 of 3
-            213   web r1 4+0 50 % r2 4+0 50 %
-            216 web: 100 % of the traffic goes to r2
-            216   web r1 4+0 0 % r2 4+0 100 %
-            217 promoted; what it replaced is kept for 10s
-            227 the old revisions are stopped now
-            227   web r1 0+4 0 % r2 4+0 100 %
-            228   web r2 4+0 100 %
-            229 release #2 ended: promoted
+            204 web: 50 % of the traffic goes to r2
+            204   web r1 4+0 50 % r2 2+0 50 %
+            210 shifting web to r2: step 3 of 3
+            210   web r1 4+0 50 % r2 4+0 50 %
+            213 web: 100 % of the traffic goes to r2
+            213   web r1 4+0 0 % r2 4+0 100 %
+            214 promoted; what it replaced is kept for 10s
+            224 the old revisions are stopped now
+            224   web r1 0+4 0 % r2 4+0 100 %
+            225   web r2 4+0 100 %
+            226 release #2 ended: promoted
         "#]],
     );
 }
@@ -230,16 +228,16 @@ fn promote_takes_the_next_step_and_promote_full_all_of_them() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 4+0 100 % r2 1+0 0 %
+            20   web r1 4+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 4
             23 web: 10 % of the traffic goes to r2
-            23   web r1 4+0 90 % r2 1+0 10 %
+            23   web r1 4+0 90 % r2 2+0 10 %
             24 > promote
             24 < release #2 is promoted to its next step by ann
             24 release #2 is promoted to its next step by ann
             24 shifting web to r2: step 2 of 4
             24 web: 25 % of the traffic goes to r2
-            24   web r1 4+0 75 % r2 1+0 25 %
+            24   web r1 4+0 75 % r2 2+0 25 %
             27 > promote full
             27 < release #2 is promoted to all traffic by ann
             27 release #2 is promoted to all traffic by ann
@@ -313,27 +311,28 @@ fn scaling_during_a_release_reaches_both_pools() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 2+0 100 % r2 1+0 0 %
+            20   web r1 2+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 2
             23 web: 50 % of the traffic goes to r2
-            23   web r1 2+0 50 % r2 1+0 50 %
+            23   web r1 2+0 50 % r2 2+0 50 %
             25 > scale web 4
             25 < web scales from 2 to 4 instances, by ann
             25 web scales from 2 to 4 instances, by ann
             25   web r1 4+0 50 % r2 2+0 50 %
-            33 shifting web to r2: step 2 of 2
-            33   web r1 4+0 50 % r2 4+0 50 %
+            29 shifting web to r2: step 2 of 2
+            29   web r1 4+0 50 % r2 4+0 50 %
+            32 web: 100 % of the traffic goes to r2
+            32   web r1 4+0 0 % r2 4+0 100 %
+            33 promoted; what it replaced is kept for 10s
             36 > scale web 3
             36 < web scales from 4 to 3 instances, by ann
             36 web scales from 4 to 3 instances, by ann
-            36 web: 100 % of the traffic goes to r2
             36   web r1 3+1 0 % r2 4+0 100 %
-            36 promoted; what it replaced is kept for 10s
             36   web r1 3+0 0 % r2 4+0 100 %
-            47 the old revisions are stopped now
-            47   web r1 0+3 0 % r2 3+1 100 %
-            48   web r2 3+0 100 %
-            49 release #2 ended: promoted
+            44 the old revisions are stopped now
+            44   web r1 0+3 0 % r2 3+1 100 %
+            45   web r2 3+0 100 %
+            46 release #2 ended: promoted
         "#]],
     );
 }
@@ -456,17 +455,17 @@ fn who_goes_back_does_not_go_on() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 2+0 100 % r2 1+0 0 %
+            20   web r1 2+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 2
             23 web: 50 % of the traffic goes to r2
-            23   web r1 2+0 50 % r2 1+0 50 %
+            23   web r1 2+0 50 % r2 2+0 50 %
             26 > apply web:v3
             26 < release #3 is accepted: release #2 is under way; it is taken back first (superseded)
             26 release #3 by ann waits for release #2
             26 release #2 turns back: superseded by release #3
-            26   web r1 2+0 100 % r2 0+1 0 %
+            26   web r1 2+0 100 % r2 0+2 0 %
             26 > apply web:v3
-            26 < release #3 is on its way to this already
+            26 < nothing changes: release #3 is on its way to this already
             26   web r1 2+0 100 %
             26 > apply web:v4
             26 < release #4 is accepted: release #2 is turning back; it is waited for; release #3, which waits for it, is dropped
@@ -474,25 +473,25 @@ fn who_goes_back_does_not_go_on() {
             26 release #3 ended before it started: superseded, superseded by release #4
             26 release #2 ended: superseded, superseded by release #3
             26 release #4 started by ann: web r1 to r3
-            26   web r1 2+0 100 % r3 1+0 0 %
+            26   web r1 2+0 100 % r3 2+0 0 %
             26 > abort
             26 < release #4 is taken back
             26 release #4 turns back: aborted by ann
-            26   web r1 2+0 100 % r3 0+1 0 %
+            26   web r1 2+0 100 % r3 0+2 0 %
             26   web r1 2+0 100 %
             27 release #4 ended: aborted, aborted by ann
             40 > apply web:v2
             40 < release #5 is started
             40 release #5 started by ann: web r1 to r2
-            40   web r1 2+0 100 % r2 1+0 0 %
+            40   web r1 2+0 100 % r2 2+0 0 %
             43 shifting web to r2: step 1 of 2
             43 web: 50 % of the traffic goes to r2
-            43   web r1 2+0 50 % r2 1+0 50 %
+            43   web r1 2+0 50 % r2 2+0 50 %
             48 > apply web:v5
             48 < release #6 is accepted: release #5 is under way; it is taken back first (superseded)
             48 release #6 by ann waits for release #5
             48 release #5 turns back: superseded by release #6
-            48   web r1 2+0 100 % r2 0+1 0 %
+            48   web r1 2+0 100 % r2 0+2 0 %
             48 > rollback
             48 < release #5 is turning back already; release #6, which waited for it, is dropped
             48 release #6 ended before it started: aborted, aborted by ann
@@ -528,17 +527,16 @@ fn a_restart_ends_no_release_unasked() {
             20 > apply web:v2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20   web r1 2+0 100 % r2 1+0 0 %
+            20   web r1 2+0 100 % r2 2+0 0 %
             23 shifting web to r2: step 1 of 2
             23 web: 50 % of the traffic goes to r2
-            23   web r1 2+0 50 % r2 1+0 50 %
+            23   web r1 2+0 50 % r2 2+0 50 %
             26 > restart web
             26 < refused: release #2 is under way, and a restart would take it back
             29 shifting web to r2: step 2 of 2
-            29   web r1 2+0 50 % r2 2+0 50 %
-            32 web: 100 % of the traffic goes to r2
-            32   web r1 2+0 0 % r2 2+0 100 %
-            33 promoted; what it replaced is kept for 30s
+            29 web: 100 % of the traffic goes to r2
+            29   web r1 2+0 0 % r2 2+0 100 %
+            30 promoted; what it replaced is kept for 30s
             40 > restart
             40 < refused: release #2 is promoted, and a restart would contract it: what it replaced could not come back at once any more
             41 > restart web --force
@@ -549,15 +547,14 @@ fn a_restart_ends_no_release_unasked() {
             41   web r2 2+0 100 %
             42 release #2 ended: promoted
             42 release #3 started by ann: web r2 to r3
-            42   web r2 2+0 100 % r3 1+0 0 %
+            42   web r2 2+0 100 % r3 2+0 0 %
             45 shifting web to r3: step 1 of 2
             45 web: 50 % of the traffic goes to r3
-            45   web r2 2+0 50 % r3 1+0 50 %
+            45   web r2 2+0 50 % r3 2+0 50 %
             51 shifting web to r3: step 2 of 2
-            51   web r2 2+0 50 % r3 2+0 50 %
-            54 web: 100 % of the traffic goes to r3
-            54   web r2 2+0 0 % r3 2+0 100 %
-            55 promoted; what it replaced is kept for 30s
+            51 web: 100 % of the traffic goes to r3
+            51   web r2 2+0 0 % r3 2+0 100 %
+            52 promoted; what it replaced is kept for 30s
         "#]],
     );
 }

@@ -42,6 +42,7 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             let steps = format!("strategy = \"canary\"\nsteps = [{{ {other}{line} }}]");
             base("", "replicas = 9", &format!("[service.web.rollout]\n{steps}"))
         }
+        "analysis" => base("", "", &format!("[service.web.rollout.analysis]\n{line}")),
         id => base("", "replicas = 9", &format!("[service.web.{id}]\n{strategy}{line}")),
     }
 }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::model::{
-    Edge, Exposure, Health, Limits, Probe, Rollout, Route, RouteName, Service, ServiceName, Share,
-    Signal, Stack, Step, Stop, Strategy as Shape, Weight, Workload,
+    Analysis, Edge, Exposure, Health, Limits, NoData, Probe, Rollout, Route, RouteName, Service,
+    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -93,10 +93,24 @@ fn shape(exclusive: bool) -> BoxedStrategy<Shape> {
     .boxed()
 }
 
+fn analysis() -> impl Strategy<Value = Analysis> {
+    let requests = proptest::option::of(0_u64..=1_000_000_000);
+    (1_u32..=1_000, requests, any::<bool>(), span(3_600), any::<bool>()).prop_map(
+        |(more, min_requests, hold, warm_up, latency)| Analysis {
+            tolerance: Tolerance(1_000 + more),
+            min_requests,
+            no_data: if hold { NoData::Hold } else { NoData::Promote },
+            warm_up,
+            latency,
+        },
+    )
+}
+
 fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
     let spans = (span(3_600), span(86_400), span(7 * 86_400), span(86_400));
-    (shape(exclusive), spans, proptest::option::of(0_u32..=10_000), any::<bool>()).prop_map(
-        |(strategy, spans, failure_budget, auto_rollback)| Rollout {
+    let budget = proptest::option::of(0_u32..=10_000);
+    (shape(exclusive), spans, budget, any::<bool>(), analysis()).prop_map(
+        |(strategy, spans, failure_budget, auto_rollback, analysis)| Rollout {
             strategy,
             min_ready: spans.0,
             start_deadline: spans.1,
@@ -104,6 +118,7 @@ fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
             failure_budget,
             bake: spans.3,
             auto_rollback,
+            analysis,
         },
     )
 }
@@ -245,6 +260,14 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
     writeln!(out, "start_deadline = {}", ms(rollout.start_deadline))?;
     writeln!(out, "progress_deadline = {}", ms(rollout.progress_deadline))?;
     writeln!(out, "bake = {}\nauto_rollback = {}", ms(rollout.bake), rollout.auto_rollback)?;
+    let Analysis { tolerance, min_requests, no_data, warm_up, latency } = &rollout.analysis;
+    let more = f64::from(tolerance.as_more().0) / 100.0;
+    let no_data = if *no_data == NoData::Hold { "hold" } else { "promote" };
+    write!(out, "analysis = {{ tolerance = \"{more}%\", warm_up = {}, ", ms(*warm_up))?;
+    if let Some(requests) = min_requests {
+        write!(out, "min_requests = {requests}, ")?;
+    }
+    writeln!(out, "no_data = \"{no_data}\", latency = {latency} }}")?;
     if let Some(budget) = rollout.failure_budget {
         writeln!(out, "failure_budget = {budget}")?;
     }
