@@ -121,6 +121,23 @@ impl State {
         })
     }
 
+    /// What the new revision of a service has cost so far, to be said after why it is taken back.
+    pub(super) fn harm(
+        &self,
+        release: &Release,
+        name: &ServiceName,
+        edge: Option<&Edge>,
+    ) -> Option<String> {
+        let rollout = release.rollouts.get(name)?;
+        let weight = self.services.get(name)?.weight(rollout.to);
+        let account = release.ledger.as_of(edge).pools.remove(&PoolId::new(name, rollout.to))?;
+        let counts = account.total();
+        let (failed, requests) = (counts.failed(), counts.requests);
+        (requests > 0).then(|| {
+            format!("; {failed} of its {requests} requests had failed, at {weight} of the traffic")
+        })
+    }
+
     /// How each track of a rollout stands; empty where there is nothing to compare.
     #[must_use]
     pub fn standings(&self, name: &ServiceName, rollout: &Rollout, edge: &Edge) -> Vec<Standing> {

@@ -107,7 +107,10 @@ impl Deciding<'_> {
     pub(super) fn fail(&mut self) {
         let Some(release) = self.state.forward() else { return };
         let now = self.moment.now;
-        let Some(failure) = self.state.failure(release, self.world, now) else { return };
+        let Some(mut failure) = self.state.failure(release, self.world, now) else { return };
+        for name in &failure.culprits {
+            failure.reason.extend(self.state.harm(release, name, self.world.edge.known()));
+        }
         let paused = release.paused.is_some();
         let automatic = release.rollouts.keys().all(|name| {
             release.wanted.services.get(name).is_none_or(|service| service.rollout.auto_rollback)

@@ -31,10 +31,10 @@ fn a_revision_that_fails_more_requests_is_taken_back_and_one_that_fails_as_many_
             23 shifting web to r2: step 1 of 3
             23 web: 10 % of the traffic goes to r2
             23   web r1 20+0 90 % r2 2+0 10 %
-            26 release #2 turns back: web r2: 2.0 % of its requests fail, beside 0.09 %; the odds against chance are 250 to 1
+            26 release #2 turns back: web r2: 2.0 % of its requests fail, beside 0.09 %; the odds against chance are 250 to 1; 8 of its 400 requests had failed, at 10 % of the traffic
             26   web r1 20+0 100 % r2 0+2 0 %
             27   web r1 20+0 100 %
-            28 release #2 ended: rolled_back, web r2: 2.0 % of its requests fail, beside 0.09 %; the odds against chance are 250 to 1
+            28 release #2 ended: rolled_back, web r2: 2.0 % of its requests fail, beside 0.09 %; the odds against chance are 250 to 1; 8 of its 400 requests had failed, at 10 % of the traffic
         "#]],
     );
     check(

@@ -54,6 +54,33 @@ function relay(response) {
 }
 relay.agent = new http.Agent({ keepAlive: true });
 
+// What a bad revision does: ERRORS of 1,000 requests fail, SLOW of 1,000 take a tenth of a second
+// longer, STRAIN requests a second are more than it can answer, and after DIES milliseconds it ends.
+const errors = Number(process.env.ERRORS || 0);
+const slow = Number(process.env.SLOW || 0);
+const strain = Number(process.env.STRAIN || Infinity);
+let asked = 0;
+let strained = 0;
+setInterval(() => {
+  strained = Math.max(0, asked - strain / 10);
+  asked = 0;
+}, 100).unref();
+
+function misbehaves(response) {
+  asked += 1;
+  const chance = Math.random() * 1000;
+  const late = Boolean(process.env.HICCUP) && fs.existsSync(process.env.HICCUP);
+  if (chance < errors || (strained > 0 && asked > strain / 10) || (late && chance < 300)) {
+    answer(response, 500, 'broken');
+    return true;
+  }
+  if (chance < slow) {
+    setTimeout(() => answer(response, 200, page), 100);
+    return true;
+  }
+  return false;
+}
+
 let sickAfter = Number(process.env.SICK_AFTER || Infinity);
 const server = http.createServer((request, response) => {
   const url = new URL(request.url, 'http://here');
@@ -63,6 +90,7 @@ const server = http.createServer((request, response) => {
   }
   sickAfter -= 1;
   if (process.env.FAIL === 'all' || sickAfter < 0) return answer(response, 500, 'broken');
+  if (misbehaves(response)) return undefined;
   if (url.pathname === '/echo') return body(request, (bytes) => answer(response, 200, bytes));
   if (url.pathname === '/relay') return relay(response);
   if (url.pathname === '/stream') {
@@ -102,4 +130,5 @@ server.on('upgrade', (request, socket) => {
 
 server.listen(port, '127.0.0.1', () => {
   if (process.env.CRASH === 'later') setTimeout(() => process.exit(7), 1500);
+  if (process.env.DIES) setTimeout(() => process.exit(9), Number(process.env.DIES));
 });
