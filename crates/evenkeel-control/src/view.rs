@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use evenkeel_kernel::analysis::Track;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
-use evenkeel_kernel::plan::Plan;
+use evenkeel_kernel::plan::{Plan, Takes};
 use evenkeel_kernel::release::{
-    Kept, Kind, Ledger, Past, Phase, Prospect, Release, Service, Slot, Stage, Wait,
+    Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage, Standing,
+    Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::time::Timestamp;
@@ -14,7 +16,7 @@ use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 use crate::api::types::{
     AccountView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView, LedgerView,
     PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status, StepView,
-    UnroutedView, WaitView,
+    TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -83,11 +85,12 @@ pub(crate) fn releases(snapshot: &Snapshot) -> Vec<ReleaseView> {
 /// A plan.
 pub(crate) fn plan(prospect: &Prospect) -> PlanView {
     let nothing = Plan::default();
-    let (plan, on_its_way, before, held_back) = match prospect {
-        Prospect::Nothing => (&nothing, None, None, None),
-        Prospect::OnItsWay(id) => (&nothing, Some(id.0), None, None),
-        Prospect::Release { plan, before, held_back } => {
-            (&**plan, None, before.clone(), held_back.clone())
+    let none = Takes::default();
+    let (plan, takes, on_its_way, before, held_back) = match prospect {
+        Prospect::Nothing => (&nothing, none, None, None, None),
+        Prospect::OnItsWay(id) => (&nothing, none, Some(id.0), None, None),
+        Prospect::Release { plan, takes, before, held_back } => {
+            (&**plan, *takes, None, before.clone(), held_back.clone())
         }
     };
     let (create, change, remove) = plan.counts();
@@ -114,6 +117,8 @@ pub(crate) fn plan(prospect: &Prospect) -> PlanView {
     PlanView {
         empty: plan.is_empty() && before.is_none(),
         on_its_way,
+        promotion_ms: ms(takes.promotion),
+        bake_ms: ms(takes.bake),
         before,
         held_back,
         create,
@@ -172,7 +177,7 @@ fn service(snapshot: &Snapshot, name: &ServiceName, service: &Service) -> Servic
 fn rollout_of<'a>(
     snapshot: &'a Snapshot,
     name: &ServiceName,
-) -> Option<(&'a Release, &'a evenkeel_kernel::release::Rollout)> {
+) -> Option<(&'a Release, &'a Rollout)> {
     let release = snapshot.state.release.as_ref()?;
     Some((release, release.rollouts.get(name)?))
 }
@@ -300,10 +305,30 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
                 from: it.from.map(|from| from.to_string()),
                 to: it.to.to_string(),
                 warm: it.from.map_or(0, |from| active(snapshot, name, from)),
+                analysis: analysis(snapshot, name, it),
             })
             .collect(),
         ledger: ledger(&release.ledger.as_of(edge)),
     }
+}
+
+fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<TrackView> {
+    let edge = snapshot.world.edge.known();
+    let standings = edge.map(|edge| snapshot.state.standings(name, rollout, edge));
+    let track = |it: Standing| TrackView {
+        track: match it.track {
+            Track::Errors => "errors",
+            Track::SlowTail => "slow-tail",
+            Track::SlowMiddle => "slow-middle",
+        }
+        .to_owned(),
+        canary_requests: it.canary.requests,
+        canary_bad: it.canary.bad,
+        stable_requests: it.stable.requests,
+        stable_bad: it.stable.bad,
+        evidence: it.evidence,
+    };
+    standings.into_iter().flatten().map(track).collect()
 }
 
 fn active(snapshot: &Snapshot, name: &ServiceName, revision: RevisionNumber) -> u32 {
@@ -354,6 +379,7 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
                 from: from.map(|from| from.to_string()),
                 to: to.to_string(),
                 warm: 0,
+                analysis: Vec::new(),
             })
             .collect(),
         ledger: ledger(&past.ledger),

@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Say what is being waited for, since when, until when, and what would help
     Why,
+    /// Say what was decided in a release, when, by whom and why
+    Explain(Explain),
     /// List the releases, or the journal
     History(History),
     /// Show what instances print
@@ -178,6 +180,14 @@ pub(crate) struct History {
     /// Show the journal instead of the releases
     #[arg(long)]
     pub(crate) journal: bool,
+}
+
+/// Which release to explain.
+#[derive(Debug, Args)]
+pub(crate) struct Explain {
+    /// Its number [default: the newest]
+    #[arg(value_name = "RELEASE")]
+    pub(crate) release: Option<u64>,
 }
 
 /// Which logs to show.

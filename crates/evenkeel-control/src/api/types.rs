@@ -30,6 +30,10 @@ pub struct PlanView {
     pub empty: bool,
     /// The release that leads there already.
     pub on_its_way: Option<u64>,
+    /// The least it takes until all traffic is on the new revisions.
+    pub promotion_ms: u64,
+    /// The least it takes from then on until what was replaced is stopped.
+    pub bake_ms: u64,
     /// What comes before it, if a release is under way.
     pub before: Option<String>,
     /// Why it is refused, unless it is forced.
@@ -340,6 +344,25 @@ pub struct RolloutView {
     pub to: String,
     /// Instances of the left revision that are still there.
     pub warm: u32,
+    /// How its requests compare, lately; empty where there is nothing to compare.
+    pub analysis: Vec<TrackView>,
+}
+
+/// How one kind of bad request compares between the two revisions, lately.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct TrackView {
+    /// `errors`, `slow-tail` or `slow-middle`.
+    pub track: String,
+    /// Requests that the new revision was asked.
+    pub canary_requests: u64,
+    /// The bad ones among them.
+    pub canary_bad: u64,
+    /// Requests that the stable revision was asked.
+    pub stable_requests: u64,
+    /// The bad ones among them.
+    pub stable_bad: u64,
+    /// How much of the evidence is there that it takes to go back: 1 is enough.
+    pub evidence: f64,
 }
 
 /// A step.

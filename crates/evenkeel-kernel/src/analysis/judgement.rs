@@ -134,7 +134,7 @@ impl fmt::Display for Track {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.track {
-            Track::Errors => "of its requests fail",
+            Track::Errors => "of the tries on it fail",
             Track::SlowTail => "of its answers are slower than 99 % of the stable revision's were",
             Track::SlowMiddle => "of its answers are slower than the middle of the stable revision",
         };
@@ -148,8 +148,9 @@ impl fmt::Display for Finding {
     }
 }
 
-/// A rate with two digits that matter.
-fn percent(rate: f64) -> String {
+/// A rate with two digits that matter: `0.12 %`, `1.2 %`, `12 %`.
+#[must_use]
+pub fn percent(rate: f64) -> String {
     let percent = rate * 100.0;
     match percent {
         it if it >= 10.0 => format!("{it:.0} %"),

@@ -9,7 +9,7 @@ mod evidence;
 mod judgement;
 
 pub use evidence::{Batch, Evidence, Tally};
-pub use judgement::{Case, Finding, Track, requests_needed};
+pub use judgement::{Case, Finding, Track, percent, requests_needed};
 
 #[cfg(test)]
 mod tests;

@@ -90,7 +90,7 @@ fn it_counts_only_what_matters_and_is_shared() {
     let found = finding(&[tally(500, 25), tally(500, 20)]).unwrap();
     assert_eq!(
         found.to_string(),
-        "4.5 % of its requests fail, beside 0.10 %; the odds against chance are over a million to 1"
+        "4.5 % of the tries on it fail, beside 0.10 %; the odds against chance are over a million to 1"
     );
     assert!(finding(&[tally(500, 25)]).is_some(), "a single one is judged by itself");
     assert!(finding(&[tally(500, 25), tally(500, 0)]).is_none(), "one odd instance of two");

@@ -5,6 +5,7 @@
 
 mod fields;
 mod order;
+mod takes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fields::FieldChange;
 pub use order::{cycles, dependency_order};
+pub use takes::{Takes, takes};
 
 use crate::lint::{self, Hazard};
 use crate::model::{RevisionNumber, RouteName, Service, ServiceName, Stack};

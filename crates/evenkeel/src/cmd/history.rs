@@ -67,7 +67,7 @@ async fn one(context: &Context<'_>, id: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn journal(context: &Context<'_>) -> anyhow::Result<Vec<Event>> {
+pub(super) async fn journal(context: &Context<'_>) -> anyhow::Result<Vec<Event>> {
     let mut all: Vec<Event> = Vec::new();
     loop {
         let after = all.last().map_or(0, |event| event.seq);

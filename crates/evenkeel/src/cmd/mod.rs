@@ -4,6 +4,7 @@ mod apply;
 mod demo;
 mod doctor;
 mod down;
+mod explain;
 mod history;
 mod init;
 mod logs;
@@ -61,6 +62,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Apply(args) => there.run(async |context| apply::run(context, &args).await),
         Command::Status(args) => there.run(async |context| status::run(context, &args).await),
         Command::Why => there.run(async |context| why::run(context).await),
+        Command::Explain(args) => there.run(async |context| explain::run(context, &args).await),
         Command::History(args) => there.run(async |context| history::run(context, &args).await),
         Command::Logs(args) => there.run(async |context| logs::run(context, &args)),
         Command::Pause => there.run(async |context| steer::pause(context).await),

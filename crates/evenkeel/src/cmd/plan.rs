@@ -83,6 +83,14 @@ pub(super) fn show(plan: &PlanView) {
         "plan: {} to create, {} to change, {} to remove",
         plan.create, plan.change, plan.remove
     ));
+    if plan.promotion_ms + plan.bake_ms > 0 {
+        let promotion = term::span(plan.promotion_ms);
+        let bake = match plan.bake_ms {
+            0 => String::new(),
+            bake => format!(", and {} more until what it replaces is stopped", term::span(bake)),
+        };
+        term::line(&format!("it takes at least {promotion} until it is promoted{bake}"));
+    }
 }
 
 fn show_change(change: &ChangeView) {

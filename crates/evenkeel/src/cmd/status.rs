@@ -76,6 +76,11 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     if let Some(release) = &status.release {
         lines.push(String::new());
         lines.extend(ledger_lines(&release.ledger));
+        let judged = judged_rows(release);
+        if judged.len() > 1 {
+            lines.push(String::new());
+            lines.extend(term::table(&judged));
+        }
     }
     if !status.waits.is_empty() {
         lines.push(String::new());
@@ -219,6 +224,35 @@ pub(super) fn ledger_lines(ledger: &LedgerView) -> Vec<String> {
         ]);
     }
     term::table(&rows)
+}
+
+/// How the new revisions compare with those they replace, one line per kind of bad request.
+fn judged_rows(release: &ReleaseView) -> Vec<Vec<String>> {
+    let head = ["JUDGED", "BY", "NEW", "OLD", "EVIDENCE"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for rollout in &release.rollouts {
+        for track in &rollout.analysis {
+            let evidence = format!("{:.0} %", track.evidence * 100.0);
+            rows.push(vec![
+                format!("{} {}", rollout.service, rollout.to),
+                track.track.clone(),
+                part(track.canary_bad, track.canary_requests),
+                part(track.stable_bad, track.stable_requests),
+                match track.evidence {
+                    it if it >= 1.0 => paint(Tone::Bad, &evidence),
+                    it if it >= 0.5 => paint(Tone::Warn, &evidence),
+                    _ => evidence,
+                },
+            ]);
+        }
+    }
+    rows
+}
+
+/// `1.2 % of 487`
+fn part(bad: u64, of: u64) -> String {
+    let rate = evenkeel_kernel::analysis::Tally { requests: of, bad }.rate();
+    format!("{} of {of}", evenkeel_kernel::analysis::percent(rate))
 }
 
 /// One wait, in two or three lines.

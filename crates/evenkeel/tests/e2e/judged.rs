@@ -99,7 +99,7 @@ fn released(what: &str) -> (Said, u64, u64) {
 #[test]
 fn a_revision_that_fails_two_requests_in_a_hundred_is_taken_back() {
     let (said, _, hurt) = released("ERRORS = \"20\"");
-    let said = said.exits(3).says("of its requests fail, beside").says("at 20 % of the traffic");
+    let said = said.exits(3).says("of the tries on it fail, beside").says("at 20 % of the traffic");
     assert!(hurt < 60, "{hurt} requests were hurt; {}", said.out);
 }
 
@@ -128,7 +128,7 @@ fn a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes() {
     house.up();
     let crowd = Crowd::gathers(house.listen, "/page");
     crowd.until_answered(200);
-    web(&house, "VERSION = \"v2\", STRAIN = \"40\"", 4, growing);
+    web(&house, "VERSION = \"v2\", STRAIN = \"80\"", 4, growing);
     let said = house.apply().exits(3).says("step 2 of 3").says("at 60 % of the traffic");
     let (good, bad) = crowd.disperses();
     println!("{bad} of {} requests hurt; {}", good + bad, said.out.trim());

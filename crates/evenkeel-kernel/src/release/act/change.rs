@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Accepted, Change, Refusal};
 use crate::model::{ReleaseId, Stack};
-use crate::plan::{Plan, plan};
+use crate::plan::{Plan, Takes, plan, takes};
 use crate::release::ledger::Ledger;
 use crate::release::state::{self, Because, Note, Outcome, Past, Phase, Queued, Release, State};
 use crate::time::Timestamp;
@@ -23,6 +23,8 @@ pub enum Prospect {
     Release {
         /// What it changes, seen from where the release under way will have ended.
         plan: Box<Plan>,
+        /// How long it takes at least.
+        takes: Takes,
         /// What comes before it, in one sentence.
         before: Option<String>,
         /// Why it is refused, unless it is forced.
@@ -48,12 +50,14 @@ impl State {
             return Prospect::OnItsWay(release.id);
         }
         let settled = self.settled();
-        let plan = plan(&settled.now(wanted), wanted);
+        let now = settled.now(wanted);
+        let plan = plan(&now, wanted);
         if plan.is_empty() && self.release.is_none() {
             return Prospect::Nothing;
         }
         Prospect::Release {
             plan: Box::new(plan),
+            takes: takes(&now, wanted),
             before: self.comes_before(),
             held_back: self.held_back(wanted),
         }

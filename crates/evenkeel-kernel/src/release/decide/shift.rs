@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Deciding;
+use crate::analysis::{Track, percent};
 use crate::model::{NoData, ServiceName, Weight};
 use crate::release::judge::Seen;
 use crate::release::state::{Paused, Phase, Release, Rollout};
@@ -29,6 +30,7 @@ impl Deciding<'_> {
         if !self.bake(bake) || (watched.is_some() && !self.has_seen_enough(release, bake)) {
             return;
         }
+        self.tell_passed(release, watched.map(|step| step.bake));
         if step + 1 < rollout::steps(&rollout.strategy, is_new) {
             self.enter(Phase::Shifting { service: index, step: step + 1 });
         } else if index + 1 < release.order.len() {
@@ -36,6 +38,34 @@ impl Deciding<'_> {
         } else {
             self.promote(release);
         }
+    }
+
+    /// Says what a step that was watched has shown.
+    fn tell_passed(&mut self, release: &Release, bake: Option<Duration>) {
+        let (Some(bake), Some((name, rollout, step))) = (bake, release.moving()) else { return };
+        if release.bake.waived {
+            return;
+        }
+        let edge = self.world.edge.known();
+        let asked = release.step_requests(edge).map_or(0, |(asked, _)| asked);
+        let standings = edge.map(|edge| self.state.standings(name, rollout, edge));
+        let errors = standings.into_iter().flatten().find(|it| it.track == Track::Errors);
+        let told = match errors.filter(|_| asked > 0) {
+            Some(errors) => format!(
+                ", {asked} requests, {} failed beside {} of {}",
+                percent(errors.canary.rate()),
+                percent(errors.stable.rate()),
+                rollout.from.map(|from| from.to_string()).unwrap_or_default(),
+            ),
+            None => String::new(),
+        };
+        let text = format!(
+            "{name} {} passed step {}: healthy for {}{told}",
+            rollout.to,
+            step + 1,
+            human(bake)
+        );
+        self.note("step.passed", text);
     }
 
     /// Whether the step has seen as many requests as it must; without them it is watched for longer,

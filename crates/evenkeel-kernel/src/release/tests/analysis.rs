@@ -31,10 +31,10 @@ fn a_revision_that_fails_more_requests_is_taken_back_and_one_that_fails_as_many_
             23 shifting web to r2: step 1 of 3
             23 web: 10 % of the traffic goes to r2
             23   web r1 20+0 90 % r2 2+0 10 %
-            26 release #2 turns back: web r2: 2.0 % of its requests fail, beside 0.09 %; the odds against chance are 250 to 1; 8 of its 400 requests had failed, at 10 % of the traffic
+            26 release #2 turns back: web r2: 2.0 % of the tries on it fail, beside 0.09 %; the odds against chance are 250 to 1; 8 of its 400 requests had failed, at 10 % of the traffic
             26   web r1 20+0 100 % r2 0+2 0 %
             27   web r1 20+0 100 %
-            28 release #2 ended: rolled_back, web r2: 2.0 % of its requests fail, beside 0.09 %; the odds against chance are 250 to 1; 8 of its 400 requests had failed, at 10 % of the traffic
+            28 release #2 ended: rolled_back, web r2: 2.0 % of the tries on it fail, beside 0.09 %; the odds against chance are 250 to 1; 8 of its 400 requests had failed, at 10 % of the traffic
         "#]],
     );
     check(
@@ -62,6 +62,7 @@ fn a_revision_that_fails_more_requests_is_taken_back_and_one_that_fails_as_many_
             23 shifting web to r2: step 1 of 2
             23 web: 10 % of the traffic goes to r2
             23   web r1 20+0 90 % r2 2+0 10 %
+            29 web r2 passed step 1: healthy for 5s
             29 shifting web to r2: step 2 of 2
             29   web r1 20+0 90 % r2 20+0 10 %
             32 web: 100 % of the traffic goes to r2
@@ -100,6 +101,7 @@ fn what_hits_both_revisions_takes_back_neither() {
             23 shifting web to r2: step 1 of 2
             23 web: 10 % of the traffic goes to r2
             23   web r1 20+0 90 % r2 2+0 10 %
+            29 web r2 passed step 1: healthy for 5s
             29 shifting web to r2: step 2 of 2
             29   web r1 20+0 90 % r2 20+0 10 %
             32 web: 100 % of the traffic goes to r2
@@ -141,6 +143,7 @@ fn a_step_waits_for_requests_and_is_held_without_them() {
             23 web: 25 % of the traffic goes to r2
             23   web r1 4+0 75 % r2 2+0 25 %
             30 ? baking: healthy for 5s of 5s; asked 24 of 50 requests
+            37 web r2 passed step 1: healthy for 5s, 52 requests, 0.00 % failed beside 0.00 % of r1
             37 shifting web to r2: step 2 of 2
             37   web r1 4+0 75 % r2 4+0 25 %
             40 web: 100 % of the traffic goes to r2

@@ -300,6 +300,7 @@ fn rollback_after_contract_is_a_release_to_a_kept_revision() {
             23 shifting web to r2: step 1 of 2
             23 web: 50 % of the traffic goes to r2
             23   web r1 2+0 50 % r2 2+0 50 %
+            29 web r2 passed step 1: healthy for 5s
             29 shifting web to r2: step 2 of 2
             29 web: 100 % of the traffic goes to r2
             29   web r1 2+0 0 % r2 2+0 100 %

@@ -136,9 +136,11 @@ fn a_canary_takes_its_steps_and_bakes_at_each() {
             23 shifting web to r2: step 1 of 3
             23 web: 10 % of the traffic goes to r2
             23   web r1 4+0 90 % r2 2+0 10 %
+            29 web r2 passed step 1: healthy for 5s
             29 shifting web to r2: step 2 of 3
             29 web: 50 % of the traffic goes to r2
             29   web r1 4+0 50 % r2 2+0 50 %
+            35 web r2 passed step 2: healthy for 5s
             35 shifting web to r2: step 3 of 3
             35   web r1 4+0 50 % r2 4+0 50 %
             38 web: 100 % of the traffic goes to r2

@@ -42,9 +42,11 @@ fn a_newer_change_takes_back_what_is_under_way() {
             30 shifting web to r3: step 1 of 3
             30 web: 25 % of the traffic goes to r3
             30   web r1 4+0 75 % r3 2+0 25 %
+            36 web r3 passed step 1: healthy for 5s
             36 shifting web to r3: step 2 of 3
             36 web: 50 % of the traffic goes to r3
             36   web r1 4+0 50 % r3 2+0 50 %
+            42 web r3 passed step 2: healthy for 5s
             42 shifting web to r3: step 3 of 3
             42   web r1 4+0 50 % r3 4+0 50 %
             45 web: 100 % of the traffic goes to r3
@@ -139,9 +141,11 @@ fn a_pause_outlasts_the_progress_deadline() {
             200 > resume
             200 < release #2 resumed by ann
             200 release #2 resumed by ann
+            204 web r2 passed step 1: healthy for 5s
             204 shifting web to r2: step 2 of 3
             204 web: 50 % of the traffic goes to r2
             204   web r1 4+0 50 % r2 2+0 50 %
+            210 web r2 passed step 2: healthy for 5s
             210 shifting web to r2: step 3 of 3
             210   web r1 4+0 50 % r2 4+0 50 %
             213 web: 100 % of the traffic goes to r2
@@ -319,6 +323,7 @@ fn scaling_during_a_release_reaches_both_pools() {
             25 < web scales from 2 to 4 instances, by ann
             25 web scales from 2 to 4 instances, by ann
             25   web r1 4+0 50 % r2 2+0 50 %
+            29 web r2 passed step 1: healthy for 5s
             29 shifting web to r2: step 2 of 2
             29   web r1 4+0 50 % r2 4+0 50 %
             32 web: 100 % of the traffic goes to r2
@@ -533,6 +538,7 @@ fn a_restart_ends_no_release_unasked() {
             23   web r1 2+0 50 % r2 2+0 50 %
             26 > restart web
             26 < refused: release #2 is under way, and a restart would take it back
+            29 web r2 passed step 1: healthy for 5s
             29 shifting web to r2: step 2 of 2
             29 web: 100 % of the traffic goes to r2
             29   web r1 2+0 0 % r2 2+0 100 %
@@ -551,6 +557,7 @@ fn a_restart_ends_no_release_unasked() {
             45 shifting web to r3: step 1 of 2
             45 web: 50 % of the traffic goes to r3
             45   web r2 2+0 50 % r3 2+0 50 %
+            51 web r3 passed step 1: healthy for 5s
             51 shifting web to r3: step 2 of 2
             51 web: 100 % of the traffic goes to r3
             51   web r2 2+0 0 % r3 2+0 100 %

@@ -60,17 +60,17 @@ const errors = Number(process.env.ERRORS || 0);
 const slow = Number(process.env.SLOW || 0);
 const strain = Number(process.env.STRAIN || Infinity);
 let asked = 0;
-let strained = 0;
+let strained = false;
 setInterval(() => {
-  strained = Math.max(0, asked - strain / 10);
+  strained = asked > strain;
   asked = 0;
-}, 100).unref();
+}, 1000).unref();
 
 function misbehaves(response) {
   asked += 1;
   const chance = Math.random() * 1000;
   const late = Boolean(process.env.HICCUP) && fs.existsSync(process.env.HICCUP);
-  if (chance < errors || (strained > 0 && asked > strain / 10) || (late && chance < 300)) {
+  if (chance < errors || strained || (late && chance < 300)) {
     answer(response, 500, 'broken');
     return true;
   }
