@@ -1,5 +1,6 @@
 //! The loop: observe, decide, commit, decide again, and only then act.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::Want;
 use evenkeel_kernel::world::World;
-use evenkeel_local::{Local, artifact};
+use evenkeel_local::{Local, artifact, secret};
 
 use crate::clock::{Clock, wall_ms};
 use crate::events::{self, Events};
@@ -182,12 +183,18 @@ impl Engine {
             crate::log::line(&format!("could not delete old instances: {error}"));
         }
         let kept = services.values().flat_map(|service| service.revisions.values());
-        let files = kept.flat_map(|kept| kept.revision.workload.files.values().cloned());
-        let mut needed: std::collections::BTreeSet<_> = files.collect();
+        let kept = kept.map(|kept| &*kept.revision.workload);
         let queued = self.state.queued.iter().flat_map(|queued| queued.wanted.services.values());
-        needed.extend(queued.flat_map(|service| service.workload.files.values().cloned()));
-        if let Err(error) = artifact::sweep(&self.home, &needed, ARTIFACT_AGE) {
+        let (mut files, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+        for workload in kept.chain(queued.map(|service| &service.workload)) {
+            files.extend(workload.files.values().cloned());
+            secrets.extend(workload.secrets.values().filter_map(|secret| secret.digest.clone()));
+        }
+        if let Err(error) = artifact::sweep(&self.home, &files, ARTIFACT_AGE) {
             crate::log::line(&format!("could not delete old artifacts: {error}"));
+        }
+        if let Err(error) = secret::sweep(&self.home, &secrets, ARTIFACT_AGE) {
+            crate::log::line(&format!("could not delete old secrets: {error}"));
         }
     }
 

@@ -23,6 +23,8 @@ pub const EDGE_TABLE: &str = "edge/table.json";
 pub const INSTANCES: &str = "instances";
 /// Files that revisions name, kept by content so that an old revision can always start again.
 pub const ARTIFACTS: &str = "artifacts";
+/// Secrets that revisions name, kept by a digest that only this home can make.
+pub const SECRETS: &str = "secrets";
 /// Logs of the roles themselves.
 pub const LOGS: &str = "logs";
 

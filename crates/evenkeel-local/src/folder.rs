@@ -60,6 +60,16 @@ impl Folder {
         status::read(&self.status_path())
     }
 
+    /// Copies of its configuration files.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path.join("config")
+    }
+
+    /// Its secrets, as files.
+    pub(crate) fn secrets(&self) -> PathBuf {
+        self.path.join("secrets")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.path.join("out.log")
     }

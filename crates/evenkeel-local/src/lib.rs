@@ -17,6 +17,7 @@ mod log;
 mod nursery;
 mod process;
 mod protocol;
+pub mod secret;
 mod shim;
 mod spec;
 mod status;

@@ -1,15 +1,16 @@
 //! What one instance runs: the file that the driver writes and the shim reads.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use evenkeel_kernel::model::{Digest, InstanceId, Limits, Probe, Stop};
+use evenkeel_kernel::model::{Arguments, Digest, InstanceId, Limits, Probe, Stop};
 use evenkeel_kernel::want;
 use evenkeel_kernel::world::Fence;
 use serde::{Deserialize, Serialize};
 
 use crate::child::Place;
+use crate::folder::Folder;
 
 /// The version of `spec.json` and `status` that this build writes.
 pub(crate) const VERSION: u32 = 1;
@@ -35,6 +36,13 @@ pub(crate) struct Spec {
     pub(crate) limits: Limits,
     /// Pinned files by absolute path.
     pub(crate) files: BTreeMap<String, Digest>,
+    /// Those of them that it is configured by.
+    #[serde(default)]
+    pub(crate) config: Vec<String>,
+    /// Its secrets by name: the digest under which each is kept, and whether it is also in the
+    /// environment.
+    #[serde(default)]
+    pub(crate) secrets: BTreeMap<String, (Digest, bool)>,
     /// The decision it was written for.
     pub(crate) fence: Fence,
 }
@@ -47,32 +55,47 @@ impl Spec {
         slot: want::Slot,
         incarnation: String,
         platform: &BTreeMap<String, String>,
+        folder: &Folder,
     ) -> Self {
         let workload = &pool.workload;
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        let arguments = Arguments {
+            port: slot.port,
+            config: (!workload.config.is_empty()).then(|| text(folder.config())),
+            secrets: (!workload.secrets.is_empty()).then(|| text(folder.secrets())),
+        };
         let mut env = platform.clone();
         env.extend(pool.surroundings.clone());
         env.extend(workload.env.clone());
         let own = [
             ("EVENKEEL_INSTANCE", instance.to_string()),
             ("EVENKEEL_REVISION", instance.pool.revision.to_string()),
-            ("PORT", slot.port.to_string()),
             (MARKER, incarnation.clone()),
         ];
+        let own = own.into_iter().chain(arguments.variables());
         env.extend(own.map(|(name, value)| (name.to_owned(), value)));
         Self {
             version: VERSION,
             instance: instance.clone(),
             incarnation,
-            run: workload.arguments(slot.port),
+            run: arguments.fill(&workload.run),
             dir: workload.dir.clone(),
             env,
             port: slot.port,
-            probe: pool.probe.on_port(slot.port),
+            probe: pool.probe.of(&arguments),
             probe_interval: workload.health.interval,
             probe_timeout: workload.health.timeout,
             stop: workload.stop.clone(),
             limits: workload.limits.clone(),
             files: workload.files.clone(),
+            config: workload.config.clone(),
+            secrets: workload
+                .secrets
+                .iter()
+                .filter_map(|(name, secret)| {
+                    Some((name.clone(), (secret.digest.clone()?, secret.in_env)))
+                })
+                .collect(),
             fence: pool.fence,
         }
     }

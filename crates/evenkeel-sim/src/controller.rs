@@ -349,7 +349,8 @@ impl Simulation {
         if !known {
             let batch = Batch::of(&controller.state, fence);
             if let Some(table) = batch.table() {
-                invariants::table(&controller.state, table)?;
+                let before = controller.batch.as_ref().and_then(Batch::table);
+                invariants::table(&controller.state, table, before.map(Rc::as_ref))?;
             }
             controller.batch = Some(batch);
         }

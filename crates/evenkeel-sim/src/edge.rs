@@ -172,6 +172,11 @@ impl Edge {
         instance.is_some_and(|instance| !instance.draining)
     }
 
+    /// Whether its probes say that the instance is not well.
+    pub(crate) fn finds_ill(&self, id: &InstanceId) -> bool {
+        self.known.get(id).is_some_and(|it| it.health == Health::Unhealthy)
+    }
+
     /// What an observer sees.
     pub(crate) fn observe(&self, now: u64) -> world::Edge {
         let instances = self.known.iter().map(|(id, known)| {

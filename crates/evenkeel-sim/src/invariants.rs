@@ -218,6 +218,7 @@ impl Checker {
         before: &[&State],
         platform: &Platform,
         (old, new): (&RoutingTable, &RoutingTable),
+        is_ill: impl Fn(&InstanceId) -> bool,
         now: u64,
     ) -> Checked {
         let certain = self.roughness < Roughness::Machine;
@@ -248,7 +249,8 @@ impl Checker {
             }
             let removed_well = before.values().flat_map(|(_, ids)| ids).any(|id| {
                 let it = platform.procs.get(id).filter(|it| it.was_healthy);
-                !kept.contains(id) && it.is_some_and(|it| it.condition(now).0)
+                // One that is back, which nobody can know yet, is no loss that anybody decided on.
+                !kept.contains(id) && it.is_some_and(|it| it.condition(now).0) && !is_ill(id)
             });
             if removed_well && usable < required as usize {
                 return broken("capacity", format!("{name} is left with {usable} of {required}"));
@@ -343,8 +345,8 @@ pub(crate) fn stops(state: &State, id: &InstanceId, it: &Proc, routed: bool) -> 
     Ok(())
 }
 
-/// The table that `state` wants is one that an edge can serve.
-pub(crate) fn table(state: &State, table: &RoutingTable) -> Checked {
+/// The table that `state` wants is one that an edge can serve; `before` is the one wanted before.
+pub(crate) fn table(state: &State, table: &RoutingTable, before: Option<&RoutingTable>) -> Checked {
     for (name, service) in &table.services {
         if service.split.is_empty() {
             continue;
@@ -356,8 +358,14 @@ pub(crate) fn table(state: &State, table: &RoutingTable) -> Checked {
         if may_be_empty(state, name) {
             continue;
         }
+        // One that is scaled while it was told to do without is not filled in the same moment.
+        let before = before.and_then(|before| before.services.get(name));
+        let was_empty = |revision| {
+            let mut pools = before.into_iter().flat_map(|before| serving(name, before));
+            pools.any(|(it, _, ids)| it == revision && ids.is_empty())
+        };
         for (revision, weight, ids) in serving(name, service) {
-            if ids.is_empty() {
+            if ids.is_empty() && !was_empty(revision) {
                 return broken(
                     "table-is-sane",
                     format!("{name} {revision} gets {} and has no instance", Weight(weight)),

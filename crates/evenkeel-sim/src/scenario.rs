@@ -166,6 +166,8 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         },
         limits: Limits::default(),
         exclusive,
+        config: Vec::new(),
+        secrets: BTreeMap::new(),
         restarts: 0,
     };
     let rollout = Rollout {

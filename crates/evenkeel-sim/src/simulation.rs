@@ -290,8 +290,10 @@ impl Simulation {
             let state = self.state_of(table.fence.generation);
             let old = Rc::clone(&self.edge.table);
             let before: Vec<&State> = self.states.values().map(Rc::as_ref).collect();
+            let is_ill = |id: &InstanceId| self.edge.finds_ill(id);
+            let tables = (&*old, &**table);
             let checked =
-                self.checker.installs(&state, &before, &self.platform, (&old, table), self.now);
+                self.checker.installs(&state, &before, &self.platform, tables, is_ill, self.now);
             if let Err(violation) = checked {
                 self.say(|| format!("the edge is told to serve {}", table_text(table)));
                 self.tell_the_end();

@@ -7,7 +7,7 @@ use evenkeel_control::api::types::Submission;
 use evenkeel_control::{api, client};
 use evenkeel_kernel::model::{Stack, Workload};
 use evenkeel_kernel::spec::{self, Materials, Obstacle, Part};
-use evenkeel_local::{self as local, artifact, look};
+use evenkeel_local::{self as local, artifact, look, secret};
 
 /// The name that is looked for when none is given.
 pub(crate) const NAME: &str = "evenkeel.toml";
@@ -69,6 +69,15 @@ fn gather(text: &str, base_dir: &str, home: &Path) -> anyhow::Result<Materials> 
                 .with_context(|| format!("could not keep a copy of {path}"))?;
             materials.files.insert(path, digest);
         }
+    }
+    for path in needs.config {
+        match artifact::pin(home, Path::new(&path)) {
+            Ok(digest) => drop(materials.files.insert(path, digest)),
+            Err(error) => drop(materials.unread.insert(path, error.to_string())),
+        }
+    }
+    for from in needs.secrets {
+        materials.secrets.insert(from.to_string(), secret::keep(home, &from));
     }
     for (service, workload, parts) in draft.workloads(&materials) {
         let found = obstacles(home, &workload, &parts).into_iter();

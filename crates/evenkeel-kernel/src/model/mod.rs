@@ -9,7 +9,7 @@ pub use names::{
     RouteName, ServiceName, StackName,
 };
 pub use service::{
-    Analysis, Exposure, Health, Limits, NoData, Probe, Rollout, Service, Share, Signal, Step, Stop,
-    Strategy, Tolerance, Weight, Workload,
+    Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,
+    Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,
 };
 pub use stack::{Edge, Revision, Route, Stack};

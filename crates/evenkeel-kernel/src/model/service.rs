@@ -33,6 +33,13 @@ pub struct Workload {
     /// Digests of the files that `run` names (the program, and arguments that are files), by
     /// absolute path.
     pub files: BTreeMap<String, Digest>,
+    /// Absolute paths of the files that it is configured by; their digests are in `files`. Each
+    /// instance gets copies of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub config: Vec<String>,
+    /// What it must know and nobody else, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Secret>,
     /// Services it calls. Each is reached through the edge at `<NAME>_URL`.
     pub uses: BTreeSet<ServiceName>,
     /// How an instance is known to be well.
@@ -49,6 +56,69 @@ pub struct Workload {
     pub restarts: u32,
 }
 
+/// A secret: where it comes from, never what it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    /// Where its content is read when a change is handed in.
+    pub from: SecretSource,
+    /// It is also handed over in the environment.
+    pub in_env: bool,
+    /// What was read, as a digest that only this machine can make; none before it was read.
+    pub digest: Option<Digest>,
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretSource {
+    /// A variable in the environment of whoever hands the change in.
+    Env(String),
+    /// A file, by its absolute path.
+    File(String),
+    /// A file encrypted with age, by its absolute path.
+    Age(String),
+}
+
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{path}"),
+            Self::Age(path) => write!(f, "age:{path}"),
+        }
+    }
+}
+
+/// The variables that are replaced in arguments, with their values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arguments {
+    /// `PORT`: where the instance listens.
+    pub port: u16,
+    /// `CONFIGURATION_DIRECTORY`: the folder of its configuration files, if it has any.
+    pub config: Option<String>,
+    /// `CREDENTIALS_DIRECTORY`: the folder of its secrets, if it has any.
+    pub secrets: Option<String>,
+}
+
+impl Arguments {
+    /// The variables by name.
+    #[must_use]
+    pub fn variables(&self) -> BTreeMap<&'static str, String> {
+        let port = Some(("PORT", self.port.to_string()));
+        let config = self.config.clone().map(|path| ("CONFIGURATION_DIRECTORY", path));
+        let secrets = self.secrets.clone().map(|path| ("CREDENTIALS_DIRECTORY", path));
+        port.into_iter().chain(config).chain(secrets).collect()
+    }
+
+    /// A command with every `$NAME` and `${NAME}` of these replaced. No other variable is, as no
+    /// shell is involved.
+    #[must_use]
+    pub fn fill(&self, command: &[String]) -> Vec<String> {
+        let variables = self.variables();
+        command.iter().map(|argument| filled(argument, &variables)).collect()
+    }
+}
+
 impl Workload {
     /// The content address of this workload: equal workloads, equal digests.
     #[must_use]
@@ -58,25 +128,23 @@ impl Workload {
         let text = serde_json::to_vec(self).expect("a workload has only text keys");
         Digest::of(&text)
     }
-
-    /// What an instance on `port` is started with: `run`, with every `$PORT` and `${PORT}` in an
-    /// argument replaced by the port. No other variable is replaced, as no shell is involved.
-    #[must_use]
-    pub fn arguments(&self, port: u16) -> Vec<String> {
-        self.run.iter().map(|argument| with_port(argument, port)).collect()
-    }
 }
 
-fn with_port(argument: &str, port: u16) -> String {
+fn filled(argument: &str, variables: &BTreeMap<&'static str, String>) -> String {
     let mut out = String::with_capacity(argument.len());
     let mut rest = argument;
     while let Some(at) = rest.find('$') {
         let (before, from) = rest.split_at(at);
         out.push_str(before);
-        let bare = from.strip_prefix("$PORT").filter(|after| !after.starts_with(continues_name));
-        match from.strip_prefix("${PORT}").or(bare) {
-            Some(after) => {
-                out.push_str(&port.to_string());
+        let found = variables.iter().find_map(|(name, value)| {
+            let after = from.get(1..)?;
+            let bare = after.strip_prefix(name).filter(|after| !after.starts_with(continues_name));
+            let braced = || after.strip_prefix('{')?.strip_prefix(name)?.strip_prefix('}');
+            Some((value, bare.or_else(braced)?))
+        });
+        match found {
+            Some((value, after)) => {
+                out.push_str(value);
                 rest = after;
             }
             None => {
@@ -157,14 +225,11 @@ pub enum Probe {
 }
 
 impl Probe {
-    /// The probe of an instance on `port`: the port stands in a command where `$PORT` stood, as in
-    /// [`Workload::arguments`].
+    /// The probe of an instance: its command is filled in like `run`.
     #[must_use]
-    pub fn on_port(&self, port: u16) -> Self {
+    pub fn of(&self, arguments: &Arguments) -> Self {
         match self {
-            Self::Exec { command } => {
-                Self::Exec { command: command.iter().map(|it| with_port(it, port)).collect() }
-            }
+            Self::Exec { command } => Self::Exec { command: arguments.fill(command) },
             Self::Http { .. } | Self::Tcp | Self::Notify | Self::Process => self.clone(),
         }
     }
@@ -473,7 +538,8 @@ mod tests {
             ("$PORTAL $HOME ${PORT $$PORT $", "$PORTAL $HOME ${PORT $8080 $"),
             ("é$PORTé", "é8080é"),
         ] {
-            assert_eq!(with_port(argument, 8080), expected);
+            let arguments = Arguments { port: 8080, ..Arguments::default() };
+            assert_eq!(arguments.fill(&[argument.to_owned()]), [expected]);
         }
     }
 

@@ -64,6 +64,8 @@ fn plain() -> Service {
             stop: Stop::default(),
             limits: Limits::default(),
             exclusive: false,
+            config: Vec::new(),
+            secrets: BTreeMap::new(),
             restarts: 0,
         },
         replicas: 1,
@@ -119,6 +121,15 @@ fn service_fields(service: &Service) -> Fields {
     }
     for (path, digest) in &workload.files {
         set(&format!("file {path}"), digest.to_string());
+    }
+    if !workload.config.is_empty() {
+        set("config", workload.config.join(", "));
+    }
+    for (name, secret) in &workload.secrets {
+        // Of what it is only a digest is told, by which nobody can guess it.
+        let digest = secret.digest.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+        let env = if secret.in_env { ", in the environment" } else { "" };
+        set(&format!("secrets.{name}"), format!("{}{digest}{env}", secret.from));
     }
     if !workload.uses.is_empty() {
         let uses: Vec<_> = workload.uses.iter().map(|name| format!("service.{name}")).collect();

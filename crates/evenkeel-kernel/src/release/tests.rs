@@ -472,6 +472,8 @@ fn described(line: &str) -> (ServiceName, Described) {
         stop: Stop::default(),
         limits: Limits::default(),
         exclusive: false,
+        config: Vec::new(),
+        secrets: BTreeMap::new(),
         restarts: 0,
     };
     let rollout = Policy {

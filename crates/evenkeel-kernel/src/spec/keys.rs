@@ -104,6 +104,33 @@ static SERVICE: Table = Table {
         )
         .elsewhere(&["env_files", "dotenv", "envfile", "environment_file"]),
         Key::new(
+            "config",
+            Kind::Texts,
+            "[\"app.toml\"]",
+            "Files that it is configured by, as seen from the file's folder. They are part of the \
+             revision: each instance gets copies of its own in the folder that \
+             `$CONFIGURATION_DIRECTORY` names, also in `run`, and a rollback brings the old ones \
+             back.",
+        )
+        .elsewhere(&["configs", "config_files", "configmap", "files"]),
+        Key::new(
+            "secrets",
+            Kind::Variables,
+            "{ STRIPE_KEY = \"env:STRIPE_KEY\", CERT = \"file:/etc/shop/cert.pem\" }",
+            "What it must know and nobody else: for each name where it comes from, `env:NAME` of \
+             whoever applies, `file:PATH`, or `age:PATH` for a file encrypted with age (opened by \
+             `age` with the identity in `$EVENKEEL_AGE_IDENTITY`). Each is a file, readable only \
+             by its instance's user, in the folder that `$CREDENTIALS_DIRECTORY` names. It is part \
+             of the revision, so another secret is another rollout, and it is never shown.",
+        )
+        .elsewhere(&["secret", "credentials", "load_credential"]),
+        Key::new(
+            "secrets_in_env",
+            Kind::Texts,
+            "[\"STRIPE_KEY\"]",
+            "Those of its secrets that are also variables of its environment.",
+        ),
+        Key::new(
             "replicas",
             Kind::Count { min: 1, max: REPLICAS_MAX },
             "4",

@@ -10,9 +10,10 @@ use super::check::{Fields, Named, Span};
 use super::env_file;
 use super::path;
 use super::problem::{Mistake, Mistakes, Problem};
+use super::service;
 use super::value::VARIABLES_MAX;
 use super::word::is_reserved;
-use crate::model::{Digest, ServiceName, Stack, Workload};
+use crate::model::{Digest, SecretSource, ServiceName, Stack, Workload};
 
 /// The longest path a kernel takes, in bytes (Linux: 4096 with its end).
 const PATH_MAX: usize = 4095;
@@ -24,6 +25,10 @@ pub struct Needs {
     pub env_files: BTreeSet<String>,
     /// What could be a file that `run` names; most are not. Only regular files count.
     pub candidates: BTreeSet<String>,
+    /// Configuration files; each must exist.
+    pub config: BTreeSet<String>,
+    /// Where secrets come from.
+    pub secrets: BTreeSet<SecretSource>,
 }
 
 /// What the caller has read.
@@ -31,8 +36,14 @@ pub struct Needs {
 pub struct Materials {
     /// The text of each environment file, or why it could not be read.
     pub env_files: BTreeMap<String, Result<String, String>>,
-    /// The digests of those candidates that are files.
+    /// The digests of those candidates that are files, and of the configuration files.
     pub files: BTreeMap<String, Digest>,
+    /// Why a configuration file could not be read.
+    #[serde(default)]
+    pub unread: BTreeMap<String, String>,
+    /// The digest of each secret by where it comes from, or why it could not be read.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Result<Digest, String>>,
     /// What is not there, or cannot be used.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
@@ -61,6 +72,10 @@ pub enum Part {
     Probe,
     /// An environment file.
     EnvFile,
+    /// A configuration file.
+    Config,
+    /// A secret.
+    Secret,
 }
 
 /// One mistake in an environment file. Never contains a value.
@@ -93,7 +108,7 @@ impl EnvProblem {
 pub(crate) struct Mention {
     service: ServiceName,
     part: Part,
-    /// The absolute path, of an environment file.
+    /// The absolute path of a file, or where a secret comes from.
     file: String,
     /// Its path in the stack: `service.web.run`.
     at: String,
@@ -128,9 +143,19 @@ pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
         let file = path::resolve(base, file);
         all.push(mention(Part::EnvFile, file, fields, "env_file", span.clone()));
     }
+    for (file, span) in fields.texts("config").into_iter().flatten() {
+        let file = path::resolve(base, file);
+        all.push(mention(Part::Config, file, fields, "config", span.clone()));
+    }
+    for (text, span) in fields.variables("secrets").into_iter().flatten().map(|(_, it)| it) {
+        if let Some(from) = service::source(text, base) {
+            all.push(mention(Part::Secret, from.to_string(), fields, "secrets", span.clone()));
+        }
+    }
     // Where the folder could not be read, everything else would be looked for in the wrong place.
     if fields.field("dir").is_some() && fields.text("dir").is_none() {
-        all.retain(|mention| mention.part == Part::EnvFile);
+        let beside = [Part::EnvFile, Part::Config, Part::Secret];
+        all.retain(|mention| beside.contains(&mention.part));
     }
     all
 }
@@ -163,6 +188,8 @@ impl Draft<'_> {
         for service in self.stack.iter().flat_map(|stack| stack.services.values()) {
             needs.env_files.extend(service.workload.env_files.iter().cloned());
             needs.candidates.extend(candidates(&service.workload));
+            needs.config.extend(service.workload.config.iter().cloned());
+            needs.secrets.extend(service.workload.secrets.values().map(|it| it.from.clone()));
         }
         needs
     }
@@ -191,6 +218,16 @@ impl Draft<'_> {
         for mention in &mentions {
             let wrong = match mention.part {
                 Part::EnvFile => unreadable(&mention.file, materials),
+                Part::Config if materials.files.contains_key(&mention.file) => None,
+                Part::Config => Some(match materials.unread.get(&mention.file) {
+                    Some(why) => format!("{} could not be read: {why}", mention.file),
+                    None => format!("{} was not read", mention.file),
+                }),
+                Part::Secret => match materials.secrets.get(&mention.file) {
+                    Some(Ok(_)) => None,
+                    Some(Err(why)) => Some(format!("{} could not be read: {why}", mention.file)),
+                    None => Some(format!("{} was not read", mention.file)),
+                },
                 Part::Dir | Part::Run | Part::Probe => {
                     let obstacles = materials.obstacles.iter();
                     let mut of_it = obstacles
@@ -256,7 +293,7 @@ fn candidates(workload: &Workload) -> impl Iterator<Item = String> {
         .map(String::as_str)
         .into_iter()
         .chain(arguments)
-        .filter(|it| !it.is_empty() && !it.contains(['\0', '\n']) && !it.contains("$PORT"))
+        .filter(|it| !it.is_empty() && !it.contains(['\0', '\n', '$']))
         .map(|it| path::resolve(&workload.dir, it))
         .filter(|it| it.len() <= PATH_MAX)
 }
@@ -273,7 +310,12 @@ fn complete(workload: &mut Workload, read: &Variables<'_>, materials: &Materials
     }
     env.append(&mut workload.env);
     workload.env = env;
+    for secret in workload.secrets.values_mut() {
+        let read = materials.secrets.get(&secret.from.to_string());
+        secret.digest = read.and_then(|read| read.as_ref().ok()).cloned();
+    }
     workload.files = candidates(workload)
+        .chain(workload.config.iter().cloned())
         .filter_map(|path| {
             let digest = materials.files.get(&path)?.clone();
             Some((path, digest))

@@ -32,6 +32,9 @@ pub struct Problem {
     pub hint: Option<String>,
     /// Where in the stack: `service.web.rollout.strategy`; empty for the file as a whole.
     pub path: String,
+    /// The line may hold a secret and is not shown.
+    #[serde(default)]
+    pub private: bool,
 }
 
 impl Problem {
@@ -48,6 +51,13 @@ impl Problem {
     pub fn render(&self, file_name: &str, text: &str) -> String {
         let Self { line, column, message, .. } = self;
         let mut out = format!("{file_name}:{line}:{column}: error: {message}\n");
+        if self.private {
+            let told = self.expected.as_deref().map(|it| format!("expected {it}"));
+            for told in told.iter().chain(&self.hint) {
+                writeln!(out, "  = help: {told}").expect("writing to a String cannot fail");
+            }
+            return out;
+        }
         let margin = " ".repeat(line.to_string().len());
         let source = text.lines().nth(line - 1).unwrap_or_default();
         let (shown, marks) = self.underlined(source.trim_start_matches('\u{feff}'));
@@ -96,6 +106,8 @@ pub(crate) struct Mistake {
     hint: Option<String>,
     /// It says that something is absent, which may only look so because a line could not be read.
     absence: bool,
+    /// Its line may hold a secret.
+    private: bool,
 }
 
 impl Mistake {
@@ -107,6 +119,7 @@ impl Mistake {
             expected: None,
             hint: None,
             absence: false,
+            private: false,
         }
     }
 
@@ -117,6 +130,12 @@ impl Mistake {
 
     pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
+        self
+    }
+
+    /// Its line may hold a secret, and is not shown.
+    pub(crate) fn private(mut self) -> Self {
+        self.private = true;
         self
     }
 
@@ -202,9 +221,9 @@ impl<'t> Lines<'t> {
 
     fn problem(&self, mistake: Mistake) -> Problem {
         let (line, column) = self.position(mistake.span.start);
-        let Mistake { span, path, message, expected, hint, absence: _ } = mistake;
+        let Mistake { span, path, message, expected, hint, absence: _, private } = mistake;
         let span = self.text.get(span).unwrap_or_default();
         let length = span.lines().next().unwrap_or_default().trim_end().chars().count().max(1);
-        Problem { line, column, length, message, expected, hint, path }
+        Problem { line, column, length, message, expected, hint, path, private }
     }
 }

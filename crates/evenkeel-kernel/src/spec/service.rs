@@ -7,7 +7,9 @@ use super::hint::{did_you_mean, one_among};
 use super::path;
 use super::problem::{Mistake, Mistakes};
 use super::rollout;
-use crate::model::{Health, Limits, Probe, Service, ServiceName, Signal, Stop, Workload};
+use crate::model::{
+    Health, Limits, Probe, Secret, SecretSource, Service, ServiceName, Signal, Stop, Workload,
+};
 
 /// The signals that ask a process to end, without their `SIG`.
 pub(crate) const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"];
@@ -51,6 +53,8 @@ pub(crate) fn build(
             .map(|it| path::resolve(around.base, it))
             .collect(),
         files: BTreeMap::new(),
+        config: config(fields, around.base, mistakes),
+        secrets: secrets(fields, around.base, mistakes),
         uses,
         health: fields.table("health").map_or_else(Health::default, |it| health(it, mistakes)),
         stop: fields.table("stop").map_or_else(Stop::default, stop),
@@ -65,6 +69,74 @@ pub(crate) fn build(
 
 fn words(fields: &Fields, key: &str) -> Vec<String> {
     fields.texts(key).into_iter().flatten().map(|(word, _)| word.clone()).collect()
+}
+
+/// Configuration files, by absolute path.
+fn config(fields: &Fields, base: &str, mistakes: &mut Mistakes) -> Vec<String> {
+    let mut names: BTreeMap<&str, &String> = BTreeMap::new();
+    for (file, span) in fields.texts("config").into_iter().flatten() {
+        let name = file.rsplit('/').next().unwrap_or_default();
+        if matches!(name, "" | "." | "..") {
+            let wrong = "this part of `config` names no file";
+            mistakes.add(Mistake::at(span, &fields.at("config"), wrong).expected("a file"));
+        } else if let Some(other) = names.insert(name, file) {
+            let wrong = format!("`{other}` has the same name, and both lie in one folder");
+            mistakes.add(
+                Mistake::at(span, &fields.at("config"), wrong).expected("files of different names"),
+            );
+        }
+    }
+    words(fields, "config").iter().map(|file| path::resolve(base, file)).collect()
+}
+
+/// Secrets by name: where each comes from. What stands in the file is never repeated, as it may be
+/// the secret itself.
+fn secrets(fields: &Fields, base: &str, mistakes: &mut Mistakes) -> BTreeMap<String, Secret> {
+    let in_env: Vec<_> = fields.texts("secrets_in_env").into_iter().flatten().collect();
+    let given = fields.variables("secrets");
+    let known: Vec<&str> = given.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+    for (name, span) in &in_env {
+        let word = super::hint::brief(name);
+        let twice = fields.variables("env").is_some_and(|env| env.contains_key(name));
+        let (wrong, expected) = match known.contains(&name.as_str()) {
+            true if twice => (format!("`{word}` stands in `env` too"), "one of the two".to_owned()),
+            true => continue,
+            false => (format!("there is no secret `{word}`"), one_among(&known)),
+        };
+        let mistake = Mistake::at(span, &fields.at("secrets_in_env"), wrong);
+        mistakes.add(mistake.expected(expected));
+    }
+    let mut secrets = BTreeMap::new();
+    for (name, (text, span)) in given.into_iter().flatten() {
+        match source(text, base) {
+            Some(from) => {
+                let in_env = in_env.iter().any(|(it, _)| it == name);
+                secrets.insert(name.clone(), Secret { from, in_env, digest: None });
+            }
+            None => {
+                let at = format!("{}.{name}", fields.at("secrets"));
+                let wrong = format!("`{name}` does not say where it comes from");
+                mistakes.add(
+                    Mistake::at(span, &at, wrong)
+                        .expected("`env:NAME`, `file:PATH` or `age:PATH`")
+                        .hint("a secret itself never stands in this file".to_owned())
+                        .private(),
+                );
+            }
+        }
+    }
+    secrets
+}
+
+/// Where a secret comes from.
+pub(crate) fn source(text: &str, base: &str) -> Option<SecretSource> {
+    let (kind, rest) = text.split_once(':')?;
+    match kind {
+        "env" => super::word::is_variable(rest).then(|| SecretSource::Env(rest.to_owned())),
+        "file" if !rest.is_empty() => Some(SecretSource::File(path::resolve(base, rest))),
+        "age" if !rest.is_empty() => Some(SecretSource::Age(path::resolve(base, rest))),
+        _ => None,
+    }
 }
 
 /// `~/data` is a shell's abbreviation, and would be a folder called `~` here.

@@ -56,5 +56,6 @@ pub(crate) fn is_variable(name: &str) -> bool {
 
 /// Whether Evenkeel gives this variable itself.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name, "PORT" | "NOTIFY_SOCKET") || name.starts_with("EVENKEEL_")
+    matches!(name, "PORT" | "NOTIFY_SOCKET" | "CONFIGURATION_DIRECTORY" | "CREDENTIALS_DIRECTORY")
+        || name.starts_with("EVENKEEL_")
 }

@@ -209,7 +209,8 @@ impl Shared {
         slot: want::Slot,
         incarnation: String,
     ) -> Spec {
-        Spec::new(&wanted.pool, id, slot, incarnation, &self.config.env)
+        let folder = Folder::new(&self.config.home, id);
+        Spec::new(&wanted.pool, id, slot, incarnation, &self.config.env, &folder)
     }
 
     fn write_spec(&self, id: &InstanceId, spec: &Spec) -> io::Result<()> {

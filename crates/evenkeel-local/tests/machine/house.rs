@@ -158,6 +158,8 @@ impl House {
             stop: Stop { grace: Duration::from_secs(10), ..Stop::default() },
             limits: Limits::default(),
             exclusive: false,
+            config: Vec::new(),
+            secrets: BTreeMap::new(),
             restarts: 0,
         };
         want::Pool {

@@ -27,3 +27,5 @@ mod start;
 mod strategies;
 #[cfg(test)]
 mod ways_back;
+#[cfg(test)]
+mod whole;

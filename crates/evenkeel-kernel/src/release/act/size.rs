@@ -18,7 +18,8 @@ impl State {
         now: Timestamp,
     ) -> Result<Accepted, Refusal> {
         let mut next = self.clone();
-        let found = next.services.get_mut(name).filter(|service| service.stable.is_some());
+        // One whose first release is still under way has no stable revision yet.
+        let found = next.services.get_mut(name).filter(|service| service.is_there());
         let Some(service) = found else {
             return Err(Refusal::new(
                 format!("there is no service {name}"),
@@ -38,7 +39,10 @@ impl State {
                 "take `exclusive` out of the stack file first",
             ));
         }
-        let before = service.replicas;
+        let before = match service.stable {
+            Some(_) => service.replicas,
+            None => described.map_or(0, |service| service.replicas),
+        };
         service.replicas = replicas;
         if let Some(release) = next.release_mut() {
             if let Some(rollout) = release.rollouts.get_mut(name) {

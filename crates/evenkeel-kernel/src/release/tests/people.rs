@@ -565,3 +565,29 @@ fn a_restart_ends_no_release_unasked() {
         "#]],
     );
 }
+
+#[test]
+fn a_service_is_scaled_while_its_first_release_is_under_way() {
+    check(
+        "web 2 rolling",
+        "0 apply
+         1 scale web 3
+         20 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            1 > scale web 3
+            1 < web scales from 2 to 3 instances, by ann
+            1 web scales from 2 to 3 instances, by ann
+            1   web r1 3+0 0 %
+            4 shifting web to r1: step 1 of 1
+            4 web: 100 % of the traffic goes to r1
+            4   web r1 3+0 100 %
+            5 promoted
+            5 nothing was replaced, so nothing is stopped
+            5 release #1 ended: promoted
+        "#]],
+    );
+}

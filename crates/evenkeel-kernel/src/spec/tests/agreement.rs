@@ -276,7 +276,7 @@ fn tables_in_the_wrong_place_are_told() {
             4:7 service.web.dir: `~` in `dir` is not replaced: no shell is involved; a path from the file's folder, or one that begins with `/`
             5:13 service.web.env_file: a path in `env_file` is empty; a path
             6:19 service.web.health.http: `/a b` has a character that must be written as `%xx`; a path that begins with `/`
-            7:1 service.web.cpu: unknown key `cpu` in `service.web`; `run`, `dir`, `env`, `env_file`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive` or `rollout` (`cpu` belongs in `limits`)
+            7:1 service.web.cpu: unknown key `cpu` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive` or `rollout` (`cpu` belongs in `limits`)
         "#]],
     );
 }

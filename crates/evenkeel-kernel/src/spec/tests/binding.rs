@@ -24,7 +24,7 @@ fn check(env_files: &[(&str, Result<&str, &str>)], expected: &Expect) {
     let materials = Materials {
         env_files: env_files.collect(),
         files: [("/srv/shop/app/bin/web".to_owned(), Digest::of(b"web"))].into(),
-        obstacles: Vec::new(),
+        ..Materials::default()
     };
     let Bound { stack, problems, env_problems } = draft(FILE, "/srv/shop").bind(&materials);
     assert_eq!(stack.is_some(), problems.is_empty() && env_problems.is_empty());
@@ -113,6 +113,8 @@ fn materials_travel_as_json() {
             part: Part::Run,
             reason: "/d does not exist".to_owned(),
         }],
+        unread: [("/e".to_owned(), "gone".to_owned())].into(),
+        secrets: [("env:KEY".to_owned(), Ok(Digest::of(b"key")))].into(),
     };
     let text = serde_json::to_string(&materials).unwrap();
     assert_eq!(serde_json::from_str::<Materials>(&text).unwrap(), materials);
@@ -184,4 +186,98 @@ dir = 7
         10 | dir = 7
            |       ^ expected a text
     "#]].assert_eq(&told);
+}
+
+#[test]
+fn configuration_and_secrets_are_part_of_the_revision() {
+    let text = r#"
+stack = "shop"
+[service.web]
+run = ["./web", "--config", "$CONFIGURATION_DIRECTORY/app.toml"]
+config = ["conf/app.toml"]
+secrets = { KEY = "env:KEY", CERT = "file:cert.pem" }
+secrets_in_env = ["KEY"]
+"#;
+    let draft = || draft(text, "/srv/shop");
+    let needs = draft().needs();
+    expect![[r#"
+        {"/srv/shop/web"} {"/srv/shop/conf/app.toml"} {Env("KEY"), File("/srv/shop/cert.pem")}"#]]
+    .assert_eq(&format!("{:?} {:?} {:?}", needs.candidates, needs.config, needs.secrets));
+    let materials = |config: &[u8], key: &[u8]| Materials {
+        files: [("/srv/shop/conf/app.toml".to_owned(), Digest::of(config))].into(),
+        secrets: [
+            ("env:KEY".to_owned(), Ok(Digest::of(key))),
+            ("file:/srv/shop/cert.pem".to_owned(), Ok(Digest::of(b"cert"))),
+        ]
+        .into(),
+        ..Materials::default()
+    };
+    let digest = |config: &[u8], key: &[u8]| {
+        let stack = draft().bind(&materials(config, key)).stack.unwrap();
+        stack.services.values().next().unwrap().workload.digest()
+    };
+    assert_eq!(digest(b"a", b"k"), digest(b"a", b"k"));
+    assert_ne!(digest(b"a", b"k"), digest(b"b", b"k"));
+    assert_ne!(digest(b"a", b"k"), digest(b"a", b"l"));
+    let mut missing = materials(b"a", b"k");
+    missing.files.clear();
+    missing.unread.insert("/srv/shop/conf/app.toml".to_owned(), "no such file".to_owned());
+    missing.secrets.insert("env:KEY".to_owned(), Err("the variable is not set".to_owned()));
+    let told: String =
+        draft().bind(&missing).problems.iter().map(|it| it.render("evenkeel.toml", text)).collect();
+    expect![[r#"
+        evenkeel.toml:5:11: error: /srv/shop/conf/app.toml could not be read: no such file
+          |
+        5 | config = ["conf/app.toml"]
+          |           ^^^^^^^^^^^^^^^
+        evenkeel.toml:6:13: error: env:KEY could not be read: the variable is not set
+          |
+        6 | secrets = { KEY = "env:KEY", CERT = "file:cert.pem" }
+          |             ^^^
+    "#]]
+    .assert_eq(&told);
+}
+
+#[test]
+fn a_secret_that_stands_in_the_file_is_refused_and_not_repeated() {
+    let text = r#"
+stack = "shop"
+[service.web]
+run = "./web"
+env = { KEY = "x" }
+config = ["a/app.toml", "b/app.toml", "c/"]
+secrets = { KEY = "env:KEY", TOKEN = "hunter2", OTHER = "vault:hunter2" }
+secrets_in_env = ["KEY", "NOKEN"]
+"#;
+    let told: String = crate::spec::read(text, "/srv/shop")
+        .1
+        .iter()
+        .map(|it| it.render("evenkeel.toml", text))
+        .collect();
+    assert!(!told.contains("hunter2"));
+    expect![[r#"
+        evenkeel.toml:6:25: error: `a/app.toml` has the same name, and both lie in one folder
+          |
+        6 | config = ["a/app.toml", "b/app.toml", "c/"]
+          |                         ^^^^^^^^^^^^ expected files of different names
+        evenkeel.toml:6:39: error: this part of `config` names no file
+          |
+        6 | config = ["a/app.toml", "b/app.toml", "c/"]
+          |                                       ^^^^ expected a file
+        evenkeel.toml:7:30: error: `TOKEN` does not say where it comes from
+          = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+          = help: a secret itself never stands in this file
+        evenkeel.toml:7:49: error: `OTHER` does not say where it comes from
+          = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+          = help: a secret itself never stands in this file
+        evenkeel.toml:8:19: error: `KEY` stands in `env` too
+          |
+        8 | secrets_in_env = ["KEY", "NOKEN"]
+          |                   ^^^^^ expected one of the two
+        evenkeel.toml:8:26: error: there is no secret `NOKEN`
+          |
+        8 | secrets_in_env = ["KEY", "NOKEN"]
+          |                          ^^^^^^^ expected `KEY`, `OTHER` or `TOKEN`
+    "#]]
+    .assert_eq(&told);
 }

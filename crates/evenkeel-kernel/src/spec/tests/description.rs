@@ -33,6 +33,9 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "stack" if key.name == "edge" => base(line, "", ""),
         "stack" => base("", "", ""),
         "service" if key.name == "run" => base("", "", ""),
+        "service" if key.name == "secrets_in_env" => {
+            base("", &format!("secrets = {{ STRIPE_KEY = \"env:K\" }}\n{line}"), "")
+        }
         "service" => base("", line, ""),
         "route" if key.name == "to" => base("", "", ""),
         "route" => base("", "", line),

@@ -145,6 +145,8 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
                 stop,
                 limits,
                 exclusive,
+                config: Vec::new(),
+                secrets: BTreeMap::new(),
                 restarts: 0,
             };
             Service { workload, replicas: if exclusive { 1 } else { replicas }, rollout }

@@ -2,20 +2,24 @@
 //! its own.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 
 use evenkeel_kernel::model::Probe;
 use rustix::net::{AddressFamily, SocketType};
 
 use super::{Instance, Leader, MEMORY_LOOK_MS, State, Then};
+use crate::artifact;
 use crate::backoff::Backoff;
 use crate::cgroup::Leaf;
 use crate::child::{self, Program};
-use crate::folder::Folder;
+use crate::folder::{Folder, private_dir};
 use crate::log::{self, Log};
 use crate::process::{Ident, boot_id, now_ms};
+use crate::secret;
 use crate::shim::notify::Notify;
 use crate::shim::probe::Exec;
 use crate::spec::{self, Spec};
@@ -175,7 +179,9 @@ impl Instance {
         }
         let program = Program::find(self.spec.place(&self.home), &self.spec.run)
             .map_err(|obstacle| Obstacle::Description(obstacle.to_string()))?;
+        let secrets = self.furnish().map_err(Obstacle::Passing)?;
         let mut command = program.command(&self.spec);
+        command.envs(secrets);
         let log = self.log.open().and_then(|log| Ok((log.try_clone()?, log)));
         let (out, err) = log.map_err(|error| Obstacle::Passing(format!("its log: {error}")))?;
         command.stdout(out).stderr(err);
@@ -193,6 +199,41 @@ impl Instance {
             .map_err(|error| obstacle(&error))?;
         // It is our child and not reaped yet, so it is there even if it has ended already.
         Ident::of(pid).ok_or_else(|| Obstacle::Passing("it cannot be seen in /proc".to_owned()))
+    }
+
+    /// Gives the instance its configuration files and its secrets. Returns those that are also in
+    /// its environment.
+    fn furnish(&self) -> Result<Vec<(String, OsString)>, String> {
+        let told = |error: io::Error| format!("its configuration: {error}");
+        if !self.spec.config.is_empty() {
+            private_dir(&self.folder.config()).map_err(told)?;
+        }
+        for file in &self.spec.config {
+            let path = Path::new(file);
+            let Some((digest, name)) = self.spec.files.get(file).zip(path.file_name()) else {
+                continue;
+            };
+            let kept = artifact::locate(&self.home, path, digest)?;
+            // Copied beside and moved there: who reads it meanwhile reads a whole one.
+            let (to, part) = (self.folder.config().join(name), self.folder.path().join("part"));
+            std::fs::copy(kept, &part).and_then(|_| std::fs::rename(&part, to)).map_err(told)?;
+        }
+        let mut in_env = Vec::new();
+        if !self.spec.secrets.is_empty() {
+            private_dir(&self.folder.secrets()).map_err(told)?;
+        }
+        for (name, (digest, also_in_env)) in &self.spec.secrets {
+            let mut content = secret::content(&self.home, name, digest)?;
+            secret::deliver(&self.folder.secrets(), name, &content).map_err(told)?;
+            if *also_in_env {
+                // The end of the line in a file is not part of what it says.
+                if content.last() == Some(&b'\n') {
+                    content.pop();
+                }
+                in_env.push((name.clone(), OsString::from_vec(content)));
+            }
+        }
+        Ok(in_env)
     }
 
     /// The leader has ended, asked or not. `how` is known of our own children only.

@@ -76,6 +76,8 @@ impl Instance {
         match then {
             Then::StartAt { ms } => self.state = State::Waiting { until_ms: ms },
             Then::End => {
+                // A secret lies nowhere longer than it is needed.
+                let _best_effort = std::fs::remove_dir_all(self.folder.secrets());
                 self.state = State::Ended;
                 self.enter(Phase::Stopped, now_ms);
                 // Should they stay, they are empty and harmless.

@@ -4,7 +4,12 @@ const http = require('node:http');
 const crypto = require('node:crypto');
 const fs = require('node:fs');
 
-const version = process.env.VERSION || 'none';
+// What is configured by a file wins over the environment.
+const configured = process.env.CONFIGURATION_DIRECTORY &&
+  fs.readFileSync(`${process.env.CONFIGURATION_DIRECTORY}/version`, 'utf8').trim();
+const version = configured || process.env.VERSION || 'none';
+const secret = process.env.CREDENTIALS_DIRECTORY &&
+  fs.readFileSync(`${process.env.CREDENTIALS_DIRECTORY}/TOKEN`, 'utf8').trim();
 const port = Number(process.env.PORT);
 const page = `version=${version}\n${'.'.repeat(2000)}\nend\n`;
 
@@ -90,6 +95,10 @@ const server = http.createServer((request, response) => {
   }
   sickAfter -= 1;
   if (process.env.FAIL === 'all' || sickAfter < 0) return answer(response, 500, 'broken');
+  if (url.pathname === '/token') {
+    const hash = (text) => crypto.createHash('sha256').update(text || '').digest('hex');
+    return answer(response, 200, `${hash(secret)} ${hash(process.env.TOKEN)}`);
+  }
   if (misbehaves(response)) return undefined;
   if (url.pathname === '/echo') return body(request, (bytes) => answer(response, 200, bytes));
   if (url.pathname === '/relay') return relay(response);
