@@ -188,6 +188,8 @@ impl House {
             .current_dir(self.folder())
             .env("EVENKEEL_HOME", self.home())
             .env("NO_COLOR", "1")
+            // Where some tests put a key for age, and all others have none.
+            .env("EVENKEEL_AGE_IDENTITY", self.folder().join("identity"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -4,12 +4,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use evenkeel_kernel::model::Digest;
 
 use crate::house::House;
 use crate::http::Client;
 use crate::load::{ALL, Load};
+use crate::machine::{program, skip};
 use crate::programs::node;
 
 const KEPT_WARM: &str = "strategy = \"blue-green\"\nmin_ready = \"0s\"\nbake = \"5m\"";
@@ -106,6 +108,30 @@ fn a_secret_is_delivered_rotated_and_nowhere_else() {
     house.apply().exits(1).says("evenkeel.toml:").says("it is empty");
     fs::remove_file(house.folder().join("token")).unwrap();
     house.apply().exits(1).says("evenkeel.toml:").says("could not be read");
+}
+
+#[test]
+fn an_encrypted_secret_is_opened_with_the_key_of_whoever_applies() {
+    let (Some(age), Some(keygen)) = (program("age"), program("age-keygen")) else {
+        return skip("age is not installed");
+    };
+    let house = house();
+    let made = Command::new(keygen).args(["-o", "identity"]).current_dir(house.folder()).output();
+    let words = String::from_utf8(made.unwrap().stderr).unwrap();
+    let recipient = words.trim().rsplit(' ').next().unwrap().to_owned();
+    house.write("plain", "hunter-three");
+    let encrypt = Command::new(age)
+        .args(["--encrypt", "--recipient", &recipient, "--output", "token.age", "plain"])
+        .current_dir(house.folder())
+        .status();
+    assert!(encrypt.unwrap().success());
+    fs::remove_file(house.folder().join("plain")).unwrap();
+    let file = fs::read_to_string(house.folder().join("evenkeel.toml")).unwrap();
+    house.write("evenkeel.toml", &file.replace("file:token", "age:token.age"));
+    house.up();
+    assert_eq!(token(&house), hashed("hunter-three"));
+    fs::remove_file(house.folder().join("identity")).unwrap();
+    house.run(&["plan"]).exits(1).says("evenkeel.toml:").says("could not be read");
 }
 
 /// Every file below a folder.
