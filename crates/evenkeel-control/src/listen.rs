@@ -25,7 +25,10 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Every documented path.
 #[cfg(test)]
-pub(crate) const PATHS: [&str; 17] = [
+pub(crate) const PATHS: [&str; 20] = [
+    "/v1/approve",
+    "/v1/lock",
+    "/v1/unlock",
     "/v1/abort",
     "/v1/apply",
     "/v1/events",
@@ -93,6 +96,9 @@ async fn serve(listener: UnixListener, api: Api) -> io::Result<()> {
         .route("/v1/pause", post(on::pause))
         .route("/v1/resume", post(on::resume))
         .route("/v1/promote", post(on::promote))
+        .route("/v1/approve", post(on::approve))
+        .route("/v1/lock", post(on::lock))
+        .route("/v1/unlock", post(on::unlock))
         .route("/v1/abort", post(on::abort))
         .route("/v1/rollback", post(on::rollback))
         .route("/v1/scale", post(on::scale))

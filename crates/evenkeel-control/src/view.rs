@@ -70,6 +70,8 @@ pub(crate) fn releases(snapshot: &Snapshot) -> Vec<ReleaseView> {
         step: None,
         paused: None,
         held: None,
+        hotfix: queued.hotfix.clone(),
+        waits_at_gate: false,
         bake: None,
         outcome: None,
         because: None,
@@ -86,11 +88,11 @@ pub(crate) fn releases(snapshot: &Snapshot) -> Vec<ReleaseView> {
 pub(crate) fn plan(prospect: &Prospect) -> PlanView {
     let nothing = Plan::default();
     let none = Takes::default();
-    let (plan, takes, on_its_way, before, held_back) = match prospect {
-        Prospect::Nothing => (&nothing, none, None, None, None),
-        Prospect::OnItsWay(id) => (&nothing, none, Some(id.0), None, None),
-        Prospect::Release { plan, takes, before, held_back } => {
-            (&**plan, *takes, None, before.clone(), held_back.clone())
+    let (plan, takes, on_its_way, before, held_back, locked) = match prospect {
+        Prospect::Nothing => (&nothing, none, None, None, None, None),
+        Prospect::OnItsWay(id) => (&nothing, none, Some(id.0), None, None, None),
+        Prospect::Release { plan, takes, before, held_back, locked } => {
+            (&**plan, *takes, None, before.clone(), held_back.clone(), locked.clone())
         }
     };
     let (create, change, remove) = plan.counts();
@@ -121,6 +123,7 @@ pub(crate) fn plan(prospect: &Prospect) -> PlanView {
         bake_ms: ms(takes.bake),
         before,
         held_back,
+        locked,
         create,
         change,
         remove,
@@ -293,6 +296,8 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
         }),
         paused: release.paused.as_ref().map(|paused| paused.by.clone()),
         held: release.paused.as_ref().and_then(|paused| paused.because.clone()),
+        hotfix: release.hotfix.clone(),
+        waits_at_gate: release.waits_at_gate(),
         bake: bake(snapshot, release),
         outcome: None,
         because,
@@ -367,6 +372,8 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
         step: None,
         paused: None,
         held: None,
+        hotfix: None,
+        waits_at_gate: false,
         bake: None,
         outcome: Some(past.outcome.to_string()),
         because: past.because.clone(),

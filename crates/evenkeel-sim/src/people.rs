@@ -134,7 +134,7 @@ impl Simulation {
 fn action(what: What) -> (Action, String) {
     match what {
         What::Apply { stack, force } => {
-            let change = Change { wanted: *stack, kind: Kind::Apply, force };
+            let change = Change { wanted: *stack, kind: Kind::Apply, force, hotfix: None };
             (Action::Change(Box::new(change)), "apply".to_owned())
         }
         What::Pause => (Action::Pause, "pause".to_owned()),

@@ -65,6 +65,12 @@ pub(crate) enum Command {
     Resume,
     /// Take the next step of the release now; after promotion: contract now
     Promote(Promote),
+    /// Let a step pass that waits at its gate
+    Approve,
+    /// Let nothing new be released, but for hotfixes
+    Lock(Lock),
+    /// Let changes be released again
+    Unlock,
     /// Take the release back, before all traffic has moved
     Abort(Wait),
     /// Go back: instant until contract, after it by a new release
@@ -133,6 +139,9 @@ pub(crate) struct Apply {
     /// Release a revision although it was taken back before
     #[arg(long)]
     pub(crate) force: bool,
+    /// Why this cannot wait: passes a lock and takes one short step; loud in the journal
+    #[arg(long, value_name = "REASON")]
+    pub(crate) hotfix: Option<String>,
 }
 
 /// How long to wait for a release.
@@ -169,6 +178,13 @@ pub(crate) struct Status {
     /// Show every instance
     #[arg(short, long)]
     pub(crate) instances: bool,
+}
+
+/// Why nothing is to be released.
+#[derive(Debug, Args)]
+pub(crate) struct Lock {
+    /// For everybody who meets it: "the sale is on until Monday"
+    pub(crate) reason: String,
 }
 
 /// What of the past to show.

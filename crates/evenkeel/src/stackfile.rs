@@ -32,7 +32,7 @@ pub(crate) fn find(given: Option<&Path>) -> anyhow::Result<PathBuf> {
 
 /// Reads the file and everything it refers to, and keeps a copy of the programs it names in
 /// `home`, so that an old revision can always start again.
-pub(crate) fn read(path: &Path, home: &Path, force: bool) -> anyhow::Result<Submission> {
+pub(crate) fn read(path: &Path, home: &Path) -> anyhow::Result<Submission> {
     let text = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
     let text = String::from_utf8(text)
         .with_context(|| format!("could not read {}: it is not UTF-8 text", path.display()))?;
@@ -45,7 +45,7 @@ pub(crate) fn read(path: &Path, home: &Path, force: bool) -> anyhow::Result<Subm
         .to_owned();
     let materials = gather(&text, &base_dir, home)?;
     let file_name = path.display().to_string();
-    Ok(Submission { file_name, text, base_dir, materials, force })
+    Ok(Submission { file_name, text, base_dir, materials, force: false, hotfix: None })
 }
 
 /// Says everything that is wrong with a submission, as control would.

@@ -4,6 +4,7 @@ mod abort;
 mod bare;
 mod edge;
 mod house;
+mod judgement;
 mod nginx;
 mod process;
 mod releases;
@@ -30,10 +31,13 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
     if wants("abort") {
         abort::run(&program)?;
     }
+    if wants("judgement") {
+        judgement::run();
+    }
     Ok(true)
 }
 
-const NAMES: [&str; 3] = ["releases", "edge", "abort"];
+const NAMES: [&str; 4] = ["releases", "edge", "abort", "judgement"];
 
 /// The median of measured values. Empty values have none, so 0.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {

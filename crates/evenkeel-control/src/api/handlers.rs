@@ -18,7 +18,7 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Event, Failure, PlanView, Promote, ReleaseView, Restart, Rollback, Scale, Status,
+    Answer, Event, Failure, Lock, PlanView, Promote, ReleaseView, Restart, Rollback, Scale, Status,
     Submission, VersionView, WaitView,
 };
 use crate::listen::{Api, Caller};
@@ -169,7 +169,8 @@ pub(crate) async fn apply(
     Json(submission): Json<Submission>,
 ) -> Answered {
     let wanted = read(&submission)?;
-    let change = Change { wanted, kind: Kind::Apply, force: submission.force };
+    let change =
+        Change { wanted, kind: Kind::Apply, force: submission.force, hotfix: submission.hotfix };
     act(&api, caller, Action::Change(Box::new(change))).await
 }
 
@@ -206,6 +207,37 @@ pub(crate) async fn promote(
     Json(promote): Json<Promote>,
 ) -> Answered {
     act(&api, caller, Action::Promote { full: promote.full }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/approve",
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Lets a step pass that waits at its gate.
+pub(crate) async fn approve(Door(api): Door<Api>, caller: Caller) -> Answered {
+    act(&api, caller, Action::Approve).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/lock",
+    request_body = Lock,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Lets nothing new be released, but for hotfixes.
+pub(crate) async fn lock(Door(api): Door<Api>, caller: Caller, Json(lock): Json<Lock>) -> Answered {
+    act(&api, caller, Action::Lock { reason: lock.reason }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/unlock",
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Lets changes be released again.
+pub(crate) async fn unlock(Door(api): Door<Api>, caller: Caller) -> Answered {
+    act(&api, caller, Action::Unlock).await
 }
 
 #[utoipa::path(

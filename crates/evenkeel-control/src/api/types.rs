@@ -21,6 +21,9 @@ pub struct Submission {
     /// Go ahead although a revision in it was taken back before.
     #[serde(default)]
     pub force: bool,
+    /// Why it cannot wait, if it cannot.
+    #[serde(default)]
+    pub hotfix: Option<String>,
 }
 
 /// What a change would do.
@@ -38,6 +41,8 @@ pub struct PlanView {
     pub before: Option<String>,
     /// Why it is refused, unless it is forced.
     pub held_back: Option<String>,
+    /// Why it is refused, unless it is a hotfix.
+    pub locked: Option<String>,
     /// Components created.
     pub create: usize,
     /// Components changed.
@@ -164,6 +169,13 @@ pub struct Rollback {
     /// Go ahead although that revision was taken back before.
     #[serde(default)]
     pub force: bool,
+}
+
+/// Why nothing new is to be released.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Lock {
+    /// For everybody who meets it.
+    pub reason: String,
 }
 
 /// What to restart.
@@ -319,6 +331,10 @@ pub struct ReleaseView {
     pub paused: Option<String>,
     /// Why Evenkeel itself holds it, if it does.
     pub held: Option<String>,
+    /// Why it is a hotfix, if it is one.
+    pub hotfix: Option<String>,
+    /// It waits for somebody's approval.
+    pub waits_at_gate: bool,
     /// How long it has been watched.
     pub bake: Option<BakeView>,
     /// How it ended: `promoted`, `aborted`, …

@@ -425,6 +425,9 @@ pub struct Step {
     pub exposure: Exposure,
     /// How long it is watched, in healthy time, before the next step.
     pub bake: Duration,
+    /// Somebody must approve before the next step.
+    #[serde(default)]
+    pub gate: bool,
 }
 
 /// How much of a service is the new revision.

@@ -190,9 +190,16 @@ fn rollout_fields(service: &Service, fields: &mut Fields) {
             set("strategy", "canary".to_owned());
             let steps: Vec<_> = steps
                 .iter()
-                .map(|step| match step.exposure {
-                    Exposure::Weight(weight) => format!("{weight} for {}", human(step.bake)),
-                    Exposure::Instances(n) => format!("{n} instances for {}", human(step.bake)),
+                .map(|step| {
+                    let gate = if step.gate { " and a gate" } else { "" };
+                    match step.exposure {
+                        Exposure::Weight(weight) => {
+                            format!("{weight} for {}{gate}", human(step.bake))
+                        }
+                        Exposure::Instances(n) => {
+                            format!("{n} instances for {}{gate}", human(step.bake))
+                        }
+                    }
                 })
                 .collect();
             set("steps", steps.join(", "));

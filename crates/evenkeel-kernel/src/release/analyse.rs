@@ -175,7 +175,7 @@ impl Release {
         let (name, rollout, _) = self.moving()?;
         let from = rollout.from?;
         let policy = &self.wanted.services.get(name)?.rollout.analysis;
-        if !self.wanted.serves(name) {
+        if self.hotfix.is_some() || !self.wanted.serves(name) {
             return None;
         }
         let stable = self.asked(&PoolId::new(name, from), edge);

@@ -205,7 +205,9 @@ impl State {
 /// Whether the release has not got further for too long.
 fn stalled(release: &Release, now: Timestamp) -> Option<String> {
     let waited = now.since(release.progress);
-    (release.paused.is_none() && waited >= release.progress_deadline())
+    // Whoever is waited for may take their time.
+    let waits_for_a_person = release.paused.is_some() || release.waits_at_gate();
+    (!waits_for_a_person && waited >= release.progress_deadline())
         .then(|| format!("no progress for {}", human(waited)))
 }
 

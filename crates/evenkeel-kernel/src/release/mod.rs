@@ -20,8 +20,8 @@ pub use analyse::{Standing, Watched};
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
 pub use state::{
-    Bake, Because, Kept, Kind, Note, Outcome, Past, Paused, Phase, Ports, Queued, Release, Rollout,
-    Service, Slot, Stage, State,
+    Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports, Queued,
+    Release, Rollout, Service, Slot, Stage, State,
 };
 pub use why::Wait;
 

@@ -38,6 +38,9 @@ pub struct State {
     pub release: Option<Arc<Release>>,
     /// The change that follows it.
     pub queued: Option<Queued>,
+    /// Nothing new is to be released, but for hotfixes.
+    #[serde(default)]
+    pub lock: Option<Lock>,
     /// How the last releases ended, oldest first, at most [`State::PAST_MAX`].
     pub past: Vec<Arc<Past>>,
 }
@@ -52,6 +55,26 @@ pub struct Ports {
     pub last: u16,
     /// Where the search for a free one goes on.
     pub next: u16,
+}
+
+/// Somebody wants nothing new to be released.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// A step that has shown what it had to and waits for somebody's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gate {
+    /// Since when.
+    pub since: Timestamp,
+    /// Who gave it.
+    pub approved_by: Option<String>,
 }
 
 /// One service as it is deployed.
@@ -154,6 +177,12 @@ pub struct Release {
     pub blind: Option<Timestamp>,
     /// A person left out steps, or a part of the bake.
     pub hurried: bool,
+    /// The present step waits at its gate, or has passed it.
+    #[serde(default)]
+    pub gate: Option<Gate>,
+    /// Why it is a hotfix, if it is one: it takes one short step and needs no requests.
+    #[serde(default)]
+    pub hotfix: Option<String>,
     /// What its requests came to.
     pub ledger: Ledger,
 }
@@ -316,6 +345,9 @@ pub struct Queued {
     pub by: String,
     /// The stack it leads to.
     pub wanted: Arc<Stack>,
+    /// Why it is a hotfix, if it is one.
+    #[serde(default)]
+    pub hotfix: Option<String>,
 }
 
 /// A release that ended.
@@ -371,6 +403,7 @@ impl State {
             ports,
             release: None,
             queued: None,
+            lock: None,
             past: Vec::new(),
         }
     }
@@ -494,6 +527,12 @@ impl Phase {
 }
 
 impl Release {
+    /// Whether the present step waits for somebody's approval.
+    #[must_use]
+    pub fn waits_at_gate(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.approved_by.is_none())
+    }
+
     /// The service that moves now, its rollout and the step, while traffic moves.
     #[must_use]
     pub fn moving(&self) -> Option<(&ServiceName, &Rollout, usize)> {

@@ -69,6 +69,7 @@ fn assert_foreseen(foreseen: &Prospect, force: bool, answer: &Result<Accepted, R
         (Prospect::Release { held_back: Some(reason), .. }, Err(refusal)) => {
             !force && refusal.reason == *reason
         }
+        (Prospect::Release { locked: Some(reason), .. }, Err(refusal)) => refusal.reason == *reason,
         (Prospect::Release { before, held_back, .. }, Ok(it)) => {
             it.decision.is_some()
                 && (force || held_back.is_none())
@@ -394,6 +395,9 @@ impl Story {
             ["resume"] => Action::Resume,
             ["promote"] => Action::Promote { full: false },
             ["promote", "full"] => Action::Promote { full: true },
+            ["approve"] => Action::Approve,
+            ["lock", reason] => Action::Lock { reason: (*reason).to_owned() },
+            ["unlock"] => Action::Unlock,
             ["abort"] => Action::Abort,
             ["rollback"] => Action::Rollback { to: None, force: false },
             ["rollback", name, revision, ..] => {
@@ -408,11 +412,12 @@ impl Story {
                 Action::Restart { services: names.map(|name| service(name)).collect(), force }
             }
             ["apply", changes @ ..] => {
-                for change in changes.iter().filter(|word| **word != "--force") {
+                for change in changes.iter().filter(|word| !word.starts_with("--")) {
                     self.edit(change);
                 }
                 let wanted = self.file.clone();
-                Action::Change(Box::new(Change { wanted, kind: Kind::Apply, force }))
+                let hotfix = words.contains(&"--hotfix").then(|| "it burns".to_owned());
+                Action::Change(Box::new(Change { wanted, kind: Kind::Apply, force, hotfix }))
             }
             other => panic!("{other:?} is no command"),
         }
@@ -457,6 +462,7 @@ fn described(line: &str) -> (ServiceName, Described) {
             let step = |weight| Step {
                 exposure: Exposure::Weight(Weight(weight)),
                 bake: Duration::from_secs(5),
+                gate: words.contains(&"gated"),
             };
             Strategy::Canary { steps: weights.map(step).collect() }
         }

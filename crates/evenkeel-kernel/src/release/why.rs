@@ -29,6 +29,17 @@ impl State {
     #[must_use]
     pub fn waits(&self, world: &World, now: Timestamp) -> Vec<Wait> {
         let mut waits = blind(world, now);
+        if let Some(lock) = &self.lock {
+            waits.push(Wait {
+                what: format!("nothing new is released: locked by {}, {}", lock.by, lock.reason),
+                since: lock.since,
+                until: None,
+                last_error: None,
+                unblock:
+                    "`evenkeel unlock` opens it, `evenkeel apply --hotfix REASON` goes past it"
+                        .to_owned(),
+            });
+        }
         if let Some(release) = &self.release {
             waits.extend(self.release_waits(release, world, now));
         }
@@ -168,6 +179,15 @@ impl State {
         }
         let is_new = rollout.from.is_none();
         let bake = rollout::watched(&rollout.strategy, step, is_new).map(|step| step.bake)?;
+        if let Some(gate) = release.gate.as_ref().filter(|_| release.waits_at_gate()) {
+            return Some(Wait {
+                what: format!("somebody approves that {name} {} takes its next step", rollout.to),
+                since: gate.since,
+                until: None,
+                last_error: None,
+                unblock: "`evenkeel approve` lets it pass, `evenkeel abort` goes back".to_owned(),
+            });
+        }
         let mut wait = self.bake_wait(
             release,
             bake,

@@ -178,10 +178,14 @@ pub fn describe(
         Strategy::Canary { steps } => {
             let mut parts: Vec<_> = steps
                 .iter()
-                .map(|step| match step.exposure {
-                    Exposure::Weight(weight) => format!("{weight} for {}", human(step.bake)),
-                    Exposure::Instances(1) => format!("1 instance for {}", human(step.bake)),
-                    Exposure::Instances(n) => format!("{n} instances for {}", human(step.bake)),
+                .map(|step| {
+                    let exposure = match step.exposure {
+                        Exposure::Weight(weight) => weight.to_string(),
+                        Exposure::Instances(1) => "1 instance".to_owned(),
+                        Exposure::Instances(n) => format!("{n} instances"),
+                    };
+                    let gate = if step.gate { " until it is approved" } else { "" };
+                    format!("{exposure} for {}{gate}", human(step.bake))
                 })
                 .collect();
             parts.push("100 %".to_owned());

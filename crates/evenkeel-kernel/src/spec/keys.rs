@@ -516,6 +516,14 @@ static STEP: Table = Table {
         )
         .preset(|| span(STEP_BAKE))
         .elsewhere(&["duration", "pause", "wait", "time", "for"]),
+        Key::new(
+            "gate",
+            Kind::Flag,
+            "true",
+            "Somebody must approve (`evenkeel approve`) before the next step.",
+        )
+        .preset(|| "false".to_owned())
+        .elsewhere(&["approval", "manual", "approve"]),
     ],
 };
 

@@ -54,6 +54,7 @@ impl Profile {
             .map(|(percent, minutes)| Step {
                 exposure: Exposure::Weight(Weight(percent * 100)),
                 bake: Duration::from_secs(minutes * 60),
+                gate: false,
             })
             .collect()
     }
@@ -205,7 +206,8 @@ fn steps(list: &[Fields], replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> {
     for fields in list {
         let Some(exposure) = exposure(fields, mistakes) else { continue };
         let bake = fields.span("bake").copied().unwrap_or(STEP_BAKE);
-        let step = Step { exposure, bake };
+        let gate = fields.flag("gate").copied().unwrap_or(false);
+        let step = Step { exposure, bake, gate };
         if let Exposure::Instances(count) = exposure
             && count >= replicas.max(2)
         {

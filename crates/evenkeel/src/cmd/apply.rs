@@ -14,14 +14,21 @@ use crate::{stackfile, term};
 const NEED_A_YES: [&str; 2] = ["mass-removal", "service-removed"];
 
 pub(super) async fn run(context: &Context<'_>, args: &Apply) -> anyhow::Result<Exit> {
-    let path = stackfile::find(args.file.file.as_deref())?;
-    let submission = stackfile::read(&path, context.home, args.force)?;
-    stackfile::check(&submission)?;
+    let submission = read(context, args)?;
     let (answer, exit) = submit(context, &submission, args).await?;
     match exit {
         Some(exit) => Ok(exit),
         None => context.conclude(&answer, (!args.detach).then_some(args.wait)).await,
     }
+}
+
+/// Reads the stack file, and says everything that is wrong with it.
+pub(super) fn read(context: &Context<'_>, args: &Apply) -> anyhow::Result<Submission> {
+    let path = stackfile::find(args.file.file.as_deref())?;
+    let read = stackfile::read(&path, context.home)?;
+    let submission = Submission { force: args.force, hotfix: args.hotfix.clone(), ..read };
+    stackfile::check(&submission)?;
+    Ok(submission)
 }
 
 /// Shows the plan, asks where that is due, and hands the stack in. An exit says that nothing was
@@ -35,7 +42,8 @@ pub(super) async fn submit(
     if !planned.empty && !context.json {
         plan::show(&planned);
     }
-    let refused = planned.held_back.is_some() && !args.force;
+    let held_back = planned.held_back.is_some() && !args.force;
+    let refused = held_back || planned.locked.is_some() && args.hotfix.is_none();
     // What would be refused is, by control, and nobody is asked first.
     if !args.yes && !refused && !consents(&planned)? {
         let text = "nothing was changed".to_owned();

@@ -13,7 +13,7 @@ use crate::term::{self, Tone, paint};
 
 pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Exit> {
     let path = stackfile::find(args.file.as_deref())?;
-    let submission = stackfile::read(&path, context.home, false)?;
+    let submission = stackfile::read(&path, context.home)?;
     let stack = stackfile::check(&submission)?;
     let plan: PlanView = match context.client.post("/v1/plan", &submission).await {
         Ok(plan) => plan,
@@ -46,6 +46,10 @@ pub(super) fn show(plan: &PlanView) {
     }
     if let Some(reason) = &plan.held_back {
         term::line(&paint(Tone::Bad, &format!("refused without --force: {reason}")));
+        term::line("");
+    }
+    if let Some(reason) = &plan.locked {
+        term::line(&paint(Tone::Bad, &format!("refused without --hotfix: {reason}")));
         term::line("");
     }
     if let Some(before) = &plan.before {

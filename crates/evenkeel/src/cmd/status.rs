@@ -120,6 +120,12 @@ pub(super) fn release_line(release: &ReleaseView) -> String {
     if !moved.is_empty() {
         text = format!("{text}: {moved}");
     }
+    if let Some(reason) = &release.hotfix {
+        text = format!("{text}  {}", paint(Tone::Bad, &format!("HOTFIX: {reason}")));
+    }
+    if release.waits_at_gate {
+        text = format!("{text}  {}", paint(Tone::Warn, "waits at its gate"));
+    }
     if let Some(reason) = &release.held {
         text = format!("{text}  {}", paint(Tone::Warn, &format!("held: {reason}")));
     } else if let Some(paused) = &release.paused {

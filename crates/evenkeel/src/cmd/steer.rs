@@ -1,7 +1,7 @@
 //! `evenkeel pause`, `resume`, `promote`, `abort`, `rollback`: a person steers the release.
 
 use anyhow::Context as _;
-use evenkeel_control::api::types::{Answer, Promote, ReleaseView, Rollback};
+use evenkeel_control::api::types::{Answer, Lock, Promote, ReleaseView, Rollback};
 
 use super::Context;
 use crate::cli::{self, Wait, WaitFor};
@@ -20,6 +20,21 @@ pub(super) async fn resume(context: &Context<'_>) -> anyhow::Result<Exit> {
 
 pub(super) async fn promote(context: &Context<'_>, args: &cli::Promote) -> anyhow::Result<Exit> {
     let answer: Answer = context.client.post("/v1/promote", &Promote { full: args.full }).await?;
+    context.conclude(&answer, None).await
+}
+
+pub(super) async fn approve(context: &Context<'_>) -> anyhow::Result<Exit> {
+    let answer: Answer = context.client.post("/v1/approve", &()).await?;
+    context.conclude(&answer, None).await
+}
+
+pub(super) async fn lock(context: &Context<'_>, args: cli::Lock) -> anyhow::Result<Exit> {
+    let answer: Answer = context.client.post("/v1/lock", &Lock { reason: args.reason }).await?;
+    context.conclude(&answer, None).await
+}
+
+pub(super) async fn unlock(context: &Context<'_>) -> anyhow::Result<Exit> {
+    let answer: Answer = context.client.post("/v1/unlock", &()).await?;
     context.conclude(&answer, None).await
 }
 

@@ -8,7 +8,7 @@ use evenkeel_control::api::types::Status;
 use super::{Context, apply};
 use crate::cli::Apply;
 use crate::exit::Exit;
-use crate::{role, stackfile, term};
+use crate::{role, term};
 
 /// How long the instances of a stack that needs no release may take until they are ready.
 const READY_MAX: Duration = Duration::from_secs(300);
@@ -17,9 +17,7 @@ const LOOK: Duration = Duration::from_millis(100);
 
 pub(super) async fn run(context: &Context<'_>, args: &Apply) -> anyhow::Result<Exit> {
     // A file with problems is noticed before anything is started.
-    let path = stackfile::find(args.file.file.as_deref())?;
-    let submission = stackfile::read(&path, context.home, args.force)?;
-    stackfile::check(&submission)?;
+    let submission = apply::read(context, args)?;
     let started = role::start(context.home).await?;
     if started && !context.json {
         term::line(&format!("the roles are started; home is {}", context.home.display()));

@@ -2,8 +2,8 @@
 
 use crate::house::House;
 use crate::http::Client;
-use crate::load::{Load, page_of};
-use crate::programs::Program;
+use crate::load::{ALL, Load, page_of};
+use crate::programs::{Program, web};
 
 const ROLLING: &str = "min_ready = \"100ms\"\nbake = \"500ms\"";
 const BLUE_GREEN: &str =
@@ -77,5 +77,41 @@ fn a_preview_shows_the_new_revision_before_anyone_else_sees_it() {
     assert_eq!((seen, public), (page_of("v2"), 0));
     apply.wait().exits(0);
     load.until_answered("v2", 10);
+    load.stop_unharmed();
+}
+
+#[test]
+fn a_gate_waits_for_a_person_and_a_lock_lets_only_a_hotfix_pass() {
+    let house = House::new();
+    let gated = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\nbake = \"0s\"\n\
+                 steps = [{ weight = \"50%\", bake = \"200ms\", gate = true }]";
+    web(&house, "VERSION = \"v1\"", 2, gated);
+    house.up();
+    house.until_settled();
+    let load = Load::start(house.listen, ALL);
+    house.run(&["approve"]).exits(1).says("no release under way");
+    web(&house, "VERSION = \"v2\"", 2, gated);
+    let release = house.start(&["apply", "--yes"]);
+    house.until("it waits at its gate", |status| {
+        status["release"]["waits_at_gate"].as_bool().filter(|waits| *waits)
+    });
+    house.run(&["why"]).exits(0).says("somebody approves").says("evenkeel approve");
+    house.run(&["approve"]).exits(0).says("approved by");
+    release.wait().exits(0).says("passed step 1");
+    house.until_settled();
+
+    house.run(&["lock", "the sale is on"]).exits(0);
+    web(&house, "VERSION = \"v3\"", 2, gated);
+    house.run(&["plan"]).exits(2).says("refused without --hotfix").says("the sale is on");
+    house.apply().exits(1).says("the sale is on").says("evenkeel unlock");
+    let fix = house.start(&["apply", "--yes", "--detach", "--hotfix", "the till is closed"]);
+    fix.wait().exits(0).says("is started");
+    house.run(&["status"]).exits(0).says("HOTFIX: the till is closed");
+    house.until_weight("web", "r3", 10.0);
+    house.run(&["promote", "--full"]).exits(0);
+    house.until_settled();
+    let journal = house.run(&["history", "--journal"]).exits(0);
+    assert!(journal.out.contains("is a HOTFIX by"), "{}", journal.out);
+    house.run(&["unlock"]).exits(0);
     load.stop_unharmed();
 }

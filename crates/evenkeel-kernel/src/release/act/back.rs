@@ -100,7 +100,7 @@ impl State {
             described.workload = (*kept.revision.workload).clone();
             described.replicas = service.replicas.max(1);
         }
-        self.change(Change { wanted, kind: Kind::Rollback, force }, by, world, now)
+        self.change(Change { wanted, kind: Kind::Rollback, force, hotfix: None }, by, world, now)
     }
 
     /// The revisions that the last promoted release left.

@@ -8,7 +8,9 @@ use super::{Accepted, Change, Refusal};
 use crate::model::{ReleaseId, Stack};
 use crate::plan::{Plan, Takes, plan, takes};
 use crate::release::ledger::Ledger;
-use crate::release::state::{self, Because, Note, Outcome, Past, Phase, Queued, Release, State};
+use crate::release::state::{
+    self, Because, Kind, Note, Outcome, Past, Phase, Queued, Release, State,
+};
 use crate::time::Timestamp;
 use crate::world::World;
 
@@ -29,6 +31,8 @@ pub enum Prospect {
         before: Option<String>,
         /// Why it is refused, unless it is forced.
         held_back: Option<String>,
+        /// Why it is refused, unless it is a hotfix.
+        locked: Option<String>,
     },
 }
 
@@ -60,6 +64,9 @@ impl State {
             takes: takes(&now, wanted),
             before: self.comes_before(),
             held_back: self.held_back(wanted),
+            locked: self.lock.as_ref().map(|lock| {
+                format!("nothing new is released: locked by {}, {}", lock.by, lock.reason)
+            }),
         }
     }
 
@@ -90,7 +97,9 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Result<Accepted, Refusal> {
-        let Change { wanted, kind, force } = change;
+        let Change { wanted, kind, force, hotfix } = change;
+        // The way back is never locked.
+        let passes = hotfix.is_some() || kind == Kind::Rollback;
         let deployed = self.services.values().any(state::Service::is_there);
         if wanted.name != self.stack.name && (deployed || self.release.is_some()) {
             return Err(Refusal::new(
@@ -112,6 +121,10 @@ impl State {
                 let hint = "change it, or try it once more as it is with --force";
                 return Err(Refusal::new(reason, hint));
             }
+            Prospect::Release { locked: Some(reason), .. } if !passes => {
+                let hint = "`evenkeel unlock` opens it; --hotfix REASON goes past it";
+                return Err(Refusal::new(reason, hint));
+            }
             Prospect::Release { before, .. } => before,
         };
         let mut next = self.clone();
@@ -120,7 +133,8 @@ impl State {
         if !deployed && self.release.is_none() {
             next.stack = Arc::new(Stack::empty(wanted.name.clone()));
         }
-        let queued = Queued { id, kind, by: by.to_owned(), wanted: Arc::new(wanted) };
+        let wanted = Arc::new(wanted);
+        let queued = Queued { id, kind, by: by.to_owned(), wanted, hotfix };
         let notes = next.admit(queued, by, world, now);
         let text = match before {
             Some(before) => format!("release {id} is accepted: {before}"),

@@ -25,6 +25,9 @@ pub struct Change {
     pub kind: Kind,
     /// Go ahead although the same revision was taken back before.
     pub force: bool,
+    /// Why it cannot wait: it passes a lock, and takes one short step instead of those of its
+    /// services.
+    pub hotfix: Option<String>,
 }
 
 /// What a person can ask of the release under way, or of a service.
@@ -41,6 +44,15 @@ pub enum Action {
         /// To all traffic.
         full: bool,
     },
+    /// Let a step pass that waits at its gate.
+    Approve,
+    /// Let nothing new be released, but for hotfixes.
+    Lock {
+        /// Why.
+        reason: String,
+    },
+    /// Let changes be released again.
+    Unlock,
     /// Stop and go back, before all traffic has moved.
     Abort,
     /// Go back, whatever the release has reached; after it ended, by a new release.
@@ -118,6 +130,9 @@ impl State {
             Action::Pause => self.pause(by, world, now),
             Action::Resume => self.resume(by, world, now),
             Action::Promote { full } => self.promote(full, by, world, now),
+            Action::Approve => self.approve(by, world, now),
+            Action::Lock { reason } => Ok(self.lock(reason, by, world, now)),
+            Action::Unlock => Ok(self.unlock(by, world, now)),
             Action::Abort => self.abort(by, world, now),
             Action::Rollback { to, force } => self.roll_back(to, force, by, world, now),
             Action::Scale { service, replicas } => self.scale(&service, replicas, by, world, now),

@@ -101,6 +101,11 @@ impl State {
                 service.workload.restarts += 1;
             }
         }
-        self.change(Change { wanted, kind: Kind::Restart, force: true }, by, world, now)
+        self.change(
+            Change { wanted, kind: Kind::Restart, force: true, hotfix: None },
+            by,
+            world,
+            now,
+        )
     }
 }

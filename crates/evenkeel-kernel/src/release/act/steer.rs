@@ -2,7 +2,7 @@
 
 use super::{Accepted, Refusal};
 use crate::model::Strategy;
-use crate::release::state::{Because, Paused, Phase, State};
+use crate::release::state::{Because, Lock, Note, Paused, Phase, State};
 use crate::time::Timestamp;
 use crate::world::World;
 
@@ -92,6 +92,46 @@ impl State {
             format!("release {id} is promoted to its next step by {by}")
         };
         Ok(self.accept_note(next, id, "release.promoted-by-hand", text, world, now))
+    }
+
+    pub(super) fn approve(
+        &self,
+        by: &str,
+        world: &World,
+        now: Timestamp,
+    ) -> Result<Accepted, Refusal> {
+        let mut next = self.clone();
+        let release = next.release_under_way("approve")?;
+        let id = release.id;
+        let Some(gate) = release.gate.as_mut().filter(|gate| gate.approved_by.is_none()) else {
+            return Err(Refusal::new(
+                format!("release {id} waits for nobody's approval"),
+                "`evenkeel why` says what it waits for",
+            ));
+        };
+        gate.approved_by = Some(by.to_owned());
+        release.progress = now;
+        let text = format!("release {id} may take its next step: approved by {by}");
+        Ok(self.accept_note(next, id, "gate.approved", text, world, now))
+    }
+
+    pub(super) fn lock(&self, reason: String, by: &str, world: &World, now: Timestamp) -> Accepted {
+        let mut next = self.clone();
+        let text = format!("nothing new is released: locked by {by}, {reason}");
+        next.lock = Some(Lock { by: by.to_owned(), reason, since: now });
+        let notes = vec![Note { release: None, kind: "lock.closed", text: text.clone() }];
+        self.accept(next, notes, None, text, world, now)
+    }
+
+    pub(super) fn unlock(&self, by: &str, world: &World, now: Timestamp) -> Accepted {
+        let mut next = self.clone();
+        if next.lock.take().is_none() {
+            let text = "nothing is locked".to_owned();
+            return Accepted { decision: None, release: None, text };
+        }
+        let text = format!("changes may be released again: unlocked by {by}");
+        let notes = vec![Note { release: None, kind: "lock.opened", text: text.clone() }];
+        self.accept(next, notes, None, text, world, now)
     }
 
     pub(super) fn abort(

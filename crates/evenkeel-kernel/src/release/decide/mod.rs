@@ -150,6 +150,7 @@ impl Deciding<'_> {
         let Some(release) = self.state.release_mut() else { return };
         let waived = release.bake.waived && phase == Phase::Contracting;
         release.bake = Bake { waived, ..Bake::default() };
+        release.gate = None;
         release.since = now;
         release.progress = now;
         release.phase = phase;

@@ -7,7 +7,7 @@ use super::Deciding;
 use crate::analysis::{Track, percent};
 use crate::model::{NoData, ServiceName, Weight};
 use crate::release::judge::Seen;
-use crate::release::state::{Paused, Phase, Release, Rollout};
+use crate::release::state::{Gate, Paused, Phase, Release, Rollout};
 use crate::rollout;
 use crate::time::human;
 
@@ -30,6 +30,9 @@ impl Deciding<'_> {
         if !self.bake(bake) || (watched.is_some() && !self.has_seen_enough(release, bake)) {
             return;
         }
+        if watched.is_some_and(|step| step.gate) && !self.is_let_through(release) {
+            return;
+        }
         self.tell_passed(release, watched.map(|step| step.bake));
         if step + 1 < rollout::steps(&rollout.strategy, is_new) {
             self.enter(Phase::Shifting { service: index, step: step + 1 });
@@ -38,6 +41,28 @@ impl Deciding<'_> {
         } else {
             self.promote(release);
         }
+    }
+
+    /// Whether somebody has approved that the step is left; else it waits at its gate.
+    fn is_let_through(&mut self, release: &Release) -> bool {
+        if release.bake.waived {
+            return true;
+        }
+        if let Some(gate) = &release.gate {
+            return gate.approved_by.is_some();
+        }
+        let Some((name, rollout, step)) = release.moving() else { return true };
+        let text = format!(
+            "{name} {} waits at the gate of step {}: `evenkeel approve` lets it pass",
+            rollout.to,
+            step + 1
+        );
+        self.note("gate.reached", text);
+        let now = self.moment.now;
+        if let Some(release) = self.state.release_mut() {
+            release.gate = Some(Gate { since: now, approved_by: None });
+        }
+        false
     }
 
     /// Says what a step that was watched has shown.

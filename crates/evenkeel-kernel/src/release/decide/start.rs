@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{self, Revision, RevisionNumber, Strategy, Workload};
+use crate::model::{self, Exposure, Revision, RevisionNumber, Step, Strategy, Weight, Workload};
 use crate::plan::{moving, plan};
 use crate::release::analyse::Watched;
 use crate::release::ledger::Ledger;
@@ -13,6 +14,9 @@ use crate::release::state::{
 use crate::time::Timestamp;
 use crate::world::World;
 
+/// How long the one step of a hotfix is watched.
+const HOTFIX_BAKE: Duration = Duration::from_secs(60);
+
 impl State {
     /// Starts a release towards `wanted`.
     pub(in crate::release) fn start(
@@ -21,7 +25,7 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Vec<Note> {
-        let Queued { id, kind, by, wanted } = change;
+        let Queued { id, kind, by, wanted, hotfix } = change;
         let from = self.now(&wanted);
         let plan = plan(&from, &wanted);
         let order = moving(&from, &wanted);
@@ -37,7 +41,10 @@ impl State {
             let Some(service) = self.services.get_mut(name) else { continue };
             service.slow = None;
             service.keep(number, &described.workload);
-            let rollout = rollout(kind, service.stable, number, described);
+            let mut rollout = rollout(kind, service.stable, number, described);
+            if hotfix.is_some() && service.stable.is_some() && !described.workload.exclusive {
+                rollout.strategy = hotfix_strategy();
+            }
             rollouts.insert(name.clone(), rollout);
         }
         let mut release = Release {
@@ -57,12 +64,19 @@ impl State {
             paused: None,
             blind: None,
             hurried: false,
+            gate: None,
+            hotfix,
             ledger: Ledger::default(),
         };
         release.ledger = Ledger::open(release.pools(), world.edge.known());
         let text = format!("release {id} started by {}: {}", release.by, summary(&release));
+        let mut notes = vec![Note { release: Some(id), kind: "release.started", text }];
+        if let Some(reason) = &release.hotfix {
+            let text = format!("release {id} is a HOTFIX by {}: {reason}", release.by);
+            notes.push(Note { release: Some(id), kind: "release.hotfix", text });
+        }
         self.release = Some(Arc::new(release));
-        vec![Note { release: Some(id), kind: "release.started", text }]
+        notes
     }
 }
 
@@ -99,6 +113,12 @@ fn rollout(
         flip: false,
         watched: Watched::default(),
     }
+}
+
+/// One short step on a few instances: enough to see that the fix does not fail at once.
+fn hotfix_strategy() -> Strategy {
+    let exposure = Exposure::Weight(Weight(1_000));
+    Strategy::Canary { steps: vec![Step { exposure, bake: HOTFIX_BAKE, gate: false }] }
 }
 
 /// A way back takes no steps: what is tried already need not be tried again.

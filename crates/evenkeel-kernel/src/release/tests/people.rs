@@ -591,3 +591,139 @@ fn a_service_is_scaled_while_its_first_release_is_under_way() {
         "#]],
     );
 }
+
+#[test]
+fn a_step_with_a_gate_waits_for_somebody_however_long() {
+    check(
+        "web 2 canary 50 gated",
+        "0 apply
+         10 approve
+         20 apply web:v2
+         30 why
+         400 approve
+         401 approve
+         440 apply web:v3
+         450 promote
+         480 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 2+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 2+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            10 > approve
+            10 < refused: there is no release under way to approve
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 2+0 100 % r2 2+0 0 %
+            23 shifting web to r2: step 1 of 2
+            23 web: 50 % of the traffic goes to r2
+            23   web r1 2+0 50 % r2 2+0 50 %
+            29 web r2 waits at the gate of step 1: `evenkeel approve` lets it pass
+            30 ? somebody approves that web r2 takes its next step
+            400 > approve
+            400 < release #2 may take its next step: approved by ann
+            400 release #2 may take its next step: approved by ann
+            400 web r2 passed step 1: healthy for 5s
+            400 shifting web to r2: step 2 of 2
+            400 web: 100 % of the traffic goes to r2
+            400   web r1 2+0 0 % r2 2+0 100 %
+            400 promoted; what it replaced is kept for 10s
+            401 > approve
+            401 < refused: release #2 waits for nobody's approval
+            410 the old revisions are stopped now
+            410   web r1 0+2 0 % r2 2+0 100 %
+            411   web r2 2+0 100 %
+            412 release #2 ended: promoted
+            440 > apply web:v3
+            440 < release #3 is started
+            440 release #3 started by ann: web r2 to r3
+            440   web r2 2+0 100 % r3 2+0 0 %
+            443 shifting web to r3: step 1 of 2
+            443 web: 50 % of the traffic goes to r3
+            443   web r2 2+0 50 % r3 2+0 50 %
+            449 web r3 waits at the gate of step 1: `evenkeel approve` lets it pass
+            450 > promote
+            450 < release #3 is promoted to its next step by ann
+            450 release #3 is promoted to its next step by ann
+            450 shifting web to r3: step 2 of 2
+            450 web: 100 % of the traffic goes to r3
+            450   web r2 2+0 0 % r3 2+0 100 %
+            450 promoted; what it replaced is kept for 10s
+            460 the old revisions are stopped now
+            460   web r2 0+2 0 % r3 2+0 100 %
+            461   web r3 2+0 100 %
+            462 release #3 ended: fast_promoted
+        "#]],
+    );
+}
+
+#[test]
+fn a_lock_lets_only_hotfixes_and_ways_back_pass() {
+    check(
+        "web 20 canary 50 needs 100 bake 30",
+        "0 apply
+         10 lock sale
+         11 why
+         12 apply web:v2
+         13 apply web:v2 --hotfix
+         100 rollback
+         120 unlock
+         121 unlock
+         122 apply web:v3
+         125 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 20+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 20+0 100 %
+            4 promoted
+            5 nothing was replaced, so nothing is stopped
+            5 release #1 ended: promoted
+            10 > lock sale
+            10 < nothing new is released: locked by ann, sale
+            10 nothing new is released: locked by ann, sale
+            11 ? nothing new is released: locked by ann, sale
+            12 > apply web:v2
+            12 < refused: nothing new is released: locked by ann, sale
+            13 > apply web:v2 --hotfix
+            13 < release #2 is started
+            13 release #2 started by ann: web r1 to r2
+            13 release #2 is a HOTFIX by ann: it burns
+            13   web r1 20+0 100 % r2 2+0 0 %
+            16 shifting web to r2: step 1 of 2
+            16 web: 10 % of the traffic goes to r2
+            16   web r1 20+0 90 % r2 2+0 10 %
+            77 web r2 passed step 1: healthy for 1m
+            77 shifting web to r2: step 2 of 2
+            77   web r1 20+0 90 % r2 20+0 10 %
+            80 web: 100 % of the traffic goes to r2
+            80   web r1 20+0 0 % r2 20+0 100 %
+            81 promoted; what it replaced is kept for 30s
+            100 > rollback
+            100 < release #2 is taken back
+            100 release #2 turns back: rolled back by ann
+            100   web r1 20+0 100 % r2 0+20 0 %
+            100   web r1 20+0 100 %
+            101 release #2 ended: fast_rolled_back, rolled back by ann
+            120 > unlock
+            120 < changes may be released again: unlocked by ann
+            120 changes may be released again: unlocked by ann
+            121 > unlock
+            121 < nothing is locked
+            122 > apply web:v3
+            122 < release #3 is started
+            122 release #3 started by ann: web r1 to r3
+            122   web r1 20+0 100 % r3 10+0 0 %
+        "#]],
+    );
+}

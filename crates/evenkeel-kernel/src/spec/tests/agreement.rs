@@ -206,8 +206,8 @@ fn steps_rise() {
     steps(
         "",
         &expect![[r#"
-        5:42 service.web.rollout.steps: `steps` is empty; a list of 1 to 20 tables with `weight`, `instances` and `bake`
-    "#]],
+            5:42 service.web.rollout.steps: `steps` is empty; a list of 1 to 20 tables with `weight`, `instances`, `bake` and `gate`
+        "#]],
     );
 }
 

@@ -41,7 +41,8 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "route" => base("", "", line),
         "edge" => base("", "", &format!("[edge]\n{line}")),
         "step" => {
-            let other = if key.name == "bake" { "weight = \"1%\", " } else { "" };
+            let beside = matches!(key.name, "bake" | "gate");
+            let other = if beside { "weight = \"1%\", " } else { "" };
             let steps = format!("strategy = \"canary\"\nsteps = [{{ {other}{line} }}]");
             base("", "replicas = 9", &format!("[service.web.rollout]\n{steps}"))
         }

@@ -81,7 +81,10 @@ fn shape(exclusive: bool) -> BoxedStrategy<Shape> {
         (Just(weights), vec(span(86_400), count))
     });
     let steps = steps.prop_map(|(weights, bakes)| {
-        let step = |(weight, bake)| Step { exposure: Exposure::Weight(Weight(weight)), bake };
+        let step = |(weight, bake): (u16, Duration)| {
+            let gate = bake.as_millis() % 2 == 1;
+            Step { exposure: Exposure::Weight(Weight(weight)), bake, gate }
+        };
         weights.into_iter().zip(bakes).map(step).collect()
     });
     prop_oneof![
@@ -289,7 +292,12 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
                     Exposure::Weight(weight) => format!("weight = \"{weight}\""),
                     Exposure::Instances(count) => format!("instances = {count}"),
                 };
-                writeln!(out, "  {{ {exposure}, bake = {} }},", ms(step.bake))?;
+                writeln!(
+                    out,
+                    "  {{ {exposure}, bake = {}, gate = {} }},",
+                    ms(step.bake),
+                    step.gate
+                )?;
             }
             writeln!(out, "]")
         }
