@@ -24,7 +24,7 @@ pub fn check(submission: &Submission) -> Result<Stack, Failure> {
 /// What a stack would change where nothing is released yet.
 #[must_use]
 pub fn plan_from_nothing(stack: &Stack) -> PlanView {
-    view::plan(&role::fresh(std::path::Path::new("/")).prospect(stack))
+    view::plan(&role::fresh(std::path::Path::new("/")).prospect(stack, false))
 }
 
 fn in_stack_file(problem: &spec::Problem, file: &str, text: &str) -> ProblemView {

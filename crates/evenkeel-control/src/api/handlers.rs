@@ -149,7 +149,7 @@ pub(crate) async fn plan(
 ) -> Result<Json<PlanView>, Refused> {
     let wanted = read(&submission)?;
     let snapshot = api.latest.get();
-    Ok(Json(view::plan(&snapshot.state.prospect(&wanted))))
+    Ok(Json(view::plan(&snapshot.state.prospect(&wanted, submission.hotfix.is_some()))))
 }
 
 #[utoipa::path(

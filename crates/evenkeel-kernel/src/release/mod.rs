@@ -8,6 +8,7 @@
 mod act;
 mod analyse;
 mod decide;
+mod hotfix;
 mod judge;
 mod ledger;
 mod pools;

@@ -371,7 +371,7 @@ impl Story {
         let action = self.action(words, force);
         let mut foreseen = None;
         if let Action::Change(change) = &action {
-            foreseen = Some(self.state.prospect(&change.wanted));
+            foreseen = Some(self.state.prospect(&change.wanted, change.hotfix.is_some()));
         }
         let answer = self.state.act(action, "ann", &world, self.now());
         if let Some(foreseen) = foreseen {

@@ -43,7 +43,7 @@ pub(super) async fn submit(
         plan::show(&planned);
     }
     let held_back = planned.held_back.is_some() && !args.force;
-    let refused = held_back || planned.locked.is_some() && args.hotfix.is_none();
+    let refused = held_back || planned.locked.is_some();
     // What would be refused is, by control, and nobody is asked first.
     if !args.yes && !refused && !consents(&planned)? {
         let text = "nothing was changed".to_owned();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{Accepted, Change, Refusal};
 use crate::model::{ReleaseId, Stack};
-use crate::plan::{Plan, Takes, plan, takes};
+use crate::plan::{Plan, Takes};
+use crate::release::hotfix;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
     self, Because, Kind, Note, Outcome, Past, Phase, Queued, Release, State,
@@ -39,12 +40,12 @@ pub enum Prospect {
 impl State {
     /// What asking for `wanted` would come to now.
     #[must_use]
-    pub fn prospect(&self, wanted: &Stack) -> Prospect {
+    pub fn prospect(&self, wanted: &Stack, is_hotfix: bool) -> Prospect {
         let wanted = self.carry_over(wanted.clone());
-        self.prospect_of(&wanted)
+        self.prospect_of(&wanted, is_hotfix)
     }
 
-    fn prospect_of(&self, wanted: &Stack) -> Prospect {
+    fn prospect_of(&self, wanted: &Stack, is_hotfix: bool) -> Prospect {
         if let Some(queued) = self.queued.as_ref().filter(|queued| *queued.wanted == *wanted) {
             return Prospect::OnItsWay(queued.id);
         }
@@ -55,16 +56,16 @@ impl State {
         }
         let settled = self.settled();
         let now = settled.now(wanted);
-        let plan = plan(&now, wanted);
+        let (plan, takes) = hotfix::planned(&now, wanted, is_hotfix);
         if plan.is_empty() && self.release.is_none() {
             return Prospect::Nothing;
         }
         Prospect::Release {
             plan: Box::new(plan),
-            takes: takes(&now, wanted),
+            takes,
             before: self.comes_before(),
             held_back: self.held_back(wanted),
-            locked: self.lock.as_ref().map(|lock| {
+            locked: self.lock.as_ref().filter(|_| !is_hotfix).map(|lock| {
                 format!("nothing new is released: locked by {}, {}", lock.by, lock.reason)
             }),
         }
@@ -99,7 +100,7 @@ impl State {
     ) -> Result<Accepted, Refusal> {
         let Change { wanted, kind, force, hotfix } = change;
         // The way back is never locked.
-        let passes = hotfix.is_some() || kind == Kind::Rollback;
+        let passes = kind == Kind::Rollback;
         let deployed = self.services.values().any(state::Service::is_there);
         if wanted.name != self.stack.name && (deployed || self.release.is_some()) {
             return Err(Refusal::new(
@@ -108,7 +109,7 @@ impl State {
             ));
         }
         let wanted = self.carry_over(wanted);
-        let before = match self.prospect_of(&wanted) {
+        let before = match self.prospect_of(&wanted, hotfix.is_some()) {
             Prospect::Nothing => {
                 let text = "nothing changes".to_owned();
                 return Ok(Accepted { decision: None, release: None, text });

@@ -2,20 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::model::{self, Exposure, Revision, RevisionNumber, Step, Strategy, Weight, Workload};
-use crate::plan::{moving, plan};
+use crate::model::{self, Revision, RevisionNumber, Strategy, Workload};
+use crate::plan::moving;
 use crate::release::analyse::Watched;
+use crate::release::hotfix;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
     Bake, Kept, Kind, Note, Phase, Queued, Release, Rollout, Service, State,
 };
 use crate::time::Timestamp;
 use crate::world::World;
-
-/// How long the one step of a hotfix is watched.
-const HOTFIX_BAKE: Duration = Duration::from_secs(60);
 
 impl State {
     /// Starts a release towards `wanted`.
@@ -27,7 +24,7 @@ impl State {
     ) -> Vec<Note> {
         let Queued { id, kind, by, wanted, hotfix } = change;
         let from = self.now(&wanted);
-        let plan = plan(&from, &wanted);
+        let (plan, _) = hotfix::planned(&from, &wanted, hotfix.is_some());
         let order = moving(&from, &wanted);
         let numbers: Vec<RevisionNumber> = order.iter().map(|name| from.next[name]).collect();
         let mut used = self.ports_used();
@@ -42,8 +39,8 @@ impl State {
             service.slow = None;
             service.keep(number, &described.workload);
             let mut rollout = rollout(kind, service.stable, number, described);
-            if hotfix.is_some() && service.stable.is_some() && !described.workload.exclusive {
-                rollout.strategy = hotfix_strategy();
+            if hotfix.is_some() && service.stable.is_some() {
+                rollout.strategy = hotfix::strategy(described);
             }
             rollouts.insert(name.clone(), rollout);
         }
@@ -113,12 +110,6 @@ fn rollout(
         flip: false,
         watched: Watched::default(),
     }
-}
-
-/// One short step on a few instances: enough to see that the fix does not fail at once.
-fn hotfix_strategy() -> Strategy {
-    let exposure = Exposure::Weight(Weight(1_000));
-    Strategy::Canary { steps: vec![Step { exposure, bake: HOTFIX_BAKE, gate: false }] }
 }
 
 /// A way back takes no steps: what is tried already need not be tried again.
