@@ -59,6 +59,12 @@ pub(crate) fn waits(snapshot: &Snapshot) -> Vec<WaitView> {
 
 /// All releases that are remembered, newest first.
 pub(crate) fn releases(snapshot: &Snapshot) -> Vec<ReleaseView> {
+    let mut all = remembered(snapshot);
+    all.sort_by_key(|release| std::cmp::Reverse(release.id));
+    all
+}
+
+fn remembered(snapshot: &Snapshot) -> Vec<ReleaseView> {
     let state = &snapshot.state;
     let queued = state.queued.iter().map(|queued| ReleaseView {
         id: queued.id.0,

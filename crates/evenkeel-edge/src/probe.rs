@@ -40,6 +40,10 @@ const INTERVAL_MIN: Duration = Duration::from_millis(10);
 /// Bytes of an answer that are looked at: a status line, or a shim's reason.
 const ANSWER_BYTES: usize = 256;
 
+/// Bytes of the rest of an answer that are waited for, and for how long.
+const BODY_BYTES: u64 = 64 << 10;
+const BODY_WAIT: Duration = Duration::from_millis(100);
+
 /// The instances by key, and when each is to be asked next.
 #[derive(Default)]
 struct Schedule {
@@ -189,6 +193,10 @@ async fn http(addr: SocketAddr, path: &str) -> io::Result<bool> {
     let line = first_line(&mut stream).await?;
     let status = line.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
     let is_http = line.starts_with("HTTP/1.");
+    // Who hangs up in the middle of an answer makes some servers complain. What the answer says is
+    // known; nothing hangs on the rest of it.
+    let (mut body, mut nowhere) = (stream.take(BODY_BYTES), tokio::io::sink());
+    let _best_effort = timeout(BODY_WAIT, tokio::io::copy(&mut body, &mut nowhere)).await;
     Ok(is_http && status.is_some_and(|status| (200..400).contains(&status)))
 }
 

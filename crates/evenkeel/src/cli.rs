@@ -127,7 +127,7 @@ pub(crate) struct File {
 pub(crate) struct Apply {
     #[command(flatten)]
     pub(crate) file: File,
-    /// Do not ask
+    /// Do not ask. Without a terminal nobody is asked, but what destroys needs this
     #[arg(short, long)]
     pub(crate) yes: bool,
     /// Do not wait

@@ -14,6 +14,10 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long control may be away, for example while it is restarted, before the wait is given up.
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
+/// What can be done about a release that is held.
+const HELD: &str = "          `evenkeel why` says more; `evenkeel resume` watches on, `evenkeel promote` \
+                    goes on all the same, `evenkeel abort` goes back";
+
 /// Waits until the release of an answer is promoted, complete or taken back, and shows what the
 /// journal says of it from that answer on.
 pub(crate) async fn release(
@@ -82,6 +86,9 @@ impl Shown {
             } else {
                 let at = paint(Tone::Dim, &term::clock(event.at_ms));
                 term::line(&format!("{at}  {}", event.text));
+                if event.kind == "release.held" {
+                    term::line(&paint(Tone::Warn, HELD));
+                }
             }
         }
     }

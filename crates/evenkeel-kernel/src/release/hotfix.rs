@@ -7,7 +7,7 @@ use crate::plan::{Now, Plan, Takes, plan, takes};
 
 /// The part of the traffic that tries a hotfix.
 const EXPOSURE: Weight = Weight(1_000);
-/// How long it is watched there.
+/// How long it is watched there at most.
 const BAKE: Duration = Duration::from_secs(60);
 
 /// How a hotfix of a service that is there takes over. What may run only once is replaced as ever.
@@ -15,8 +15,13 @@ pub(super) fn strategy(described: &model::Service) -> Strategy {
     if described.workload.exclusive {
         return described.rollout.strategy.clone();
     }
-    let exposure = Exposure::Weight(EXPOSURE);
-    Strategy::Canary { steps: vec![Step { exposure, bake: BAKE, gate: false }] }
+    // Never slower than the service takes over every day.
+    let usual = match &described.rollout.strategy {
+        Strategy::Canary { steps } => steps.iter().map(|step| step.bake).sum(),
+        Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => BAKE,
+    };
+    let (exposure, bake) = (Exposure::Weight(EXPOSURE), BAKE.min(usual));
+    Strategy::Canary { steps: vec![Step { exposure, bake, gate: false }] }
 }
 
 /// The plan of a change, and how long it takes at least; of a hotfix by its own steps.

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::decide::WITHOUT_REQUESTS_MAX;
 use super::judge::{Seen, phase_text};
 use super::state::{Phase, Release, Rollout, State};
 use crate::model::{PoolId, ServiceName};
 use crate::rollout;
 use crate::time::{Timestamp, human};
 use crate::world::{Health, Observed, World};
+
+/// A clock that has not begun to run so long after a step was reached stands still.
+const STILL_AFTER: Duration = Duration::from_secs(3);
 
 /// One thing that is waited for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +71,10 @@ impl State {
                 }
                 .to_owned(),
             });
+            if paused.because.is_some() {
+                // What it would wait for otherwise is what it is held for.
+                return waits;
+            }
         }
         match &release.phase {
             Phase::Expanding => waits.extend(self.expanding(release, world, now)),
@@ -199,8 +207,9 @@ impl State {
             && asked < needed
         {
             wait.what = format!("{}; asked {asked} of {needed} requests", wait.what);
-            // When these come nobody knows.
-            wait.until = None;
+            let left = (bake * WITHOUT_REQUESTS_MAX).saturating_sub(release.bake.healthy);
+            let then = "without them it is held, or goes on if its `no_data` says so";
+            wait.until = release.bake.seen.map(|seen| (seen.after(left), then.to_owned()));
         }
         Some(wait)
     }
@@ -222,7 +231,7 @@ impl State {
             // While the clock stands still nobody knows when it will be over.
             until: bake.seen.map(|_| (now.after(left), then.to_owned())),
             last_error: match bake.seen {
-                None if release.paused.is_none() => {
+                None if release.paused.is_none() && now.since(release.since) >= STILL_AFTER => {
                     Some("the clock stands still while things are not healthy".to_owned())
                 }
                 _ => None,

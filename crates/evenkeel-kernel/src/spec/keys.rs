@@ -498,7 +498,9 @@ static STEP: Table = Table {
             "weight",
             Kind::Weight,
             "\"5%\"",
-            "This part of the traffic, on as many instances as that part needs.",
+            "This part of the traffic, on as many instances as that part needs, and on two where \
+             there are as many: of one alone nobody could say whether it is the revision or the \
+             instance that is odd.",
         )
         .elsewhere(&["percent", "percentage", "traffic", "set_weight"]),
         Key::new(

@@ -2,6 +2,7 @@
 //!
 //! Knows positions and how to show them; knows nothing of what a stack is.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -106,8 +107,6 @@ pub(crate) struct Mistake {
     hint: Option<String>,
     /// It says that something is absent, which may only look so because a line could not be read.
     absence: bool,
-    /// Its line may hold a secret.
-    private: bool,
 }
 
 impl Mistake {
@@ -119,7 +118,6 @@ impl Mistake {
             expected: None,
             hint: None,
             absence: false,
-            private: false,
         }
     }
 
@@ -130,12 +128,6 @@ impl Mistake {
 
     pub(crate) fn hint(mut self, hint: impl Into<Option<String>>) -> Self {
         self.hint = hint.into();
-        self
-    }
-
-    /// Its line may hold a secret, and is not shown.
-    pub(crate) fn private(mut self) -> Self {
-        self.private = true;
         self
     }
 
@@ -182,6 +174,10 @@ impl Mistakes {
         let more = (all.len() + 1).saturating_sub(PROBLEMS_MAX);
         all.truncate(PROBLEMS_MAX);
         let mut problems: Vec<Problem> = all.into_iter().map(|it| lines.problem(it)).collect();
+        let private = private_lines(text);
+        for problem in &mut problems {
+            problem.private |= private.contains(&problem.line);
+        }
         if let Some(last) = problems.last_mut()
             && more > 1
         {
@@ -191,6 +187,32 @@ impl Mistakes {
         problems
     }
 }
+
+/// The lines, from 1, in which secrets are named: somebody may have written one down there. Told by
+/// the text alone, so that it holds also where that is not TOML.
+fn private_lines(text: &str) -> BTreeSet<usize> {
+    let mut private = BTreeSet::new();
+    let (mut in_table, mut open) = (false, false);
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.trim();
+        if let Some(header) = line.strip_prefix('[').filter(|_| !open) {
+            in_table = header.split([']', '.']).any(|part| part.trim() == SECRETS);
+        }
+        let names = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        let begins = names.into_iter().any(|word| word == SECRETS);
+        if in_table || open || begins {
+            private.insert(number);
+        }
+        // An inline table may go on below.
+        let tail = if begins { line.rsplit(SECRETS).next().unwrap_or(line) } else { line };
+        open = (begins || open)
+            && tail.matches('{').count() + usize::from(open) > tail.matches('}').count();
+    }
+    private
+}
+
+/// The key below which nothing is repeated.
+const SECRETS: &str = "secrets";
 
 /// Where each line of a text begins.
 #[derive(Debug)]
@@ -221,9 +243,9 @@ impl<'t> Lines<'t> {
 
     fn problem(&self, mistake: Mistake) -> Problem {
         let (line, column) = self.position(mistake.span.start);
-        let Mistake { span, path, message, expected, hint, absence: _, private } = mistake;
+        let Mistake { span, path, message, expected, hint, absence: _ } = mistake;
         let span = self.text.get(span).unwrap_or_default();
         let length = span.lines().next().unwrap_or_default().trim_end().chars().count().max(1);
-        Problem { line, column, length, message, expected, hint, path, private }
+        Problem { line, column, length, message, expected, hint, path, private: false }
     }
 }

@@ -119,8 +119,7 @@ fn secrets(fields: &Fields, base: &str, mistakes: &mut Mistakes) -> BTreeMap<Str
                 mistakes.add(
                     Mistake::at(span, &at, wrong)
                         .expected("`env:NAME`, `file:PATH` or `age:PATH`")
-                        .hint("a secret itself never stands in this file".to_owned())
-                        .private(),
+                        .hint("a secret itself never stands in this file".to_owned()),
                 );
             }
         }

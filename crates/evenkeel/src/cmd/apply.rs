@@ -40,7 +40,7 @@ pub(super) async fn submit(
 ) -> anyhow::Result<(Answer, Option<Exit>)> {
     let planned: PlanView = context.client.post("/v1/plan", submission).await?;
     if !planned.empty && !context.json {
-        plan::show(&planned);
+        plan::show(&planned, args.force);
     }
     let held_back = planned.held_back.is_some() && !args.force;
     let refused = held_back || planned.locked.is_some();

@@ -27,7 +27,7 @@ async fn all(context: &Context<'_>) -> anyhow::Result<()> {
     if context.json {
         return term::json(&releases);
     }
-    let head = ["RELEASE", "STARTED", "TOOK", "KIND", "BY", "OUTCOME", "MOVED"];
+    let head = ["RELEASE", "STARTED", "TOOK", "KIND", "BY", "MOVED", "OUTCOME"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for release in &releases {
         let because = release.because.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
@@ -40,8 +40,8 @@ async fn all(context: &Context<'_>) -> anyhow::Result<()> {
             },
             release.kind.clone(),
             release.by.clone(),
-            format!("{}{because}", release.outcome.as_deref().unwrap_or(&release.phase)),
             status::moved(release),
+            format!("{}{because}", release.outcome.as_deref().unwrap_or(&release.phase)),
         ]);
     }
     for line in term::table(&rows) {

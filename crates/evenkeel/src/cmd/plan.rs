@@ -24,7 +24,7 @@ pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Ex
     if context.json {
         term::json(&plan)?;
     } else {
-        show(&plan);
+        show(&plan, false);
     }
     Ok(if plan.empty { Exit::Done } else { Exit::Changes })
 }
@@ -35,7 +35,7 @@ fn was_used(context: &Context<'_>) -> bool {
 }
 
 /// Shows a plan.
-pub(super) fn show(plan: &PlanView) {
+pub(super) fn show(plan: &PlanView, forced: bool) {
     if let Some(id) = plan.on_its_way {
         return term::line(&format!(
             "nothing changes: release #{id} is on its way to this already"
@@ -45,7 +45,11 @@ pub(super) fn show(plan: &PlanView) {
         return term::line("nothing changes");
     }
     if let Some(reason) = &plan.held_back {
-        term::line(&paint(Tone::Bad, &format!("refused without --force: {reason}")));
+        let text = match forced {
+            true => paint(Tone::Warn, &format!("released again because of --force: {reason}")),
+            false => paint(Tone::Bad, &format!("refused without --force: {reason}")),
+        };
+        term::line(&text);
         term::line("");
     }
     if let Some(reason) = &plan.locked {

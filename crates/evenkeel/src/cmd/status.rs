@@ -234,7 +234,7 @@ pub(super) fn ledger_lines(ledger: &LedgerView) -> Vec<String> {
 
 /// How the new revisions compare with those they replace, one line per kind of bad request.
 fn judged_rows(release: &ReleaseView) -> Vec<Vec<String>> {
-    let head = ["JUDGED", "BY", "NEW", "OLD", "EVIDENCE"];
+    let head = ["JUDGED", "BY", "NEW", "OLD", "EVIDENCE (100 % GOES BACK)"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for rollout in &release.rollouts {
         for track in &rollout.analysis {

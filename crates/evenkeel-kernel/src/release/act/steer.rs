@@ -118,6 +118,10 @@ impl State {
     pub(super) fn lock(&self, reason: String, by: &str, world: &World, now: Timestamp) -> Accepted {
         let mut next = self.clone();
         let text = format!("nothing new is released: locked by {by}, {reason}");
+        let text = match &self.lock {
+            Some(lock) => format!("{text} (before: by {}, {})", lock.by, lock.reason),
+            None => text,
+        };
         next.lock = Some(Lock { by: by.to_owned(), reason, since: now });
         let notes = vec![Note { release: None, kind: "lock.closed", text: text.clone() }];
         self.accept(next, notes, None, text, world, now)

@@ -13,6 +13,8 @@ mod watch;
 
 use std::sync::Arc;
 
+pub(super) use shift::WITHOUT_REQUESTS_MAX;
+
 use super::pools::Moment;
 use super::state::{Bake, Note, Phase, Release, State};
 use crate::model::PoolId;

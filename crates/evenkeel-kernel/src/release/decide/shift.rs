@@ -12,7 +12,7 @@ use crate::rollout;
 use crate::time::human;
 
 /// A step that sees too few requests is watched for so many times its bake.
-const WITHOUT_REQUESTS_MAX: u32 = 3;
+pub(in crate::release) const WITHOUT_REQUESTS_MAX: u32 = 3;
 
 impl Deciding<'_> {
     /// Moves the traffic of one service, one step at a time.

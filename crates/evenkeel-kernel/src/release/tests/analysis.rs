@@ -162,7 +162,6 @@ fn a_step_waits_for_requests_and_is_held_without_them() {
             63   web r2 4+0 75 % r3 2+0 25 %
             79 held because web r3 was asked 0 of 50 requests in 15s
             82 ? release #3 is held: web r3 was asked 0 of 50 requests in 15s
-            82 ? baking: healthy for 5s of 5s; asked 0 of 50 requests
             90 > resume
             90 < release #3 resumed by ann
             90 release #3 resumed by ann

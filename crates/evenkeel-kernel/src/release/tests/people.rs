@@ -703,27 +703,38 @@ fn a_lock_lets_only_hotfixes_and_ways_back_pass() {
             16 shifting web to r2: step 1 of 2
             16 web: 10 % of the traffic goes to r2
             16   web r1 20+0 90 % r2 2+0 10 %
-            77 web r2 passed step 1: healthy for 1m
-            77 shifting web to r2: step 2 of 2
-            77   web r1 20+0 90 % r2 20+0 10 %
-            80 web: 100 % of the traffic goes to r2
-            80   web r1 20+0 0 % r2 20+0 100 %
-            81 promoted; what it replaced is kept for 30s
+            22 web r2 passed step 1: healthy for 5s
+            22 shifting web to r2: step 2 of 2
+            22   web r1 20+0 90 % r2 20+0 10 %
+            25 web: 100 % of the traffic goes to r2
+            25   web r1 20+0 0 % r2 20+0 100 %
+            26 promoted; what it replaced is kept for 30s
+            56 the old revisions are stopped now
+            56   web r1 0+20 0 % r2 20+0 100 %
+            57   web r2 20+0 100 %
+            58 release #2 ended: promoted
             100 > rollback
-            100 < release #2 is taken back
-            100 release #2 turns back: rolled back by ann
-            100   web r1 20+0 100 % r2 0+20 0 %
-            100   web r1 20+0 100 %
-            101 release #2 ended: fast_rolled_back, rolled back by ann
+            100 < release #3 is started
+            100 release #3 started by ann: web r2 to r1
+            100   web r1 20+0 0 % r2 20+0 100 %
+            103 shifting web to r1: step 1 of 1
+            103 web: 100 % of the traffic goes to r1
+            103   web r1 20+0 100 % r2 20+0 0 %
+            104 promoted; what it replaced is kept for 30s
             120 > unlock
             120 < changes may be released again: unlocked by ann
             120 changes may be released again: unlocked by ann
             121 > unlock
             121 < nothing is locked
             122 > apply web:v3
-            122 < release #3 is started
-            122 release #3 started by ann: web r1 to r3
-            122   web r1 20+0 100 % r3 10+0 0 %
+            122 < release #4 is accepted: release #3 is promoted; it is contracted first
+            122 release #4 by ann waits for release #3
+            122 the old revisions are stopped now
+            122   web r1 20+0 100 % r2 0+20 0 %
+            122   web r1 20+0 100 %
+            123 release #3 ended: promoted
+            123 release #4 started by ann: web r1 to r3
+            123   web r1 20+0 100 % r3 10+0 0 %
         "#]],
     );
 }

@@ -231,9 +231,6 @@ secrets_in_env = ["KEY"]
         5 | config = ["conf/app.toml"]
           |           ^^^^^^^^^^^^^^^
         evenkeel.toml:6:13: error: env:KEY could not be read: the variable is not set
-          |
-        6 | secrets = { KEY = "env:KEY", CERT = "file:cert.pem" }
-          |             ^^^
     "#]]
     .assert_eq(&told);
 }
@@ -280,4 +277,21 @@ secrets_in_env = ["KEY", "NOKEN"]
           |                          ^^^^^^^ expected `KEY`, `OTHER` or `TOKEN`
     "#]]
     .assert_eq(&told);
+}
+
+#[test]
+fn no_line_that_names_secrets_is_shown() {
+    for text in [
+        "[service.web]\nrun = \"./web\"\nsecrets = { A = \"hunter2\", B = \"env:NOPE\" }",
+        "[service.web]\nrun = \"./web\"\nsecrets = {\n  A = \"hunter2\",\n  B = 5,\n}\nreplica = 1",
+        "[service.web.secrets]\nA = \"hunter2\"\n\"B C\" = \"hunter2\"\n[service.web]\nreplica = 1",
+        "[service.web]\nsecrets.A = \"hunter2\"\nsecrets.B = \"hunter2",
+        "[service]\nweb = { run = \"./web\", secrets = { A = \"hunter2\" } }",
+    ] {
+        let problems = draft(text, "/srv").bind(&Materials::default()).problems;
+        let told: String = problems.iter().map(|it| it.render("evenkeel.toml", text)).collect();
+        assert!(!problems.is_empty() && !told.contains("hunter2"), "{told}");
+        // What has nothing to do with them is still shown.
+        assert_eq!(told.contains("| replica"), text.contains("replica"), "{told}");
+    }
 }
