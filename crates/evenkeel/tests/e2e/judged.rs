@@ -105,7 +105,7 @@ fn a_revision_that_fails_two_requests_in_a_hundred_is_taken_back() {
 
 #[test]
 fn a_revision_that_is_slow_only_at_its_tail_is_taken_back_and_hurts_nobody() {
-    let (said, _, hurt) = released("SLOW = \"60\"");
+    let (said, _, hurt) = released("SLOW = \"150\"");
     said.exits(3).says("of its answers are slower than");
     assert_eq!(hurt, 0);
 }

@@ -59,7 +59,7 @@ function relay(response) {
 }
 relay.agent = new http.Agent({ keepAlive: true });
 
-// What a bad revision does: ERRORS of 1,000 requests fail, SLOW of 1,000 take a tenth of a second
+// What a bad revision does: ERRORS of 1,000 requests fail, SLOW of 1,000 take 400 milliseconds
 // longer, STRAIN requests a second are more than it can answer, and after DIES milliseconds it ends.
 const errors = Number(process.env.ERRORS || 0);
 const slow = Number(process.env.SLOW || 0);
@@ -80,7 +80,7 @@ function misbehaves(response) {
     return true;
   }
   if (chance < slow) {
-    setTimeout(() => answer(response, 200, page), 100);
+    setTimeout(() => answer(response, 200, page), 400);
     return true;
   }
   return false;
