@@ -68,6 +68,12 @@ pub struct Lock {
     pub since: Timestamp,
 }
 
+impl fmt::Display for Lock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nothing new is released: locked by {}, {}", self.by, self.reason)
+    }
+}
+
 /// A step that has shown what it had to and waits for somebody's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gate {

@@ -35,7 +35,7 @@ impl State {
         let mut waits = blind(world, now);
         if let Some(lock) = &self.lock {
             waits.push(Wait {
-                what: format!("nothing new is released: locked by {}, {}", lock.by, lock.reason),
+                what: lock.to_string(),
                 since: lock.since,
                 until: None,
                 last_error: None,

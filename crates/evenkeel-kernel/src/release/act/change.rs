@@ -65,9 +65,7 @@ impl State {
             takes,
             before: self.comes_before(),
             held_back: self.held_back(wanted),
-            locked: self.lock.as_ref().filter(|_| !is_hotfix).map(|lock| {
-                format!("nothing new is released: locked by {}, {}", lock.by, lock.reason)
-            }),
+            locked: self.lock.as_ref().filter(|_| !is_hotfix).map(ToString::to_string),
         }
     }
 
@@ -99,8 +97,6 @@ impl State {
         now: Timestamp,
     ) -> Result<Accepted, Refusal> {
         let Change { wanted, kind, force, hotfix } = change;
-        // The way back is never locked.
-        let passes = kind == Kind::Rollback;
         let deployed = self.services.values().any(state::Service::is_there);
         if wanted.name != self.stack.name && (deployed || self.release.is_some()) {
             return Err(Refusal::new(
@@ -122,7 +118,8 @@ impl State {
                 let hint = "change it, or try it once more as it is with --force";
                 return Err(Refusal::new(reason, hint));
             }
-            Prospect::Release { locked: Some(reason), .. } if !passes => {
+            // The way back is never locked.
+            Prospect::Release { locked: Some(reason), .. } if kind != Kind::Rollback => {
                 let hint = "`evenkeel unlock` opens it; --hotfix REASON goes past it";
                 return Err(Refusal::new(reason, hint));
             }

@@ -117,12 +117,12 @@ impl State {
 
     pub(super) fn lock(&self, reason: String, by: &str, world: &World, now: Timestamp) -> Accepted {
         let mut next = self.clone();
-        let text = format!("nothing new is released: locked by {by}, {reason}");
+        let lock = Lock { by: by.to_owned(), reason, since: now };
         let text = match &self.lock {
-            Some(lock) => format!("{text} (before: by {}, {})", lock.by, lock.reason),
-            None => text,
+            Some(before) => format!("{lock} (before: by {}, {})", before.by, before.reason),
+            None => lock.to_string(),
         };
-        next.lock = Some(Lock { by: by.to_owned(), reason, since: now });
+        next.lock = Some(lock);
         let notes = vec![Note { release: None, kind: "lock.closed", text: text.clone() }];
         self.accept(next, notes, None, text, world, now)
     }
