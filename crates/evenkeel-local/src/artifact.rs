@@ -14,7 +14,7 @@ use evenkeel_kernel::layout;
 use evenkeel_kernel::model::Digest;
 use sha2::Digest as _;
 
-use crate::folder::private_dir;
+use crate::folder::{private_dir, untouched};
 use crate::process::unique_id;
 
 /// Folder of what was found out about files, below that of the copies.
@@ -143,16 +143,8 @@ fn from_hex(hex: &str) -> Option<Digest> {
 /// When the folder cannot be read or a copy not be removed.
 pub fn sweep(home: &Path, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<()> {
     let kept: BTreeSet<&str> = keep.iter().map(Digest::hex).collect();
-    let entries = match fs::read_dir(home.join(layout::ARTIFACTS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
+    for entry in untouched(&home.join(layout::ARTIFACTS), age)? {
         let entry = entry?;
-        let touched = entry.metadata()?.modified()?;
-        if touched.elapsed().unwrap_or_default() < age {
-            continue;
-        }
         let name = entry.file_name();
         let name = name.to_str().unwrap_or_default();
         if name.ends_with(".part") {

@@ -1,9 +1,10 @@
 //! The folder of one instance, and the names of everything in it.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{InstanceId, ServiceName};
@@ -118,14 +119,32 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
+/// What lies in a folder that may be absent.
+fn entries(folder: &Path) -> io::Result<impl Iterator<Item = io::Result<DirEntry>>> {
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        other => Some(other?),
+    };
+    Ok(listed.into_iter().flatten())
+}
+
+/// What lies in a folder that may be absent, and has not been touched for `age`.
+pub(crate) fn untouched(
+    folder: &Path,
+    age: Duration,
+) -> io::Result<impl Iterator<Item = io::Result<DirEntry>>> {
+    let if_old = move |entry: io::Result<DirEntry>| {
+        let entry = entry?;
+        let touched = entry.metadata()?.modified()?;
+        Ok((touched.elapsed().unwrap_or_default() >= age).then_some(entry))
+    };
+    Ok(entries(folder)?.filter_map(move |entry| if_old(entry).transpose()))
+}
+
 /// The instances that have a folder.
 pub(crate) fn instances(home: &Path) -> io::Result<Vec<InstanceId>> {
-    let entries = match fs::read_dir(home.join(layout::INSTANCES)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
     let mut found = Vec::new();
-    for entry in entries {
+    for entry in entries(&home.join(layout::INSTANCES))? {
         // A name that is no instance's was not put there by us, and is left alone.
         found.extend(entry?.file_name().to_str().and_then(|name| name.parse().ok()));
     }

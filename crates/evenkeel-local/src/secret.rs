@@ -15,7 +15,7 @@ use std::time::Duration;
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Digest, SecretSource};
 
-use crate::folder::private_dir;
+use crate::folder::{private_dir, untouched};
 use crate::process::unique_id;
 
 /// The largest secret: systemd's bound for a credential.
@@ -149,16 +149,11 @@ pub(crate) fn deliver(folder: &Path, name: &str, content: &[u8]) -> io::Result<(
 /// When the folder cannot be read or a secret not be removed.
 pub fn sweep(home: &Path, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<()> {
     let kept: BTreeSet<&str> = keep.iter().map(Digest::hex).collect();
-    let entries = match fs::read_dir(home.join(layout::SECRETS)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    for entry in entries {
+    for entry in untouched(&home.join(layout::SECRETS), age)? {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_str().unwrap_or_default();
-        let old = entry.metadata()?.modified()?.elapsed().unwrap_or_default() >= age;
-        if old && name != KEY && !kept.contains(name) {
+        if name != KEY && !kept.contains(name) {
             fs::remove_file(entry.path())?;
         }
     }
@@ -187,6 +182,8 @@ mod tests {
         fs::write(&file, "hunter3").unwrap();
         let two = keep(home, &from).unwrap();
         assert_ne!(two, one);
+        sweep(home, &BTreeSet::new(), Duration::from_secs(3600)).unwrap();
+        assert_eq!(content(home, "KEY", &one).unwrap(), b"hunter2", "too young to go");
         sweep(home, &BTreeSet::from([two.clone()]), Duration::ZERO).unwrap();
         assert!(content(home, "KEY", &one).unwrap_err().contains("apply again"));
         assert_eq!(content(home, "KEY", &two).unwrap(), b"hunter3");
