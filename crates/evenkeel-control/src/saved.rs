@@ -8,7 +8,8 @@ use evenkeel_kernel::release::State;
 /// The format that is written.
 ///
 /// 2: what the requests of a rollout have told, and how they are judged.
-pub(crate) const FORMAT: u32 = 2;
+/// 3: checks, jobs, scaling by load, receivers of news, and when nothing is released.
+pub(crate) const FORMAT: u32 = 3;
 
 /// A state that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +27,8 @@ pub(crate) fn encode(state: &State) -> String {
 
 /// Reads a saved text back.
 pub(crate) fn decode(format: u32, body: &str) -> Result<State, Unreadable> {
-    // The store refuses formats newer than FORMAT before this is called. What came with format 2
-    // has a default where it is missing.
+    // The store refuses formats newer than FORMAT before this is called. What came with a later
+    // format has a default where it is missing.
     serde_json::from_str(body).map_err(|source| Unreadable { format, source })
 }
 
@@ -49,9 +50,13 @@ mod tests {
         assert!(!first.services.is_empty());
         // If this differs, the shape has changed: give it a new format number and a new file, and
         // leave this one as it is.
-        expect_file!["../tests/formats/2.json"].assert_eq(&written(&first));
-        let second = decode(2, include_str!("../tests/formats/2.json")).unwrap();
-        assert_eq!(second, first);
-        assert_eq!(FORMAT, 2);
+        expect_file!["../tests/formats/3.json"].assert_eq(&written(&first));
+        for (format, body) in [
+            (2, include_str!("../tests/formats/2.json")),
+            (3, include_str!("../tests/formats/3.json")),
+        ] {
+            assert_eq!(decode(format, body).unwrap(), first);
+        }
+        assert_eq!(FORMAT, 3);
     }
 }
