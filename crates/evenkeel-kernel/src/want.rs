@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::model::{PoolId, Probe, Workload};
+use crate::model::{Ask, CheckId, PoolId, Probe, RevisionNumber, StackName, Workload};
 use crate::routing::RoutingTable;
 use crate::world::Fence;
 
@@ -24,6 +25,37 @@ pub enum Want {
     Table(RoutingTable),
     /// For the platform: this pool has exactly these instances.
     Pool(Box<Pool>),
+    /// For whoever asks: exactly these questions are answered. One that is not listed any more
+    /// is given up.
+    Checks(Vec<Check>),
+}
+
+/// One question of a check. The same number is the same question, however often it is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Which check.
+    pub id: CheckId,
+    /// The question's number.
+    pub run: u32,
+    /// What is asked.
+    pub ask: Ask,
+    /// How long the answer may take.
+    pub timeout: Duration,
+    /// The stack it is asked in.
+    pub stack: StackName,
+    /// The new revision.
+    pub canary: Side,
+    /// The one it replaces, if it replaces one.
+    pub stable: Option<Side>,
+}
+
+/// One of two revisions, as a check sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// Its number.
+    pub revision: RevisionNumber,
+    /// Where its instances listen that are meant to serve.
+    pub instances: Vec<SocketAddr>,
 }
 
 /// Exactly these instances of a pool.

@@ -4,10 +4,11 @@
 //! destroyed because of something nobody saw.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use crate::analysis::{Tally, Track};
-use crate::model::{Epoch, Generation, InstanceId, PoolId};
+use crate::analysis::{Batch, Tally, Track};
+use crate::model::{CheckId, Epoch, Generation, InstanceId, PoolId};
 use crate::time::Timestamp;
 
 /// A value with the moment it was seen, or the fact that it could not be seen.
@@ -38,6 +39,8 @@ pub struct World {
     pub edge: Observed<Edge>,
     /// What the keeper says of the listening sockets.
     pub keeper: Observed<Keeper>,
+    /// The answers that checks have got. A question that is not here has none yet.
+    pub checks: BTreeMap<CheckId, Answer>,
 }
 
 impl World {
@@ -49,6 +52,51 @@ impl World {
             platform: Observed::Unknown(not_yet.clone()),
             edge: Observed::Unknown(not_yet.clone()),
             keeper: Observed::Unknown(not_yet),
+            checks: BTreeMap::new(),
+        }
+    }
+}
+
+/// The answer to one question of a check.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The question's number.
+    pub run: u32,
+    /// What was found out.
+    pub reading: Reading,
+}
+
+/// What a check found out. What it means is not said here.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading {
+    /// It was done: a command succeeded, a page was there.
+    Done,
+    /// It was not, and how.
+    Failed(String),
+    /// Values, each with what it is of; nothing is said of that where there is only one.
+    Values(Vec<(String, Measured)>),
+    /// What both revisions have counted since they began.
+    Counts(Batch),
+    /// There is nothing to be measured, and why.
+    Nothing(String),
+    /// It could not be found out, and why.
+    Error(String),
+}
+
+/// One value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Measured {
+    /// A number.
+    Number(f64),
+    /// A text, or what JSON says that is no number.
+    Text(String),
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
         }
     }
 }

@@ -7,9 +7,11 @@
 
 mod evidence;
 mod judgement;
+mod verdict;
 
 pub use evidence::{Batch, Evidence, Tally};
 pub use judgement::{Case, Finding, Track, percent, requests_needed};
+pub use verdict::Verdict;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,14 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
+mod check;
 mod names;
 mod service;
 mod stack;
 
+pub use check::{Ask, Check, CheckId, Expect, Number, When};
 pub use names::{
-    Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId, RevisionNumber,
-    RouteName, ServiceName, StackName,
+    CheckName, Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId,
+    RevisionNumber, RouteName, ServiceName, StackName,
 };
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,

@@ -87,6 +87,10 @@ name! {
     /// The name of a route: a DNS label.
     RouteName
 }
+name! {
+    /// The name of a check: a DNS label.
+    CheckName
+}
 
 impl ServiceName {
     /// The environment variable in which another service finds this one: `CATALOG_URL`.

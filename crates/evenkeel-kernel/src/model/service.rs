@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{Digest, ServiceName};
+use super::check::Check;
+use super::names::{CheckName, Digest, ServiceName};
 
 /// One service of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -308,6 +309,9 @@ pub struct Rollout {
     /// How its requests are judged.
     #[serde(default)]
     pub analysis: Analysis,
+    /// What else is asked about it, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<CheckName, Check>,
 }
 
 /// How a new revision is judged by its requests, beside those of the revision it replaces.
@@ -386,6 +390,7 @@ impl Default for Rollout {
             bake: Duration::from_secs(1800),
             auto_rollback: true,
             analysis: Analysis::default(),
+            checks: BTreeMap::new(),
         }
     }
 }

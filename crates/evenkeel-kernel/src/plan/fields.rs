@@ -221,6 +221,9 @@ fn rollout_fields(service: &Service, fields: &mut Fields) {
             NoData::Promote => "promote".to_owned(),
         },
     );
+    for (name, check) in &rollout.checks {
+        set(&format!("check.{name}"), check.to_string());
+    }
     if let Some(requests) = analysis.min_requests {
         set("analysis.min_requests", requests.to_string());
     }

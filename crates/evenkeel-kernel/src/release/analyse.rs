@@ -192,7 +192,7 @@ impl Release {
     }
 
     /// How much worse than the old one the new revision of a service may be.
-    fn tolerance(&self, name: &ServiceName) -> Tolerance {
+    pub(super) fn tolerance(&self, name: &ServiceName) -> Tolerance {
         let analysis = self.wanted.services.get(name).map(|it| &it.rollout.analysis);
         analysis.map_or_else(|| Analysis::default().tolerance, |it| it.tolerance)
     }

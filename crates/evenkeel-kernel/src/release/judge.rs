@@ -169,6 +169,10 @@ impl State {
             return Some(format!("{pool}: {finding}"));
         }
 
+        if let Some(reason) = self.failed_check(release, name, rollout) {
+            return Some(reason);
+        }
+
         let unwell = rollout.unwell.filter(|since| now.since(*since) >= UNWELL_MAX)?;
         let side = self.side(&pool, Duration::ZERO, seen, now);
         Some(format!(

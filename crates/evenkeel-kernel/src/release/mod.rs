@@ -7,6 +7,7 @@
 
 mod act;
 mod analyse;
+mod checks;
 mod decide;
 mod hotfix;
 mod judge;
@@ -18,6 +19,7 @@ mod why;
 
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
 pub use analyse::{Standing, Watched};
+pub use checks::{Checking, Said};
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
 pub use state::{

@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analyse::Watched;
+use super::checks::Checking;
 use super::ledger::Ledger;
 use crate::model::{
-    self, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route, RouteName,
-    ServiceName, Stack, Strategy, Weight,
+    self, CheckName, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route,
+    RouteName, ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::routing::Slow;
@@ -224,6 +225,9 @@ pub struct Rollout {
     /// What its requests have told so far.
     #[serde(default)]
     pub watched: Watched,
+    /// How its checks stand, as far as any was asked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<CheckName, Checking>,
 }
 
 /// How far a release is.
@@ -331,13 +335,6 @@ pub struct Paused {
     pub because: Option<String>,
     /// Since when.
     pub since: Timestamp,
-}
-
-impl Paused {
-    /// A release that Evenkeel holds by itself.
-    pub(super) fn because(reason: String, now: Timestamp) -> Self {
-        Self { by: "evenkeel".to_owned(), because: Some(reason), since: now }
-    }
 }
 
 /// A change that waits for the release under way to end.
@@ -533,6 +530,12 @@ impl Phase {
 }
 
 impl Release {
+    /// Evenkeel itself holds it where it is.
+    pub(super) fn hold(&mut self, reason: String, now: Timestamp) {
+        self.paused = Some(Paused { by: "evenkeel".to_owned(), because: Some(reason), since: now });
+        self.bake.seen = None;
+    }
+
     /// Whether the present step waits for somebody's approval.
     #[must_use]
     pub fn waits_at_gate(&self) -> bool {

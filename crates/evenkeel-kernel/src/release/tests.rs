@@ -10,18 +10,21 @@ use std::time::Duration;
 use expect_test::Expect;
 
 use super::*;
-use crate::analysis::Tally;
+use crate::analysis::{Batch, Tally};
 use crate::model::{
-    Analysis, Edge, Epoch, Exposure, Generation, Health as Probing, InstanceId, Limits, PoolId,
-    Rollout as Policy, Route, Service as Described, ServiceName, Share, Stack, Step, Stop,
-    Strategy, Weight, Workload,
+    Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Generation, Health as Probing,
+    InstanceId, Limits, Number, PoolId, Rollout as Policy, Route, Service as Described,
+    ServiceName, Share, Stack, Step, Stop, Strategy, Weight, When, Workload,
 };
 use crate::time::Timestamp;
 use crate::want::Want;
-use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Lately, Observed, World};
+use crate::world::{
+    self, Backend, Counts, Fence, Health, InstancePhase, Lately, Measured, Observed, Reading, World,
+};
 
 mod analysis;
 mod back;
+mod checks;
 mod forward;
 mod people;
 
@@ -107,6 +110,8 @@ struct Story {
     running: BTreeMap<InstanceId, (u64, u16)>,
     fates: BTreeMap<String, Fate>,
     loads: BTreeMap<String, Load>,
+    /// What each check is answered, by its name.
+    readings: BTreeMap<String, Reading>,
     taken: BTreeSet<u16>,
     refused: bool,
     blind: bool,
@@ -138,6 +143,7 @@ impl Story {
             running: BTreeMap::new(),
             fates: BTreeMap::new(),
             loads: BTreeMap::new(),
+            readings: BTreeMap::new(),
             taken: BTreeSet::new(),
             refused: false,
             blind: false,
@@ -226,6 +232,7 @@ impl Story {
             match want {
                 Want::Listeners(sockets) => self.listeners = sockets.into_keys().collect(),
                 Want::Table(table) => self.serving = table.fence,
+                Want::Checks(_) => {}
                 Want::Pool(pool) => {
                     for (number, slot) in &pool.slots {
                         let id = pool.id.instance(*number);
@@ -314,7 +321,17 @@ impl Story {
             platform: Observed::Known(platform, now),
             edge: Observed::Known(edge, now),
             keeper: Observed::Known(keeper, now),
+            checks: self.answers(),
         }
+    }
+
+    /// What those that are asked say, at once.
+    fn answers(&self) -> BTreeMap<CheckId, world::Answer> {
+        let checks = self.state.wanted_checks().into_iter().filter_map(|check| {
+            let reading = self.readings.get(check.id.name.as_str())?.clone();
+            Some((check.id, world::Answer { run: check.run, reading }))
+        });
+        checks.collect()
     }
 
     /// Lets one line of the script happen. Says whether the kernel looks at it at once.
@@ -339,9 +356,30 @@ impl Story {
                 load.bad_permille = bad_permille.parse().unwrap();
                 return false;
             }
+            ["says", check, ref reading @ ..] => {
+                let number = |at: usize| reading[at].parse::<u64>().unwrap();
+                let tally = |at| Tally { requests: number(at), bad: number(at + 1) };
+                let reading = match *reading {
+                    ["done"] => Some(Reading::Done),
+                    ["failed"] => Some(Reading::Failed("exit status 1".to_owned())),
+                    ["error"] => Some(Reading::Error("nobody answers".to_owned())),
+                    ["nothing"] => Some(Reading::Nothing("no sample".to_owned())),
+                    ["counts", ..] => {
+                        Some(Reading::Counts(Batch { canary: tally(1), stable: tally(3) }))
+                    }
+                    [value] => {
+                        let value = Measured::Number(value.parse().unwrap());
+                        Some(Reading::Values(vec![(String::new(), value)]))
+                    }
+                    _ => None,
+                };
+                self.readings.extend(reading.map(|it| (check.to_owned(), it)));
+                return false;
+            }
             ["why"] => {
                 for wait in self.state.waits(&self.world(), self.now()) {
-                    self.say(&format!("? {}", wait.what));
+                    let error = wait.last_error.map(|it| format!(" ({it})")).unwrap_or_default();
+                    self.say(&format!("? {}{error}", wait.what));
                 }
                 return false;
             }
@@ -443,6 +481,35 @@ impl Story {
     }
 }
 
+/// A check: `smoke:before`, `jobs:during:counts`, `queue:during:max`, `… :dry`.
+fn asked(text: &str) -> (CheckName, Check) {
+    let words: Vec<&str> = text.split(':').collect();
+    let most = Some(Number(10_000_000));
+    let expect = crate::model::Expect { max: most, ..Default::default() };
+    let text = |text: &str| text.to_owned();
+    let ask = match words.get(2) {
+        Some(&"counts") => {
+            Ask::Counters { path: text("/metrics"), total: text("jobs"), bad: text("lost") }
+        }
+        Some(&"max") => Ask::Http { url: text("/queue"), json: Some(text("/n")), expect },
+        _ => Ask::Command { run: vec![text("./smoke")], dir: text("/") },
+    };
+    let check = Check {
+        ask,
+        when: match words[1] {
+            "before" => When::Before,
+            "after" => When::After,
+            _ => When::During,
+        },
+        every: Duration::from_secs(2),
+        timeout: Duration::from_secs(1),
+        failures: if words.contains(&"twice") { 2 } else { 1 },
+        errors: 3,
+        dry_run: words.contains(&"dry"),
+    };
+    (words[0].parse().unwrap(), check)
+}
+
 fn described(line: &str) -> (ServiceName, Described) {
     let words: Vec<&str> = line.split_whitespace().collect();
     let after = |word: &str| {
@@ -494,6 +561,7 @@ fn described(line: &str) -> (ServiceName, Described) {
             min_requests: Some(after("needs").map_or(0, |text| text.parse().unwrap())),
             ..Analysis::default()
         },
+        checks: after("asks").into_iter().flat_map(|it| it.split(',')).map(asked).collect(),
     };
     let service = Described { workload, replicas: words[1].parse().unwrap(), rollout };
     (words[0].parse().unwrap(), service)

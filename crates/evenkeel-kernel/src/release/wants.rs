@@ -20,6 +20,7 @@ impl State {
                 wants.push(Want::Pool(Box::new(self.pool(name, service, *revision, fence))));
             }
         }
+        wants.push(Want::Checks(self.wanted_checks()));
         wants
     }
 

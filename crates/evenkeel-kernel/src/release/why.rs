@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::decide::WITHOUT_REQUESTS_MAX;
 use super::judge::{Seen, phase_text};
 use super::state::{Phase, Release, Rollout, State};
-use crate::model::{PoolId, ServiceName};
+use crate::analysis::Verdict;
+use crate::model::{CheckName, PoolId, ServiceName};
 use crate::rollout;
 use crate::time::{Timestamp, human};
 use crate::world::{Health, Observed, World};
@@ -88,6 +88,7 @@ impl State {
                     "the old revisions are stopped (contract)",
                     "`evenkeel promote` contracts now, `evenkeel rollback` goes back at once",
                 ));
+                waits.extend(self.checking(release));
             }
             Phase::Contracting => waits.push(Wait {
                 what: format!("the instances that release {} replaced drain and end", release.id),
@@ -132,6 +133,9 @@ impl State {
             waits.extend(self.readiness(release, name, rollout, needed, seen, now));
         }
         waits.extend(self.growing(release, seen, now));
+        if waits.is_empty() && !release.hurried {
+            waits.extend(self.checking(release));
+        }
         waits
     }
 
@@ -203,15 +207,39 @@ impl State {
             &format!("{name} {} takes its next step", rollout.to),
             "`evenkeel promote` takes the next step now, `evenkeel abort` goes back",
         );
-        if let Some((asked, needed)) = release.step_requests(Some(seen.edge))
-            && asked < needed
-        {
+        let requests = release.step_requests(Some(seen.edge));
+        let requests = requests.filter(|(asked, needed)| asked < needed);
+        let awaited = release.awaited_check(name, rollout);
+        if let Some((asked, needed)) = requests {
             wait.what = format!("{}; asked {asked} of {needed} requests", wait.what);
-            let left = (bake * WITHOUT_REQUESTS_MAX).saturating_sub(release.bake.healthy);
-            let then = "without them it is held, or goes on if its `no_data` says so";
+        }
+        if let Some((check, _)) = awaited {
+            wait.what = format!("{}; check {check} passes", wait.what);
+            wait.last_error = told(rollout, check).or(wait.last_error);
+        }
+        if requests.is_some() || awaited.is_some() {
+            let left = release.patience(bake).saturating_sub(release.bake.healthy);
+            let then = "without that it is held, or goes on if its `no_data` says so";
             wait.until = release.bake.seen.map(|seen| (seen.after(left), then.to_owned()));
         }
         Some(wait)
+    }
+
+    /// The checks that the release waits for before it begins to move traffic, or contracts.
+    fn checking(&self, release: &Release) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        for (name, rollout) in &release.rollouts {
+            let Some((check, policy)) = release.awaited_check(name, rollout) else { continue };
+            let stands = rollout.checks.get(check).filter(|it| it.run > 0);
+            waits.push(Wait {
+                what: format!("check {check} of {name} {} passes ({})", rollout.to, policy.ask),
+                since: stands.map_or(release.since, |it| it.asked),
+                until: self.deadline(release).filter(|_| stands.is_some()),
+                last_error: told(rollout, check),
+                unblock: "it is asked again by itself; `evenkeel abort` goes back".to_owned(),
+            });
+        }
+        waits
     }
 
     fn bake_wait(
@@ -320,6 +348,12 @@ impl State {
         }
         waits
     }
+}
+
+/// What a check that has not passed said last.
+fn told(rollout: &Rollout, check: &CheckName) -> Option<String> {
+    let said = rollout.checks.get(check)?.said.as_ref()?;
+    (said.verdict != Verdict::Pass).then(|| said.text.clone())
 }
 
 /// What cannot be seen at all.

@@ -15,7 +15,7 @@ use super::hint::{as_name, brief};
 use super::problem::{Mistake, Mistakes};
 use super::schema::{Key, Kind, Table, nearest, one_of};
 use super::value;
-use crate::model::{ServiceName, Share, Weight};
+use crate::model::{Number, ServiceName, Share, Weight};
 
 /// A range of bytes in the file.
 pub(crate) type Span = Range<usize>;
@@ -28,6 +28,7 @@ pub(crate) enum Value {
     Count(u64),
     Span(Duration),
     Cpu(u32),
+    Number(Number),
     Weight(Weight),
     Share(Share),
     Texts(Vec<(String, Span)>),
@@ -86,6 +87,7 @@ impl Fields {
     reader!(flag, Flag, bool);
     reader!(span, Span, Duration);
     reader!(cpu, Cpu, u32);
+    reader!(number, Number, Number);
     reader!(weight, Weight, Weight);
     reader!(share, Share, Share);
     reader!(texts, Texts, Vec<(String, Span)>);

@@ -94,6 +94,7 @@ fn of(kind: Kind) -> Value {
         Kind::Size { min } => {
             json!({ "anyOf": [text(SIZE), { "type": "integer", "minimum": min }] })
         }
+        Kind::Number => json!({ "type": "number" }),
         Kind::Cpu => json!({ "anyOf": [text(CPU), { "type": "number", "exclusiveMinimum": 0 }] }),
         Kind::Weight | Kind::Part => text(PERCENT),
         Kind::Share => {

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::checks::{CHECK_ERRORS, CHECK_EVERY, CHECK_TIMEOUT};
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
 use crate::model::{Analysis, Health, Rollout, Stop};
@@ -18,6 +19,8 @@ pub const ROUTES_MAX: usize = 1_000;
 pub const REPLICAS_MAX: u64 = 10_000;
 /// The most requests that a step can be asked to see.
 const REQUESTS_MAX: u64 = 1_000_000_000;
+/// The most checks of one service.
+const CHECKS_MAX: usize = 20;
 /// The most steps of one canary; a person watches each of them.
 pub const STEPS_MAX: usize = 20;
 
@@ -438,6 +441,142 @@ static ROLLOUT: Table = Table {
             "How a new revision is judged by its requests.",
         )
         .elsewhere(&["verify", "metrics", "judge"]),
+        Key::new(
+            "check",
+            Kind::Tables { of: &CHECK, max: CHECKS_MAX },
+            "{ smoke = { command = \"./smoke.sh\", when = \"before\" } }",
+            "What else is asked about a new revision, by name.",
+        )
+        .elsewhere(&["checks", "metric", "webhook", "webhooks", "hooks", "tests"]),
+    ],
+};
+
+/// `[service.NAME.rollout.check.NAME]`
+static CHECK: Table = Table {
+    id: "check",
+    header: "[service.NAME.rollout.check.NAME]",
+    doc: "One more question about a new revision, beside what its requests tell: exactly one of \
+          `prometheus`, `http`, `metrics` and `command`. A check that fails takes the release back; \
+          one that cannot be answered holds it. In texts and arguments `$SERVICE`, `$REVISION`, \
+          `$STABLE_REVISION` and `$INSTANCES` are replaced, the last by a regular expression of the \
+          addresses of the instances asked about, such as `127.0.0.1:20001|127.0.0.1:20002` with its \
+          dots escaped, as Prometheus calls them in `instance`.",
+    short: None,
+    keys: &[
+        Key::new(
+            "prometheus",
+            Kind::Text,
+            "\"http://127.0.0.1:9090\"",
+            "The address of a Prometheus server. With `query`, one number is asked for, which must \
+             be within `min` and `max`. With `total` and `bad`, both revisions are counted and \
+             compared, as their requests are: each expression is asked once for either revision, \
+             and must only rise.",
+        )
+        .elsewhere(&["server", "address", "prom", "promql"]),
+        Key::new(
+            "query",
+            Kind::Text,
+            "\"avg(queue_length{instance=~\\\"$INSTANCES\\\"})\"",
+            "An expression of PromQL that comes to one number.",
+        )
+        .elsewhere(&["expr", "expression"]),
+        Key::new(
+            "http",
+            Kind::Text,
+            "\"/ready-for-traffic\"",
+            "A path that every new instance is asked for, or an address. It must answer 200 to 299, \
+             and what it answers, or the part of it that `json` names, must be as `min`, `max` or \
+             `equals` says.",
+        )
+        .elsewhere(&["url", "web", "get", "endpoint"]),
+        Key::new(
+            "json",
+            Kind::Text,
+            "\"/queue/failed\"",
+            "Where in the JSON that is answered the value is: a JSON Pointer (RFC 6901).",
+        )
+        .elsewhere(&["json_path", "pointer", "path"]),
+        Key::new(
+            "metrics",
+            Kind::UrlPath,
+            "\"/metrics\"",
+            "A path at which every instance of both revisions tells its own counters in the text \
+             format of Prometheus; `total` and `bad` name two of them, which are compared as \
+             requests are. For workers that nobody sends requests to.",
+        )
+        .elsewhere(&["scrape", "counters"]),
+        Key::new(
+            "total",
+            Kind::Text,
+            "\"jobs_total\"",
+            "With `metrics` the counter, with `prometheus` an expression: everything that was done.",
+        ),
+        Key::new("bad", Kind::Text, "\"jobs_failed_total\"", "The same: what of it went wrong.")
+            .elsewhere(&["failed", "errors_total"]),
+        Key::new(
+            "command",
+            Kind::Command,
+            "[\"./smoke.sh\", \"--quick\"]",
+            "A program that ends with exit status 0; with 75 it says that it could not tell. It \
+             runs in the file's folder, and finds the addresses of the new instances in \
+             `$EVENKEEL_INSTANCES`, one URL of them in `$EVENKEEL_URL`, and `$EVENKEEL_SERVICE`, \
+             `$EVENKEEL_REVISION`, `$EVENKEEL_STABLE_REVISION`, `$EVENKEEL_RELEASE`.",
+        )
+        .elsewhere(&["exec", "run", "cmd", "script", "job"]),
+        Key::new("min", Kind::Number, "1", "The value must be at least this.").elsewhere(&["at_least"]),
+        Key::new("max", Kind::Number, "0.05", "The value must be at most this.")
+            .elsewhere(&["at_most", "threshold"]),
+        Key::new("equals", Kind::Text, "\"ok\"", "The value must be exactly this.")
+            .elsewhere(&["value", "expect", "is"]),
+        Key::new(
+            "when",
+            Kind::Choice(&["before", "during", "after"]),
+            "\"before\"",
+            "`before` the new instances get any traffic, until it passes; `during` the release, again \
+             and again from the first traffic on, and no step is left before it has passed in it; \
+             `after` all traffic has moved, until it passes, before what was replaced is stopped.",
+        )
+        .preset(|| "\"during\"".to_owned())
+        .elsewhere(&["phase", "stage"]),
+        Key::new(
+            "every",
+            Kind::Span { min: 1_000, max: HOUR },
+            "\"1m\"",
+            "Time from one answer to the next question.",
+        )
+        .preset(|| span(CHECK_EVERY))
+        .elsewhere(&["interval", "period"]),
+        Key::new(
+            "timeout",
+            Kind::Span { min: 100, max: HOUR },
+            "\"5m\"",
+            "How long one answer may take.",
+        )
+        .preset(|| span(CHECK_TIMEOUT))
+        .elsewhere(&["deadline"]),
+        Key::new(
+            "failures",
+            Kind::Count { min: 1, max: 100 },
+            "3",
+            "Failures in a row that take the release back.",
+        )
+        .preset(|| "1".to_owned())
+        .elsewhere(&["failure_limit", "consecutive_failures", "retries"]),
+        Key::new(
+            "errors",
+            Kind::Count { min: 1, max: 100 },
+            "5",
+            "Questions in a row that nobody could answer and that hold the release.",
+        )
+        .preset(|| CHECK_ERRORS.to_string())
+        .elsewhere(&["consecutive_error_limit", "inconclusive_limit"]),
+        Key::new(
+            "dry_run",
+            Kind::Flag,
+            "true",
+            "It is asked, and its answers are told, but it decides nothing.",
+        )
+        .preset(|| "false".to_owned()),
     ],
 };
 

@@ -6,6 +6,7 @@
 //! ([`reference()`]) and the schema for editors ([`json_schema`]).
 
 mod check;
+mod checks;
 mod command;
 mod env_file;
 mod hint;

@@ -120,6 +120,23 @@ pub(crate) fn cpu(text: &str) -> Option<u32> {
     u32::try_from(number.exactly(unit)?).ok()
 }
 
+/// Reads `0.5`, `-3`, `1e-3` in millionths, if that is a whole number.
+pub(crate) fn millionths(text: &str) -> Option<i64> {
+    let (digits, power) = match text.split_once(['e', 'E']) {
+        Some((digits, power)) => (digits, power.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (negative, digits) = match digits.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, digits.strip_prefix('+').unwrap_or(digits)),
+    };
+    let (number, "") = Decimal::prefix(digits)? else { return None };
+    let unit = 10_u128.checked_pow(u32::try_from(power.checked_add(6)?).ok()?)?;
+    number.mantissa.checked_mul(unit)?;
+    let exact = i64::try_from(number.exactly(unit)?).ok()?;
+    Some(if negative { -exact } else { exact })
+}
+
 /// Writes bytes the way [`size`] reads them, in the largest unit that is exact.
 pub(crate) fn size_text(bytes: u64) -> String {
     let units = [(1_u64 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
@@ -188,6 +205,15 @@ mod tests {
                 "5000 parts, 500 millicores",
             ],
         );
+    }
+
+    #[test]
+    fn numbers_are_read_exactly_or_not_at_all() {
+        let texts = ["0.5", "-3", "+2", "1e-3", "1.5E3", "0", "0.0000001", "nan", "inf", "1e40"];
+        let read = texts.map(millionths);
+        let small = [Some(500_000), Some(-3_000_000), Some(2_000_000), Some(1_000)];
+        assert_eq!(read[..4], small);
+        assert_eq!(read[4..], [Some(1_500_000_000), Some(0), None, None, None, None]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::check::Fields;
+use super::checks;
 use super::problem::{Mistake, Mistakes};
 use super::schema::Key;
 use crate::model::{Analysis, Exposure, NoData, Rollout, Share, Step, Strategy, Tolerance, Weight};
@@ -63,6 +64,7 @@ impl Profile {
 /// Builds the rollout of one service.
 pub(crate) fn build(
     fields: Option<&Fields>,
+    base: &str,
     replicas: u32,
     exclusive: bool,
     mistakes: &mut Mistakes,
@@ -101,6 +103,7 @@ pub(crate) fn build(
         bake: span("bake", profile.and_then(|it| it.bake), preset.bake),
         auto_rollback: fields.flag("auto_rollback").copied().unwrap_or(preset.auto_rollback),
         analysis: fields.table("analysis").map_or_else(Analysis::default, analysis),
+        checks: checks::build(fields.named("check"), base, mistakes),
     }
 }
 

@@ -124,6 +124,8 @@ pub(crate) enum Kind {
     Size { min: u64 },
     /// Processor time.
     Cpu,
+    /// Any number.
+    Number,
     /// A part of the whole, more than nothing and less than all.
     Weight,
     /// A part, up to the whole.
@@ -179,6 +181,7 @@ impl Kind {
                     super::quantity::size_text(min)
                 )
             }
+            Self::Number => "a number".to_owned(),
             Self::Cpu => "cores: 0.5, \"500m\" or \"50%\"".to_owned(),
             Self::Part => "a part such as \"50%\", at most \"100%\"".to_owned(),
             Self::Weight => "a part such as \"5%\", more than 0 and less than 100 %".to_owned(),

@@ -63,7 +63,8 @@ pub(crate) fn build(
         restarts: 0,
     };
     no_home(fields, mistakes);
-    let rollout = rollout::build(fields.table("rollout"), replicas, exclusive, mistakes);
+    let rollout =
+        rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
     Some((name, Service { workload, replicas, rollout }))
 }
 

@@ -17,7 +17,7 @@ use super::problem::{Mistake, Mistakes};
 use super::schema::{Kind, nearest, span_text};
 use super::word::{host, is_reserved, is_variable, url_path};
 use super::{command, quantity};
-use crate::model::{Share, StackName, Weight};
+use crate::model::{Number, Share, StackName, Weight};
 
 /// The longest text a process can be given in one piece (Linux: 32 pages).
 pub(crate) const TEXT_MAX: usize = 128 * 1024 - 1;
@@ -67,6 +67,7 @@ pub(crate) fn read(
         (_, DeValue::Boolean(flag)) => from_flag(kind, *flag, path),
         (_, DeValue::Integer(number)) => from_integer(kind, number, path),
         (Kind::Cpu, DeValue::Float(number)) => from_float(number.as_str()),
+        (Kind::Number, DeValue::Float(number)) => decimal(number.as_str()),
         (_, other) => Err(Wrong::new(wrong_type(path, other))),
     };
     match read {
@@ -148,12 +149,13 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
             let hint = format!("write `{key} = {text}`, without quotes");
             return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
         }
-        Kind::Count { .. } if text.parse::<u64>().is_ok() => {
+        Kind::Count { .. } | Kind::Number if text.parse::<f64>().is_ok() => {
             let hint = format!("write `{key} = {text}`, without quotes");
             return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
         }
         Kind::Flag
         | Kind::Yes
+        | Kind::Number
         | Kind::Count { .. }
         | Kind::Variables
         | Kind::Addresses
@@ -203,6 +205,7 @@ fn from_integer(kind: Kind, number: &DeInteger<'_>, path: &str) -> Result<Value,
             let milli = milli.and_then(|milli| u32::try_from(milli).ok());
             Ok(Value::Cpu(cores(milli.ok_or_else(|| wrong(&format!("is {number}")))?)?))
         }
+        Kind::Number => decimal(&number.to_string()),
         Kind::Span { .. } => {
             Err(wrong("has no unit").hint(format!("write `{key} = \"{number}s\"` for seconds")))
         }
@@ -211,6 +214,13 @@ fn from_integer(kind: Kind, number: &DeInteger<'_>, path: &str) -> Result<Value,
         }
         _ => Err(wrong("is a number")),
     }
+}
+
+/// A number in millionths.
+fn decimal(text: &str) -> Result<Value, Wrong> {
+    let number = quantity::millionths(&text.replace('_', ""));
+    let wrong = || Wrong::new(format!("`{}` has too many digits", brief(text)));
+    number.map(|it| Value::Number(Number(it))).ok_or_else(wrong)
 }
 
 fn from_float(text: &str) -> Result<Value, Wrong> {

@@ -44,6 +44,7 @@ impl State {
             return Ok(Accepted { decision: None, release: Some(id), text });
         }
         release.progress = now;
+        release.pardon_checks();
         let text = format!("release {id} resumed by {by}");
         Ok(self.accept_note(next, id, "release.resumed", text, world, now))
     }
@@ -71,6 +72,7 @@ impl State {
         release.paused = None;
         release.hurried = true;
         release.progress = now;
+        release.pardon_checks();
         if full && release.phase != Phase::Baking {
             for rollout in release.rollouts.values_mut() {
                 // One step remains: everything.

@@ -26,6 +26,9 @@ impl Deciding<'_> {
         if !self.bake(release.bake(&self.state.stack)) {
             return;
         }
+        if !release.bake.waived && !release.checks_have_passed() {
+            return;
+        }
         // A service that is not as large as wanted yet is not promoted in full.
         let whole = release.rollouts.iter().all(|(name, rollout)| {
             let pool = PoolId::new(name, rollout.to);

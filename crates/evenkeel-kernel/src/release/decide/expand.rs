@@ -24,7 +24,8 @@ impl Deciding<'_> {
         for (name, replicas) in self.resized(release) {
             all_ready &= self.has_grown(&name, replicas);
         }
-        if all_ready && release.paused.is_none() {
+        let checked = release.hurried || release.checks_have_passed();
+        if all_ready && checked && release.paused.is_none() {
             self.enter(Phase::Shifting { service: 0, step: 0 });
         }
     }

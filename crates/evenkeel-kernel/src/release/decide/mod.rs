@@ -126,6 +126,7 @@ impl Deciding<'_> {
         self.watch_the_watching();
         self.watch_wellness();
         self.watch_requests();
+        self.watch_checks();
         self.fail();
         let Some(release) = self.state.release.clone() else { return };
         if release.phase.is_forward() {

@@ -4,15 +4,23 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Deciding;
-use crate::analysis::{Track, percent};
+use crate::analysis::{Track, Verdict, percent};
 use crate::model::{NoData, ServiceName, Weight};
 use crate::release::judge::Seen;
-use crate::release::state::{Gate, Paused, Phase, Release, Rollout};
+use crate::release::state::{Gate, Phase, Release, Rollout};
 use crate::rollout;
 use crate::time::human;
 
 /// A step that sees too few requests is watched for so many times its bake.
 pub(in crate::release) const WITHOUT_REQUESTS_MAX: u32 = 3;
+
+/// What a step has not shown yet.
+struct Missing {
+    /// For people, after the name of the revision.
+    what: String,
+    /// Nothing speaks against the revision; nothing speaks at all.
+    is_silence: bool,
+}
 
 impl Deciding<'_> {
     /// Moves the traffic of one service, one step at a time.
@@ -27,7 +35,7 @@ impl Deciding<'_> {
         let is_new = rollout.from.is_none();
         let watched = rollout::watched(&rollout.strategy, step, is_new);
         let bake = watched.map_or(Duration::ZERO, |step| step.bake);
-        if !self.bake(bake) || (watched.is_some() && !self.has_seen_enough(release, bake)) {
+        if !self.bake(bake) || (watched.is_some() && !self.has_shown_enough(release, bake)) {
             return;
         }
         if watched.is_some_and(|step| step.gate) && !self.is_let_through(release) {
@@ -93,37 +101,48 @@ impl Deciding<'_> {
         self.note("step.passed", text);
     }
 
-    /// Whether the step has seen as many requests as it must; without them it is watched for longer,
-    /// and then it is held or goes on, as its service wants it.
-    fn has_seen_enough(&mut self, release: &Release, bake: Duration) -> bool {
-        let Some((asked, needed)) = release.step_requests(self.world.edge.known()) else {
+    /// Whether the step has seen as many requests as it must, and its checks have passed. Without
+    /// that it is watched for longer, and then it is held or goes on, as its service wants it.
+    fn has_shown_enough(&mut self, release: &Release, bake: Duration) -> bool {
+        let Some(missing) = self.missing(release).filter(|_| !release.bake.waived) else {
             return true;
         };
-        if release.bake.waived || asked >= needed {
-            return true;
-        }
-        if !self.bake(bake * WITHOUT_REQUESTS_MAX) {
+        let patience = release.patience(bake);
+        if !self.bake(patience) {
             return false;
         }
         let Some((name, rollout, _)) = release.moving() else { return true };
         let no_data = release.wanted.services.get(name).map(|it| it.rollout.analysis.no_data);
-        if no_data == Some(NoData::Promote) {
+        if missing.is_silence && no_data == Some(NoData::Promote) {
             return true;
         }
-        let reason = format!(
-            "{name} {} was asked {asked} of {needed} requests in {}",
-            rollout.to,
-            human(bake * WITHOUT_REQUESTS_MAX)
-        );
+        let (to, missing) = (rollout.to, missing.what);
+        let reason = format!("{name} {to} {missing} in {}", human(patience));
         self.note("release.held", format!("held because {reason}"));
         let now = self.moment.now;
         if let Some(release) = self.state.release_mut() {
-            release.paused = Some(Paused::because(reason, now));
+            release.hold(reason, now);
             // Whoever resumes it wants it to be watched for as long again.
             release.bake.healthy = bake;
-            release.bake.seen = None;
         }
         false
+    }
+
+    /// What the step has not shown yet.
+    fn missing(&self, release: &Release) -> Option<Missing> {
+        let requests = release.step_requests(self.world.edge.known());
+        if let Some((asked, needed)) = requests.filter(|(asked, needed)| asked < needed) {
+            let what = format!("was asked {asked} of {needed} requests");
+            return Some(Missing { what, is_silence: true });
+        }
+        let (name, rollout, _) = release.moving()?;
+        let (check, _) = release.awaited_check(name, rollout)?;
+        let said = rollout.checks.get(check).and_then(|it| it.said.as_ref());
+        let told = said.map(|it| format!(" ({})", it.text)).unwrap_or_default();
+        Some(Missing {
+            what: format!("has not passed check {check}{told}"),
+            is_silence: said.is_none_or(|it| it.verdict == Verdict::Inconclusive),
+        })
     }
 
     /// Brings the pools and the split to where the step wants them. Returns whether they are

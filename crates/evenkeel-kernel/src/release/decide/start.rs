@@ -109,6 +109,7 @@ fn rollout(
         unwell: None,
         flip: false,
         watched: Watched::default(),
+        checks: BTreeMap::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use super::Deciding;
 use crate::model::{PoolId, ServiceName};
 use crate::release::analyse::Watched;
 use crate::release::judge::Seen;
-use crate::release::state::{Because, Paused, State};
+use crate::release::state::{Because, State};
 use crate::routing::Slow;
 
 impl Deciding<'_> {
@@ -103,6 +103,15 @@ impl Deciding<'_> {
         }
     }
 
+    /// Takes in what the checks were answered, and asks what is due.
+    pub(super) fn watch_checks(&mut self) {
+        let Some((release, told)) = self.state.checked(self.world, self.moment.now) else { return };
+        self.state.release = Some(release);
+        for told in told {
+            self.note(told.kind, told.text);
+        }
+    }
+
     /// Takes the release back, or holds it, if it fails.
     pub(super) fn fail(&mut self) {
         let Some(release) = self.state.forward() else { return };
@@ -125,8 +134,7 @@ impl Deciding<'_> {
             let reason = failure.reason;
             self.note("release.held", format!("held because {reason}; auto_rollback is off"));
             if let Some(release) = self.state.release_mut() {
-                release.paused = Some(Paused::because(reason, now));
-                release.bake.seen = None;
+                release.hold(reason, now);
             }
         }
     }

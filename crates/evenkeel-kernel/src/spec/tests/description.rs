@@ -46,6 +46,21 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             let steps = format!("strategy = \"canary\"\nsteps = [{{ {other}{line} }}]");
             base("", "replicas = 9", &format!("[service.web.rollout]\n{steps}"))
         }
+        "check" => {
+            let beside = match key.name {
+                "command" => "",
+                "query" => "prometheus = \"http://p:9090\"\nmax = 1",
+                "prometheus" => "query = \"up\"\nmax = 1",
+                "metrics" => "total = \"a\"\nbad = \"b\"",
+                "total" => "metrics = \"/m\"\nbad = \"b\"",
+                "bad" => "metrics = \"/m\"\ntotal = \"b\"",
+                "json" => "http = \"/x\"\nmax = 1",
+                "min" | "max" | "equals" => "http = \"/x\"",
+                "http" => "",
+                _ => "command = \"true\"",
+            };
+            base("", "", &format!("[service.web.rollout.check.x]\n{beside}\n{line}"))
+        }
         "analysis" => base("", "", &format!("[service.web.rollout.analysis]\n{line}")),
         id => base("", "replicas = 9", &format!("[service.web.{id}]\n{strategy}{line}")),
     }

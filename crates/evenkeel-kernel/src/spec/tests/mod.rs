@@ -2,6 +2,7 @@
 
 mod agreement;
 mod binding;
+mod checks;
 mod description;
 mod round_trip;
 

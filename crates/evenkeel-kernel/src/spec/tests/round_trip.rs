@@ -122,6 +122,7 @@ fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
             bake: spans.3,
             auto_rollback,
             analysis,
+            checks: BTreeMap::new(),
         },
     )
 }
