@@ -12,6 +12,7 @@ mod child;
 mod driver;
 mod folder;
 mod fork;
+pub mod hook;
 mod isolation;
 mod log;
 mod nursery;
