@@ -14,7 +14,9 @@ use evenkeel_kernel::want::Want;
 use evenkeel_kernel::world::{Edge, Fence, Keeper, Observed, World};
 use evenkeel_local::Local;
 
+use crate::checks::Checks;
 use crate::log;
+use crate::orders::Orders;
 
 /// The rooms around control.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub(crate) struct Hands {
     refused: Option<Fence>,
     listeners: BTreeMap<String, SocketAddr>,
     keeper: Observed<Keeper>,
+    checks: Checks,
     routed: Arc<Routed>,
 }
 
@@ -56,7 +59,7 @@ impl Routed {
 }
 
 impl Hands {
-    pub(crate) fn new(home: &Path, local: Arc<Local>) -> Self {
+    pub(crate) fn new(home: &Path, local: Arc<Local>, orders: Orders) -> Self {
         let home = home.to_owned();
         let routed = Routed { home: home.clone(), client: Mutex::new(None) };
         Self {
@@ -67,6 +70,7 @@ impl Hands {
             refused: None,
             listeners: BTreeMap::new(),
             keeper: World::unknown().keeper,
+            checks: Checks::new(orders),
             routed: Arc::new(routed),
         }
     }
@@ -77,6 +81,7 @@ impl Hands {
             platform: self.local.observe(now),
             edge: self.observe_edge(now),
             keeper: self.keeper.clone(),
+            checks: self.checks.answers(),
         }
     }
 
@@ -108,6 +113,7 @@ impl Hands {
         match want {
             Want::Listeners(listeners) => self.open(listeners, now),
             Want::Table(table) => self.serve(&table),
+            Want::Checks(checks) => self.checks.make_true(checks),
             Want::Pool(pool) => {
                 let routed = Arc::clone(&self.routed);
                 self.local.make_true(*pool, Arc::new(move |id: &InstanceId| routed.ask(id)));

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod checks;
 pub mod client;
 mod clock;
 mod engine;

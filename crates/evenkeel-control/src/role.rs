@@ -117,7 +117,8 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         wall_ms: wall_ms(),
     });
     let events = Events::load(entries);
-    let api = listen::Api { latest: latest.clone(), orders, events: events.clone() };
+    let api =
+        listen::Api { latest: latest.clone(), orders: orders.clone(), events: events.clone() };
     listen::start(home, api).map_err(ControlError::io("open the API's socket"))?;
 
     let verified = clock.now();
@@ -130,7 +131,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         clock,
         verified,
         state,
-        hands: Hands::new(home, Arc::clone(&local)),
+        hands: Hands::new(home, Arc::clone(&local), orders),
         local,
         inbox,
         latest,

@@ -14,9 +14,9 @@ use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
-    AccountView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView, LedgerView,
-    PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status, StepView,
-    TrackView, UnroutedView, WaitView,
+    AccountView, BakeView, ChangeView, CheckView, EdgeView, FieldView, HazardView, InstanceView,
+    LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status,
+    StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -317,6 +317,8 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
                 to: it.to.to_string(),
                 warm: it.from.map_or(0, |from| active(snapshot, name, from)),
                 analysis: analysis(snapshot, name, it),
+                verdict: Some(snapshot.state.verdict(release, name, &snapshot.world).to_string()),
+                checks: checks(snapshot, release, name, it),
             })
             .collect(),
         ledger: ledger(&release.ledger.as_of(edge)),
@@ -340,6 +342,29 @@ fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<T
         evidence: it.evidence,
     };
     standings.into_iter().flatten().map(track).collect()
+}
+
+fn checks(
+    snapshot: &Snapshot,
+    release: &Release,
+    name: &ServiceName,
+    rollout: &Rollout,
+) -> Vec<CheckView> {
+    let checks = release.checks(name).map(|(check, policy)| {
+        let stands = rollout.checks.get(check).cloned().unwrap_or_default();
+        CheckView {
+            name: check.to_string(),
+            when: policy.when.to_string(),
+            ask: policy.ask.to_string(),
+            dry_run: !release.decides(policy),
+            asked: stands.run,
+            open: stands.is_open(),
+            verdict: stands.said.as_ref().map(|said| said.verdict.to_string()),
+            text: stands.said.map(|said| said.text),
+            answered_ms: stands.answered.map(|at| snapshot.wall(at)),
+        }
+    });
+    checks.collect()
 }
 
 fn active(snapshot: &Snapshot, name: &ServiceName, revision: RevisionNumber) -> u32 {
@@ -393,6 +418,8 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
                 to: to.to_string(),
                 warm: 0,
                 analysis: Vec::new(),
+                verdict: None,
+                checks: Vec::new(),
             })
             .collect(),
         ledger: ledger(&past.ledger),

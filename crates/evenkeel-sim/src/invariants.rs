@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use evenkeel_kernel::model::{
-    Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight,
+    Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight, When,
 };
 use evenkeel_kernel::release::{Because, Outcome, Phase, Stage, State};
 use evenkeel_kernel::routing::RoutingTable;
@@ -41,6 +41,28 @@ pub(crate) type Checked = Result<(), Violation>;
 /// Fails with `text` under the name of an invariant.
 pub(crate) fn broken(invariant: &'static str, text: String) -> Checked {
     Err(Violation { invariant, text })
+}
+
+/// No traffic reaches a revision before the checks have passed that come before it.
+fn checked_first(after: &State) -> Checked {
+    let Some(release) = after.forward().filter(|release| !release.hurried) else { return Ok(()) };
+    for (name, rollout) in &release.rollouts {
+        if after.services.get(name).is_none_or(|it| it.weight(rollout.to) == Weight::NONE) {
+            continue;
+        }
+        for (check, policy) in release.checks(name) {
+            let first = policy.when == When::Before && release.decides(policy);
+            let passed = rollout.checks.get(check).is_some_and(|it| it.passed.is_some());
+            if first && !passed {
+                let pool = PoolId::new(name, rollout.to);
+                return broken(
+                    "checked-before-traffic",
+                    format!("{pool} has traffic, and check {check} has not passed"),
+                );
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is remembered of a release to judge its outcome.
@@ -99,6 +121,7 @@ impl Checker {
         unseen(before, after, saw)?;
         self.contracts(after)?;
         old_pools_whole(before, after)?;
+        checked_first(after)?;
         self.endings(before, after, platform, now)
     }
 

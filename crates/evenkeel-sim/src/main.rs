@@ -15,7 +15,7 @@ const USAGE: &str = "usage:
 /// Failing seeds that are printed; more of them say nothing new.
 const FAILURES_MAX: usize = 10;
 /// Seeds among which every planted error must be found.
-const BUG_SEEDS: u64 = 3_000;
+const BUG_SEEDS: u64 = 20_000;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

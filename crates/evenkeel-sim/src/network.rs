@@ -30,10 +30,12 @@ pub(crate) struct Batch {
 impl Batch {
     /// What `state` wants in the name of `fence`.
     pub(crate) fn of(state: &State, fence: Fence) -> Self {
-        let messages = state.wants(fence.epoch).into_iter().map(|want| match want {
-            Want::Listeners(sockets) => Message::Listeners(Rc::new(sockets)),
-            Want::Table(table) => Message::Table(Rc::new(table)),
-            Want::Pool(pool) => Message::Pool(Rc::from(pool)),
+        let messages = state.wants(fence.epoch).into_iter().filter_map(|want| match want {
+            Want::Listeners(sockets) => Some(Message::Listeners(Rc::new(sockets))),
+            Want::Table(table) => Some(Message::Table(Rc::new(table))),
+            Want::Pool(pool) => Some(Message::Pool(Rc::from(pool))),
+            // The controller asks itself; nothing is on its way.
+            Want::Checks(_) => None,
         });
         Self { fence, messages: messages.collect() }
     }

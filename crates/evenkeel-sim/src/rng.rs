@@ -19,6 +19,10 @@ pub(crate) enum Purpose {
     Instances,
     /// When controllers wake.
     Controllers,
+    /// Which checks there are.
+    Checks,
+    /// What they are answered.
+    Answers,
 }
 
 impl Rng {

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_kernel::model::{
-    Analysis, Edge, Exposure, Health, Limits, Rollout, Route, Service, ServiceName, Share, Stack,
-    Step, Stop, Strategy, Weight, Workload,
+    Analysis, Ask, Check, Edge, Exposure, Health, Limits, Rollout, Route, Service, ServiceName,
+    Share, Stack, Step, Stop, Strategy, Weight, When as CheckWhen, Workload,
 };
 
 use crate::rng::{Purpose, Rng};
@@ -111,13 +111,17 @@ impl Scenario {
             _ => Roughness::Machine,
         };
         let mut stack = first_stack(&mut rng);
+        // A stream of their own, so that they change nothing of what a seed describes otherwise.
+        let mut asks = Rng::new(seed, Purpose::Checks);
+        add_checks(&mut stack, roughness, &mut asks);
         let mut acts = vec![Act {
             when: When::Settled,
             delay_ms: 0,
             what: What::Apply { stack: Box::new(stack.clone()), force: false },
         }];
         for version in 0..rng.between(1, 3) {
-            let changed = change(&stack, version, &mut rng);
+            let mut changed = change(&stack, version, &mut rng);
+            add_checks(&mut changed, roughness, &mut asks);
             let when = if rng.chance(650) { When::Settled } else { When::Later };
             let force = rng.chance(100);
             acts.push(Act {
@@ -180,9 +184,33 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         auto_rollback: !rng.chance(50),
         // No requests are simulated one by one.
         analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
+        checks: BTreeMap::new(),
     };
     let service = Service { workload, replicas, rollout };
     stack.services.insert(name.parse().expect("a name"), service);
+}
+
+/// Now and then a service is asked more, until its file is edited again.
+fn add_checks(stack: &mut Stack, roughness: Roughness, rng: &mut Rng) {
+    for service in stack.services.values_mut() {
+        service.rollout.checks.clear();
+        for when in [CheckWhen::Before, CheckWhen::During, CheckWhen::After] {
+            if !rng.chance(120) {
+                continue;
+            }
+            let check = Check {
+                ask: Ask::Command { run: vec!["./ask".to_owned()], dir: "/".to_owned() },
+                when,
+                every: Duration::from_millis(rng.between(300, 2_000)),
+                timeout: Duration::from_secs(1),
+                failures: rng.small(1, 2),
+                // A good release gets through all but a broken machine.
+                errors: if roughness < Roughness::Machine { 100 } else { 3 },
+                dry_run: rng.chance(100),
+            };
+            service.rollout.checks.insert(when.to_string().parse().expect("a name"), check);
+        }
+    }
 }
 
 fn strategy(exclusive: bool, rng: &mut Rng) -> Strategy {

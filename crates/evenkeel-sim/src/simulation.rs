@@ -13,6 +13,7 @@ use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::want;
 use evenkeel_kernel::world::InstancePhase;
 
+use crate::asked::Asked;
 use crate::bug::Bug;
 use crate::controller::Controller;
 use crate::edge::Edge;
@@ -129,6 +130,7 @@ pub(crate) struct Simulation {
     pub(crate) network: Rng,
     pub(crate) instances: Rng,
     pub(crate) wakes: Rng,
+    pub(crate) asked: Asked,
     pub(crate) faults: Faults,
     pub(crate) people: People,
     pub(crate) store: Store,
@@ -161,6 +163,7 @@ impl Simulation {
             network: Rng::new(seed, Purpose::Network),
             instances: Rng::new(seed, Purpose::Instances),
             wakes: Rng::new(seed, Purpose::Controllers),
+            asked: Asked::new(seed, scenario.roughness),
             faults: Faults::new(seed, scenario.roughness),
             people: People::new(scenario.acts),
             states: [(state.generation, Rc::clone(&state))].into(),

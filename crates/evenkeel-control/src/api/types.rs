@@ -362,6 +362,35 @@ pub struct RolloutView {
     pub warm: u32,
     /// How its requests compare, lately; empty where there is nothing to compare.
     pub analysis: Vec<TrackView>,
+    /// What a look at it comes to now: `pass`, `fail`, `inconclusive`, or `error` when it cannot be
+    /// measured; none once it has ended.
+    pub verdict: Option<String>,
+    /// What else is asked about it.
+    pub checks: Vec<CheckView>,
+}
+
+/// One check of a rollout.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CheckView {
+    /// Its name.
+    pub name: String,
+    /// `before`, `during` or `after`.
+    pub when: String,
+    /// What is asked, in one sentence.
+    pub ask: String,
+    /// It decides nothing.
+    pub dry_run: bool,
+    /// How often it was asked.
+    pub asked: u32,
+    /// An answer is awaited.
+    pub open: bool,
+    /// What the last answer came to: `pass`, `fail`, `inconclusive` or `error`; none before the
+    /// first.
+    pub verdict: Option<String>,
+    /// Why.
+    pub text: Option<String>,
+    /// When it was answered last.
+    pub answered_ms: Option<u64>,
 }
 
 /// How one kind of bad request compares between the two revisions, lately.

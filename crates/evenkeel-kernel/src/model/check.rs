@@ -50,9 +50,11 @@ impl fmt::Display for Ask {
                 write!(f, "{bad} of {total} at {server} is not worse than before")
             }
             Self::Http { url, json, expect } => {
-                let part = json.iter().map(|json| format!(", at {json}"));
-                let is = (*expect != Expect::default()).then(|| format!(", is {expect}"));
-                write!(f, "{url} answers{}", part.chain(is).collect::<String>())
+                let part = json.as_ref().map_or_else(String::new, |json| format!("{json} of "));
+                match *expect == Expect::default() {
+                    true => write!(f, "{url} answers"),
+                    false => write!(f, "{part}{url} is {expect}"),
+                }
             }
             Self::Counters { path, total, bad } => {
                 write!(f, "{bad} of {total} at {path} is not worse than before")

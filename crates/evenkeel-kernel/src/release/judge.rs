@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::state::{Release, Rollout, Stage, State};
+use crate::analysis::Verdict;
 use crate::model::{PoolId, ServiceName};
 use crate::rollout::{Side, Situation};
 use crate::time::{Timestamp, human};
@@ -181,6 +182,30 @@ impl State {
             side.size,
             human(now.since(unwell))
         ))
+    }
+
+    /// What one look at a rollout comes to now.
+    #[must_use]
+    pub fn verdict(&self, release: &Release, name: &ServiceName, world: &World) -> Verdict {
+        let Some(rollout) = release.rollouts.get(name) else { return Verdict::Inconclusive };
+        let Some(seen) = Seen::of(world) else { return Verdict::Error };
+        let fails = self.finding(release, name, rollout, seen.edge).is_some()
+            || self.failed_check(release, name, rollout).is_some()
+            || release.ledger.failed_streaks(&PoolId::new(name, rollout.to), seen.edge) > 0
+            || rollout.unwell.is_some();
+        if fails {
+            return Verdict::Fail;
+        }
+        if release.cannot_measure(name, rollout) {
+            return Verdict::Error;
+        }
+        let moves = release.moving().is_some_and(|(moving, ..)| moving == name);
+        let requests = release.step_requests(Some(seen.edge)).filter(|_| moves);
+        let silent = requests.is_some_and(|(asked, needed)| asked < needed);
+        match silent || release.awaited_check(name, rollout).is_some() {
+            true => Verdict::Inconclusive,
+            false => Verdict::Pass,
+        }
     }
 
     /// Whether fewer than half of the new instances are well although traffic has reached them.

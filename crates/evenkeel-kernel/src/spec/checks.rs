@@ -78,6 +78,19 @@ fn check(fields: &Fields, base: &str, mistakes: &mut Mistakes) -> Option<Check> 
     })
 }
 
+/// Where nothing may run beside the old, there is no new instance before traffic moves.
+pub(crate) fn nothing_before(named: Option<&Vec<Named>>, mistakes: &mut Mistakes) {
+    for fields in named.into_iter().flatten().filter_map(|named| named.fields.as_ref()) {
+        if fields.text("when").is_some_and(|when| when == "before") {
+            let wrong = "no new instance runs before an old one has made room for it";
+            mistakes.add(
+                Mistake::at(&fields.place("when"), &fields.at("when"), wrong)
+                    .expected("`during` or `after`, or a `max_surge` of at least 1"),
+            );
+        }
+    }
+}
+
 /// Which question it is.
 fn asked(fields: &Fields, mistakes: &mut Mistakes) -> Option<&'static str> {
     let there: Vec<_> = ASKED.iter().filter_map(|key| fields.first(&[*key])).collect();

@@ -90,6 +90,12 @@ pub(crate) fn build(
         "canary" => Strategy::Canary { steps: canary(fields, replicas, mistakes) },
         _ => rolling(Some(fields), replicas, exclusive, mistakes),
     };
+    let checks = checks::build(fields.named("check"), base, mistakes);
+    if let Strategy::Rolling { max_surge, .. } = strategy
+        && max_surge.ceil(replicas) == 0
+    {
+        checks::nothing_before(fields.named("check"), mistakes);
+    }
     let profile = if name == "canary" { Profile::of(fields) } else { None };
     let span = |key: &str, profiled: Option<Duration>, preset: Duration| {
         fields.span(key).copied().or(profiled).unwrap_or(preset)
@@ -103,7 +109,7 @@ pub(crate) fn build(
         bake: span("bake", profile.and_then(|it| it.bake), preset.bake),
         auto_rollback: fields.flag("auto_rollback").copied().unwrap_or(preset.auto_rollback),
         analysis: fields.table("analysis").map_or_else(Analysis::default, analysis),
-        checks: checks::build(fields.named("check"), base, mistakes),
+        checks,
     }
 }
 

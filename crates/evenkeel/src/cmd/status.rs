@@ -76,10 +76,11 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     if let Some(release) = &status.release {
         lines.push(String::new());
         lines.extend(ledger_lines(&release.ledger));
-        let judged = judged_rows(release);
-        if judged.len() > 1 {
-            lines.push(String::new());
-            lines.extend(term::table(&judged));
+        for rows in [judged_rows(release), check_rows(release)] {
+            if rows.len() > 1 {
+                lines.push(String::new());
+                lines.extend(term::table(&rows));
+            }
         }
     }
     if !status.waits.is_empty() {
@@ -249,6 +250,36 @@ fn judged_rows(release: &ReleaseView) -> Vec<Vec<String>> {
                     it if it >= 0.5 => paint(Tone::Warn, &evidence),
                     _ => evidence,
                 },
+            ]);
+        }
+    }
+    rows
+}
+
+/// How the checks of a release stand, one line each.
+fn check_rows(release: &ReleaseView) -> Vec<Vec<String>> {
+    let head = ["CHECK", "OF", "WHEN", "ASKED", "VERDICT", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for rollout in &release.rollouts {
+        for check in &rollout.checks {
+            let verdict = check.verdict.as_deref().unwrap_or(match check.open {
+                true => "asking",
+                false => "not yet",
+            });
+            let tone = match verdict {
+                "pass" => Tone::Good,
+                "fail" => Tone::Bad,
+                "error" => Tone::Warn,
+                _ => Tone::Dim,
+            };
+            let dry = if check.dry_run { " (told only)" } else { "" };
+            rows.push(vec![
+                check.name.clone(),
+                format!("{} {}", rollout.service, rollout.to),
+                check.when.clone(),
+                check.asked.to_string(),
+                format!("{}{dry}", paint(tone, verdict)),
+                check.text.clone().unwrap_or_else(|| check.ask.clone()),
             ]);
         }
     }

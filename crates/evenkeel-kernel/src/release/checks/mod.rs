@@ -61,7 +61,7 @@ impl Checking {
 
 impl Release {
     /// The checks of a service in this release. A way back is not held up by any.
-    pub(super) fn checks(&self, name: &ServiceName) -> impl Iterator<Item = (&CheckName, &Check)> {
+    pub fn checks(&self, name: &ServiceName) -> impl Iterator<Item = (&CheckName, &Check)> {
         let asks = self.kind != Kind::Rollback;
         let service = self.wanted.services.get(name).filter(|_| asks);
         service.into_iter().flat_map(|service| &service.rollout.checks)
@@ -69,7 +69,8 @@ impl Release {
 
     /// Whether a check decides anything. Where production is broken, what measures production
     /// fails; a hotfix is told of it and goes on.
-    pub(super) fn decides(&self, check: &Check) -> bool {
+    #[must_use]
+    pub fn decides(&self, check: &Check) -> bool {
         !check.dry_run && self.hotfix.is_none()
     }
 
@@ -127,8 +128,8 @@ impl State {
         }
         let exposed = self.services.get(name).is_some_and(|it| it.weight(rollout.to).0 > 0);
         let first = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
-        let ready = seen
-            .is_some_and(|seen| self.situation(name, rollout, seen, now).new.ready >= first.max(1));
+        let ready =
+            seen.is_some_and(|seen| self.situation(name, rollout, seen, now).new.ready >= first);
         let is_due = |check: &CheckName, policy: &Check| {
             let stands = rollout.checks.get(check);
             let passed = |since| stands.is_some_and(|it| it.has_passed_since(since));
@@ -159,7 +160,8 @@ impl State {
     }
 
     /// Every question whose answer is awaited.
-    pub(super) fn wanted_checks(&self) -> Vec<want::Check> {
+    #[must_use]
+    pub fn wanted_checks(&self) -> Vec<want::Check> {
         let Some(release) = self.forward() else { return Vec::new() };
         let mut wanted = Vec::new();
         for (name, rollout) in &release.rollouts {
@@ -220,6 +222,14 @@ impl Release {
             stands.failures = 0;
             stands.errors = 0;
         }
+    }
+
+    /// Whether a check that decides could not be answered last time.
+    pub(super) fn cannot_measure(&self, name: &ServiceName, rollout: &Rollout) -> bool {
+        self.checks(name).filter(|(_, policy)| self.decides(policy)).any(|(check, _)| {
+            let said = rollout.checks.get(check).and_then(|it| it.said.as_ref());
+            said.is_some_and(|it| it.verdict == Verdict::Error)
+        })
     }
 
     /// Why checks that nobody could answer hold the release, if they do.

@@ -47,7 +47,7 @@ fn every_question_can_be_asked() {
     check(
         "http = \"/state\"\njson = \"/db/state\"\nequals = \"ok\"\nwhen = \"after\"",
         &expect![[r#"
-            after: /state answers, at /db/state, is "ok"
+            after: /db/state of /state is "ok"
         "#]],
     );
     check(
@@ -127,6 +127,12 @@ fn what_would_have_no_effect_is_a_mistake() {
         &expect![[r#"
         8:8 there is nothing to compare `before` both revisions have traffic; `during`
     "#]],
+    );
+    check(
+        "command = \"x\"\nwhen = \"before\"\n[service.web.rollout]\nmax_surge = 0\nmax_unavailable = 1",
+        &expect![[r#"
+            6:8 no new instance runs before an old one has made room for it; `during` or `after`, or a `max_surge` of at least 1
+        "#]],
     );
     check(
         "http = \"/x\"\njson = \"x\"",
