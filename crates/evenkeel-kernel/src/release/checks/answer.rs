@@ -55,11 +55,10 @@ impl Checking {
         decides: bool,
         now: Timestamp,
     ) -> Option<Said> {
-        let said = match reading {
-            Reading::Counts(counts) => {
-                self.compared.get_or_insert_default().take(*counts, &check.ask, terms)
-            }
-            other => judged(&check.ask, other),
+        let said = if let Reading::Counts(counts) = reading {
+            self.compared.get_or_insert_default().take(*counts, &check.ask, terms)
+        } else {
+            judged(&check.ask, reading)
         };
         self.answered = Some(now);
         match said.verdict {
