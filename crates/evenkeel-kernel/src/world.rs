@@ -116,6 +116,16 @@ pub struct Platform {
     pub instances: BTreeMap<InstanceId, Instance>,
 }
 
+impl Platform {
+    /// The instances of one pool; costs no more than they are many.
+    pub fn of_pool<'a>(
+        &'a self,
+        pool: &PoolId,
+    ) -> impl Iterator<Item = (&'a InstanceId, &'a Instance)> + use<'a> {
+        self.instances.range(pool.instance(0)..=pool.instance(u32::MAX))
+    }
+}
+
 /// A process that has run for so long is up: what ends it later is a new story. As long as
 /// Kubernetes waits before it forgets a crash.
 pub const STEADY: Duration = Duration::from_secs(600);

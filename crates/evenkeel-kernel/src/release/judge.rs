@@ -85,11 +85,8 @@ impl State {
                 }
             }
         }
-        let lingering = seen
-            .platform
-            .instances
-            .keys()
-            .filter(|id| id.pool == *pool && !kept.slots.contains_key(&id.slot));
+        let there = seen.platform.of_pool(pool);
+        let lingering = there.filter(|(id, _)| !kept.slots.contains_key(&id.slot));
         side.occupied += u32::try_from(lingering.count()).unwrap_or(u32::MAX);
         side
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Deciding;
-use crate::model::{InstanceId, PoolId, Stack, Weight};
+use crate::model::{PoolId, Stack, Weight};
 use crate::release::judge::Seen;
 use crate::release::state::{Outcome, Past, Phase, Release, State};
 
@@ -38,9 +38,9 @@ impl Deciding<'_> {
             service.revisions.iter().any(|(revision, kept)| {
                 let pool = PoolId::new(name, *revision);
                 let stays = service.stable == Some(*revision);
-                let unwanted =
-                    |id: &InstanceId| id.pool == pool && !kept.slots.contains_key(&id.slot);
-                (!stays && !kept.slots.is_empty()) || seen.platform.instances.keys().any(unwanted)
+                let mut there = seen.platform.of_pool(&pool);
+                let unwanted = there.any(|(id, _)| !kept.slots.contains_key(&id.slot));
+                (!stays && !kept.slots.is_empty()) || unwanted
             })
         });
         if !lists_stale {
