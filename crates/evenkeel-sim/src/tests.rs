@@ -27,7 +27,7 @@ fn check(seed: u64) {
 }
 
 #[test]
-fn fresh_seeds_hold() {
+fn s01_s02_fresh_seeds_hold() {
     (0..SEEDS).for_each(check);
 }
 

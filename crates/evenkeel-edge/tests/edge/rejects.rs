@@ -11,7 +11,7 @@ use crate::instance::Instance;
 use crate::rig::{Rig, fence, pool_of, table};
 
 #[test]
-fn malformed_and_ambiguous_requests_never_reach_an_instance() {
+fn s40_malformed_and_ambiguous_requests_never_reach_an_instance() {
     let instance = Instance::says("reached");
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&instance])]));
@@ -82,7 +82,7 @@ fn refused(rig: &Rig, table: &RoutingTable, because: &str) {
 }
 
 #[test]
-fn bad_tables_are_refused_and_the_good_one_is_served_on() {
+fn s09_bad_tables_are_refused_and_the_good_one_is_served_on() {
     let instance = Instance::says("good");
     let rig = Rig::new();
     let good = table(5, &[(10_000, &[&instance])]);
@@ -104,7 +104,7 @@ fn bad_tables_are_refused_and_the_good_one_is_served_on() {
 }
 
 #[test]
-fn the_door_answers_nonsense_and_goes_on() {
+fn s40_the_door_answers_nonsense_and_goes_on() {
     let rig = Rig::new();
     let mut stream =
         std::os::unix::net::UnixStream::connect(rig.home.join(layout::EDGE_SOCKET)).unwrap();

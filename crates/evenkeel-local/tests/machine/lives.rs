@@ -58,7 +58,7 @@ pub(crate) fn starts_and_stops() {
     assert!(!house.folder().exists());
 }
 
-pub(crate) fn restarts_without_a_driver() {
+pub(crate) fn s13_restarts_without_a_driver() {
     let house = House::new();
     house.want(&house.shell("echo x >> count; exit 3"));
     let count = || fs::read_to_string(house.work("count")).unwrap_or_default().lines().count();
@@ -198,7 +198,7 @@ pub(crate) fn a_stranger_with_its_pid_is_left_alone() {
     stranger.wait().unwrap();
 }
 
-pub(crate) fn a_reboot_leaves_nothing() {
+pub(crate) fn s39_a_reboot_leaves_nothing() {
     let house = House::new();
     let pool = house.shell("exec sleep 100");
     let pid = house.run(&pool);
@@ -237,7 +237,7 @@ pub(crate) fn says_why_it_cannot_start() {
     house.until_running();
 }
 
-pub(crate) fn waits_for_its_port() {
+pub(crate) fn s38_waits_for_its_port() {
     let house = House::new();
     let mut pool = house.shell("exec sleep 100");
     let stranger = TcpListener::bind(("127.0.0.1", pool.slots[&1].port)).unwrap();
@@ -264,7 +264,7 @@ pub(crate) fn waits_for_its_port() {
     assert!(!runs(pid));
 }
 
-pub(crate) fn runs_the_content_it_was_made_of() {
+pub(crate) fn s15_runs_the_content_it_was_made_of() {
     let house = House::new();
     let program = house.work("web");
     let write = |word: &str| {
@@ -298,9 +298,9 @@ pub(crate) fn a_normal_user_can_do_it_all() {
     let tests = [
         "lives::starts_and_stops",
         "lives::outlives_its_shim",
-        "trees::daemons_do_not_survive",
-        "trees::what_strays_started_does_not_survive_a_new_shim",
-        "trees::fifty_processes_do_not_survive",
+        "trees::s36_daemons_do_not_survive",
+        "trees::s36_what_strays_started_does_not_survive_a_new_shim",
+        "trees::s36_fifty_processes_do_not_survive",
         "trees::memory_is_limited",
         "trees::strays_are_cleared_before_a_restart",
     ];

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::house::{House, kill, pid_in, runs, signal, until};
 
-pub(crate) fn daemons_do_not_survive() {
+pub(crate) fn s36_daemons_do_not_survive() {
     let house = House::new();
     let line = r#"
         (setsid sh -c 'echo $$ > one; exec sleep 100' &)
@@ -26,7 +26,7 @@ pub(crate) fn daemons_do_not_survive() {
     assert!(!pids.iter().any(|&pid| runs(pid)), "{pids:?}");
 }
 
-pub(crate) fn what_strays_started_does_not_survive_a_new_shim() {
+pub(crate) fn s36_what_strays_started_does_not_survive_a_new_shim() {
     let house = House::new();
     // After the shim was replaced only the marker tells the stray, and only the stray its child.
     let line = r#"
@@ -45,7 +45,7 @@ pub(crate) fn what_strays_started_does_not_survive_a_new_shim() {
     assert!(!pids.iter().any(|&pid| runs(pid)), "{pids:?}");
 }
 
-pub(crate) fn fifty_processes_do_not_survive() {
+pub(crate) fn s36_fifty_processes_do_not_survive() {
     let house = House::new();
     // Each replaces itself with others all the time, but there are never more than some fifty.
     let line = r#"
@@ -116,7 +116,7 @@ pub(crate) fn memory_is_limited() {
     assert_eq!(instance.last_exit.as_deref(), Some("over its memory limit of 64MiB"));
 }
 
-pub(crate) fn a_flood_of_output_is_cut() {
+pub(crate) fn s37_a_flood_of_output_is_cut() {
     const MEBIBYTE: u64 = 1 << 20;
     let house = House::new();
     let pool = house.shell(

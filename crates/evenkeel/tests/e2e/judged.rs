@@ -97,28 +97,28 @@ fn released(what: &str) -> (Said, u64, u64) {
 }
 
 #[test]
-fn a_revision_that_fails_two_requests_in_a_hundred_is_taken_back() {
+fn s06_a_revision_that_fails_two_requests_in_a_hundred_is_taken_back() {
     let (said, _, hurt) = released("ERRORS = \"20\"");
     let said = said.exits(3).says("of the tries on it fail, beside").says("at 20 % of the traffic");
     assert!(hurt < 60, "{hurt} requests were hurt; {}", said.out);
 }
 
 #[test]
-fn a_revision_that_is_slow_only_at_its_tail_is_taken_back_and_hurts_nobody() {
+fn s06_a_revision_that_is_slow_only_at_its_tail_is_taken_back_and_hurts_nobody() {
     let (said, _, hurt) = released("SLOW = \"150\"");
     said.exits(3).says("of its answers are slower than");
     assert_eq!(hurt, 0);
 }
 
 #[test]
-fn a_revision_that_keeps_dying_is_taken_back_and_hurts_nobody() {
+fn s06_a_revision_that_keeps_dying_is_taken_back_and_hurts_nobody() {
     let (said, _, hurt) = released("DIES = \"3000\"");
     said.exits(3);
     assert_eq!(hurt, 0);
 }
 
 #[test]
-fn a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes() {
+fn s06_a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes() {
     let house = House::new();
     // A small part of the load it can carry, half of it it cannot.
     let growing = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"2s\"\n\
