@@ -9,6 +9,7 @@ mod act;
 mod analyse;
 mod checks;
 mod decide;
+mod doubt;
 mod hotfix;
 mod judge;
 mod ledger;
