@@ -20,6 +20,7 @@ use crate::hands::Hands;
 use crate::orders::{Acted, Inbox, Order};
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
+use crate::startable;
 
 /// Time between two looks while a release is under way: bakes and minimum ready times pass
 /// without any event.
@@ -33,6 +34,9 @@ const LOOK_MIN: Duration = Duration::from_millis(10);
 const PAUSE_PER_LOOK: u32 = 1;
 /// And never longer than this.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A longer time between two looks was not watched: this process was stopped, or the machine slept.
+/// What follows is as after a start.
+const UNWATCHED: Duration = Duration::from_secs(5);
 /// Decisions before which the journal is backed up: the start of a release and its point of no
 /// return.
 const BACKED_UP: [&str; 2] = ["release.started", "release.point-of-no-return"];
@@ -72,8 +76,13 @@ impl Engine {
     /// A failed commit has an unknown result: the process ends, and its successor re-reads.
     pub(crate) fn run(mut self) -> Result<(), StoreError> {
         let mut began = Instant::now();
+        let mut looked = self.clock.now();
         loop {
             let now = self.clock.now();
+            if now.since(looked) >= UNWATCHED {
+                self.state = self.state.resumed(now);
+            }
+            looked = now;
             let world = self.hands.observe(now);
             if let Some(decision) = self.state.decide(&world, now) {
                 self.commit(decision, ENGINE)?;
@@ -135,10 +144,15 @@ impl Engine {
 
     fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
         let before = self.head;
+        let forced = matches!(action, Action::Rollback { force: true, .. });
         let accepted = match self.state.act(action, by, world, self.clock.now()) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let decided = accepted.decision.as_ref().filter(|_| !forced);
+        if let Some(refusal) = decided.and_then(|it| startable::refused(&self.home, &self.state, it)) {
+            return Ok(Err(refusal));
+        }
         if let Some(decision) = accepted.decision.clone() {
             self.commit(decision, by)?;
             let now = self.clock.now();

@@ -257,9 +257,7 @@ fn after_decisions(services: &str, decisions: usize) -> Option<Story> {
     for _ in 0..decisions {
         loop {
             let Some(decision) = story.state.decide(&story.world(), story.now()) else {
-                if story.state.release.is_none() {
-                    return None;
-                }
+                story.state.release.as_ref()?;
                 story.obey();
                 story.second += 1;
                 continue;
