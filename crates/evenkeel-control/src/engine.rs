@@ -150,7 +150,9 @@ impl Engine {
             Err(refusal) => return Ok(Err(refusal)),
         };
         let decided = accepted.decision.as_ref().filter(|_| !forced);
-        if let Some(refusal) = decided.and_then(|it| startable::refused(&self.home, &self.state, it)) {
+        if let Some(refusal) =
+            decided.and_then(|it| startable::refused(&self.home, &self.state, it))
+        {
             return Ok(Err(refusal));
         }
         if let Some(decision) = accepted.decision.clone() {

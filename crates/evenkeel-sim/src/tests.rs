@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod scenarios;
+
 /// Fresh seeds that run with every test; `evenkeel-sim run` takes as many as one likes.
 const SEEDS: u64 = 400;
 
