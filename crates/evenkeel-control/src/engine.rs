@@ -10,7 +10,7 @@ use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Epoch, PoolId};
 use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
-use evenkeel_kernel::want::Want;
+use evenkeel_kernel::want::{self, Want};
 use evenkeel_kernel::world::World;
 use evenkeel_local::{Local, artifact, secret};
 
@@ -235,6 +235,7 @@ impl Engine {
                 self.hands.empty(*pool);
             }
         }
+        longest = longest.max(self.empty_leftovers());
         let deadline = self.clock.now().after(longest + STOP_ALL_SPARE);
         loop {
             let now = self.clock.now();
@@ -251,6 +252,30 @@ impl Engine {
             }
             drop(self.inbox.next(LOOK_RELEASING));
         }
+    }
+
+    /// Empties the pools that the state knows nothing of, such as those of a release that was lost
+    /// with it. Returns the longest grace of their services.
+    fn empty_leftovers(&self) -> Duration {
+        let observed = self.local.observe(self.clock.now());
+        let running = observed.known().into_iter().flat_map(|it| it.instances.keys());
+        let pools: BTreeSet<&PoolId> =
+            running.map(|id| &id.pool).filter(|pool| !self.state.knows(pool)).collect();
+        let mut longest = Duration::ZERO;
+        // How an instance is stopped is in its own folder; any workload of its service will do.
+        let known = self.state.wants(self.epoch);
+        for pool in pools {
+            let mut pattern = known.iter().filter_map(|want| {
+                let Want::Pool(known) = want else { return None };
+                (known.id.service == pool.service).then_some(known)
+            });
+            if let Some(known) = pattern.next() {
+                longest = longest.max(known.workload.stop.grace);
+                let leftover = want::Pool { id: pool.clone(), ..(**known).clone() };
+                self.hands.empty(leftover);
+            }
+        }
+        longest
     }
 }
 

@@ -13,6 +13,7 @@ mod doubt;
 mod hotfix;
 mod judge;
 mod ledger;
+mod leftover;
 mod pools;
 mod state;
 mod wants;

@@ -96,7 +96,7 @@ fn s40_names_lead_nowhere_else_and_commands_reach_no_shell() {
     let service = crate::programs::node(&house, "VERSION = \"v1\"");
     for name in ["../web", "a/b", "web.r1", "WEB", "-web", "w$b"] {
         house.stack(&format!("[service.\"{name}\"]\n{service}\n"));
-        house.run(&["plan"]).exits(1).says("a name is 1 to 63 lower-case letters");
+        house.run(&["plan"]).exits(1).says("1 to 63 lower-case letters");
     }
     // What a shell would do with these, nobody does.
     let stack = format!(

@@ -368,6 +368,17 @@ fn s23_a_leap_of_the_clock_is_five_seconds_of_a_bake_at_most() {
 }
 
 #[test]
+fn s27_what_a_lost_release_left_behind_is_not_taken_for_what_comes() {
+    let story = play("web 2 blue-green", "0 apply\n20 end");
+    let lost: InstanceId = "web.r2.1".parse().unwrap();
+    let mut story = Story { state: story.state.beside([lost.clone()]), ..story };
+    assert!(!story.state.knows(&lost.pool));
+    story.happens("apply web:v2");
+    let rollout = &story.state.release.as_ref().unwrap().rollouts[&lost.pool.service];
+    assert_eq!(rollout.to.to_string(), "r3");
+}
+
+#[test]
 fn s31_a_hotfix_takes_the_canary_back_and_its_place() {
     check(
         "web 20 canary 10,50 needs 100 bake 20",
