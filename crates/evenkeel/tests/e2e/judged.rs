@@ -132,6 +132,11 @@ fn s06_a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes()
     let said = house.apply().exits(3).says("step 2 of 3").says("at 60 % of the traffic");
     let (good, bad) = crowd.disperses();
     println!("{bad} of {} requests hurt; {}", good + bad, said.out.trim());
+    // What people felt is what the ledger tells, and no more than three seconds of its traffic.
+    let ledger = house.last_release()["ledger"]["pools"].clone();
+    let account = ledger.as_array().unwrap().iter().find(|it| it["revision"] == "r2").unwrap();
+    assert!(account["failed"].as_u64() >= Some(bad), "{bad}, {ledger}");
+    assert!(bad <= 3 * CLIENTS * PACE * 6 / 10, "{bad}");
 }
 
 #[test]
