@@ -52,3 +52,35 @@ fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use evenkeel_journal::Journal;
+
+    use super::*;
+
+    /// Milliseconds that no machine is up for; the wall's clock shows many more.
+    const TEN_YEARS_MS: u64 = 10 * 365 * 86_400_000;
+
+    #[test]
+    fn s23_the_kernels_time_is_the_boots_and_not_the_walls() {
+        let home = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(home.path(), 1).unwrap();
+        let epoch = journal.claim().unwrap();
+        let before = uptime_ms();
+        assert!(before < TEN_YEARS_MS && wall_ms() > TEN_YEARS_MS, "{before} is the wall's time");
+        let first = Clock::resume(&mut journal, epoch, Timestamp(0)).unwrap();
+        let shown = first.now().0;
+        assert!(shown <= uptime_ms() - before, "a new state starts at zero: {shown}");
+        thread::sleep(Duration::from_millis(30));
+        // The next process goes on where this one is, with nothing but what the store keeps.
+        let next = Clock::resume(&mut journal, epoch, Timestamp(0)).unwrap();
+        assert_eq!(next.kept, first.kept);
+        let (earlier, later) = (first.now(), next.now());
+        assert!(later >= earlier && later.since(earlier) < Duration::from_secs(10));
+        assert!(later.0 >= shown + 30);
+    }
+}

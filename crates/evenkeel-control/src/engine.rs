@@ -10,7 +10,7 @@ use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Epoch, PoolId};
 use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
-use evenkeel_kernel::want::Want;
+use evenkeel_kernel::want::{self, Want};
 use evenkeel_kernel::world::World;
 use evenkeel_local::{Local, artifact, secret};
 
@@ -20,6 +20,7 @@ use crate::hands::Hands;
 use crate::orders::{Acted, Inbox, Order};
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
+use crate::startable;
 
 /// Time between two looks while a release is under way: bakes and minimum ready times pass
 /// without any event.
@@ -33,6 +34,9 @@ const LOOK_MIN: Duration = Duration::from_millis(10);
 const PAUSE_PER_LOOK: u32 = 1;
 /// And never longer than this.
 const PAUSE_MAX: Duration = Duration::from_millis(100);
+/// A longer time between two looks was not watched: this process was stopped, or the machine slept.
+/// What follows is as after a start.
+const UNWATCHED: Duration = Duration::from_secs(5);
 /// Decisions before which the journal is backed up: the start of a release and its point of no
 /// return.
 const BACKED_UP: [&str; 2] = ["release.started", "release.point-of-no-return"];
@@ -72,8 +76,13 @@ impl Engine {
     /// A failed commit has an unknown result: the process ends, and its successor re-reads.
     pub(crate) fn run(mut self) -> Result<(), StoreError> {
         let mut began = Instant::now();
+        let mut looked = self.clock.now();
         loop {
             let now = self.clock.now();
+            if now.since(looked) >= UNWATCHED {
+                self.state = self.state.resumed(now);
+            }
+            looked = now;
             let world = self.hands.observe(now);
             if let Some(decision) = self.state.decide(&world, now) {
                 self.commit(decision, ENGINE)?;
@@ -135,10 +144,17 @@ impl Engine {
 
     fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
         let before = self.head;
+        let forced = matches!(action, Action::Rollback { force: true, .. });
         let accepted = match self.state.act(action, by, world, self.clock.now()) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        let decided = accepted.decision.as_ref().filter(|_| !forced);
+        if let Some(refusal) =
+            decided.and_then(|it| startable::refused(&self.home, &self.state, it))
+        {
+            return Ok(Err(refusal));
+        }
         if let Some(decision) = accepted.decision.clone() {
             self.commit(decision, by)?;
             let now = self.clock.now();
@@ -219,6 +235,7 @@ impl Engine {
                 self.hands.empty(*pool);
             }
         }
+        longest = longest.max(self.empty_leftovers());
         let deadline = self.clock.now().after(longest + STOP_ALL_SPARE);
         loop {
             let now = self.clock.now();
@@ -235,6 +252,30 @@ impl Engine {
             }
             drop(self.inbox.next(LOOK_RELEASING));
         }
+    }
+
+    /// Empties the pools that the state knows nothing of, such as those of a release that was lost
+    /// with it. Returns the longest grace of their services.
+    fn empty_leftovers(&self) -> Duration {
+        let observed = self.local.observe(self.clock.now());
+        let running = observed.known().into_iter().flat_map(|it| it.instances.keys());
+        let pools: BTreeSet<&PoolId> =
+            running.map(|id| &id.pool).filter(|pool| !self.state.knows(pool)).collect();
+        let mut longest = Duration::ZERO;
+        // How an instance is stopped is in its own folder; any workload of its service will do.
+        let known = self.state.wants(self.epoch);
+        for pool in pools {
+            let mut pattern = known.iter().filter_map(|want| {
+                let Want::Pool(known) = want else { return None };
+                (known.id.service == pool.service).then_some(known)
+            });
+            if let Some(known) = pattern.next() {
+                longest = longest.max(known.workload.stop.grace);
+                let leftover = want::Pool { id: pool.clone(), ..(**known).clone() };
+                self.hands.empty(leftover);
+            }
+        }
+        longest
     }
 }
 

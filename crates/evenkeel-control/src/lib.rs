@@ -19,6 +19,9 @@ pub mod outbound;
 mod role;
 mod saved;
 mod snapshot;
+mod startable;
+#[cfg(test)]
+mod upgrades;
 mod view;
 mod wake;
 

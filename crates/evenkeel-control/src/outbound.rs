@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_an_answer_and_not_a_way() {
+    fn s40_a_redirect_is_an_answer_and_not_a_way() {
         let (url, asked) = server(|mut it| {
             let elsewhere = b"HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/\r\ncontent-length: 0\r\n\r\n";
             it.write_all(elsewhere).unwrap();
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_may_be_sent_to_is_refused_without_a_connection() {
+    fn s40_what_nobody_may_be_sent_to_is_refused_without_a_connection() {
         for host in [
             "169.254.169.254",
             "[fe80::1]",

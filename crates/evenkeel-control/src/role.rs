@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use evenkeel_journal::{Journal, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
-use evenkeel_kernel::model::{Digest, Stack};
+use evenkeel_kernel::model::{Digest, InstanceId, Stack};
 use evenkeel_kernel::release::{Ports, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::World;
@@ -100,7 +100,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         }
     };
     let clock = Clock::resume(&mut journal, epoch, latest_time(&found))?;
-    let state = found.resumed(clock.now());
+    let state = found.resumed(clock.now()).beside(instances(home)?);
     let entries = journal.tail(Seq(head.0.saturating_sub(EVENTS_LOADED)), usize::MAX)?;
 
     let platform = evenkeel_local::Config::new(home.to_owned(), config.shim.clone());
@@ -146,17 +146,24 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
 /// file that was lost.
 fn refuse_to_forget(home: &Path) -> Result<(), ControlError> {
     let folder = home.join(layout::INSTANCES);
-    let instances = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries.count(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-        Err(error) => return Err(ControlError::io("look for instances")(error)),
-    };
-    match instances {
+    match instances(home)?.len() {
         0 => Ok(()),
-        _ => {
+        instances => {
             let state = home.join(layout::STATE);
             Err(ControlError::Forgotten { folder, instances, state })
         }
+    }
+}
+
+/// The instances that have a folder in this home, whether they run or not.
+fn instances(home: &Path) -> Result<Vec<InstanceId>, ControlError> {
+    match std::fs::read_dir(home.join(layout::INSTANCES)) {
+        Ok(entries) => {
+            let names = entries.flatten().map(|entry| entry.file_name());
+            Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(ControlError::io("look for instances")(error)),
     }
 }
 

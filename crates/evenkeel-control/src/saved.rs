@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_every_format_can_be_read() {
+    fn s28_a_state_of_every_format_can_be_read() {
         let first = decode(1, include_str!("../tests/formats/1.json")).unwrap();
         assert!(!first.services.is_empty());
         // If this differs, the shape has changed: give it a new format number and a new file, and

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_healthy_means_everybody_who_was() {
+    fn s10_nobody_healthy_means_everybody_who_was() {
         let table = table(&[(5_000, 1), (5_000, 1)]);
         instance(&table, "web.r1.1").eject();
         instance(&table, "web.r2.1").eject();

@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_that_would_take_traffic_down_are_refused() {
+    fn s09_tables_that_would_take_traffic_down_are_refused() {
         assert_eq!(check(&good(), &good()), Ok(()));
         assert_eq!(
             check(&RoutingTable { fence: good().fence, ..RoutingTable::default() }, &good()),

@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn time_starts_at_zero_and_goes_on_across_restarts_and_reboots() {
+    fn s23_s39_time_starts_at_zero_and_goes_on_across_restarts_and_reboots() {
         let first = Clock::resume(None, Timestamp(0), "boot-a", 90_000);
         assert_eq!(first.at(90_000), Timestamp(0));
         let kept = Clock::from_text(&first.to_text());

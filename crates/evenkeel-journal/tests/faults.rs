@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn no_acknowledged_commit_is_lost_by_a_kill() {
+    fn s01_no_acknowledged_commit_is_lost_by_a_kill() {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
         let mut before = 0;
         for round in 1..=30_u64 {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn no_acknowledged_commit_is_lost_by_a_failed_sync() {
+    fn s25_no_acknowledged_commit_is_lost_by_a_failed_sync() {
         let dir = tempfile::tempdir().expect("a folder");
         let library = dir.path().join("failing_sync.so");
         let source = dir.path().join("failing_sync.c");
@@ -201,7 +201,7 @@ int fdatasync(int fd) {
 "#;
 
     #[test]
-    fn a_full_disk_loses_nothing_and_leaves_room_for_the_way_back() {
+    fn s24_a_full_disk_loses_nothing_and_leaves_room_for_the_way_back() {
         let dir = tempfile::tempdir().expect("a folder");
         let mount = r#"mount -t tmpfs -o size=96m none "$EVENKEEL_JOURNAL_WORK_ON""#;
         let alone = |script: &str| {

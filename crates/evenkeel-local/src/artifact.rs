@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_kept_once_and_found_after_it_was_overwritten() {
+    fn s15_content_is_kept_once_and_found_after_it_was_overwritten() {
         let home = tempfile::tempdir().unwrap();
         let program = home.path().join("web");
         fs::write(&program, "one").unwrap();

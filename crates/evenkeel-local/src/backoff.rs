@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cap_doubles_up_to_its_limit_and_starts_over() {
+    fn s30_the_cap_doubles_up_to_its_limit_and_starts_over() {
         let mut backoff = Backoff::default();
         let mut caps = Vec::new();
         for _ in 0..100 {

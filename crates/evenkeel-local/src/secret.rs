@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_said_without_its_content() {
+    fn s40_what_cannot_be_read_is_said_without_its_content() {
         let home = tempfile::tempdir().unwrap();
         let wrong = |from: SecretSource| keep(home.path(), &from).unwrap_err();
         assert_eq!(wrong(SecretSource::Env("NO_SUCH_VARIABLE".into())), "the variable is not set");

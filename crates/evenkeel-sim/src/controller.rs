@@ -21,6 +21,8 @@ const DECISIONS_MAX: usize = 60;
 const RESEND_EVERY: u64 = 3;
 /// A controller is asked what it waits for every so many rounds.
 const WHY_EVERY: u64 = 8;
+/// An order that takes longer may be overtaken by another decision.
+const LATE_MS: u64 = 200;
 /// How long a planted cache is believed.
 const CACHE_MS: u64 = 3_000;
 
@@ -372,7 +374,14 @@ impl Simulation {
                 // The rest is never sent; the controller's own end is the next one's to tell.
                 return Ok(());
             }
-            for ms in self.faults.fate(&mut self.network, message) {
+            let fate = self.faults.fate(&mut self.network, message);
+            match fate[..] {
+                [] => self.say(|| "an order is lost".to_owned()),
+                [_, _] => self.say(|| "an order is on its way twice".to_owned()),
+                [ms] if ms >= LATE_MS => self.say(|| format!("an order takes {ms} ms")),
+                _ => {}
+            }
+            for ms in fate {
                 let message = match (self.bug, message) {
                     (Some(Bug::RandomNames), Message::Pool(pool)) => {
                         let mut renamed = (**pool).clone();

@@ -286,6 +286,7 @@ impl Simulation {
             return Ok(());
         }
         if table.fence < self.edge.fence && self.bug != Some(Bug::NoFencing) {
+            self.say(|| "the edge refuses a table for its age".to_owned());
             return Ok(());
         }
         self.edge.refresh(&mut self.platform, self.now);
@@ -313,7 +314,7 @@ impl Simulation {
 
     fn ask_platform(&mut self, pool: &Rc<want::Pool>) {
         let Some(orders) = self.platform.accept(pool, self.bug != Some(Bug::NoFencing)) else {
-            return;
+            return self.say(|| "the platform refuses an order for its age".to_owned());
         };
         for order in orders {
             let slow = self.faults.active() && self.instances.chance(50);

@@ -5,6 +5,7 @@
 
 mod licences;
 mod manifests;
+mod scenarios;
 mod sources;
 mod tree;
 mod walls;
@@ -58,6 +59,7 @@ pub(crate) fn problems(root: &Path) -> anyhow::Result<Vec<Problem>> {
     problems.extend(manifests::check(&files)?);
     problems.extend(walls::check(root)?);
     problems.extend(licences::check(root, &files)?);
+    problems.extend(scenarios::check(&files));
     problems.extend(format(root)?);
     problems.sort();
     problems.dedup();

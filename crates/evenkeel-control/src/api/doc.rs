@@ -44,7 +44,7 @@ pub fn openapi() -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn every_endpoint_is_documented() {
+    fn s40_every_endpoint_is_documented() {
         let document: serde_json::Value = serde_json::from_str(&super::openapi()).unwrap();
         let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
         let mut routed: Vec<&str> = crate::listen::PATHS.to_vec();

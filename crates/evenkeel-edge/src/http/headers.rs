@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_by_hop_headers_go() {
+    fn s40_hop_by_hop_headers_go() {
         let mut it = headers(&[
             ("connection", "keep-alive, X-Mine, host"),
             ("connection", "x-other"),
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn outsiders_are_not_believed_and_insiders_are() {
+    fn s40_outsiders_are_not_believed_and_insiders_are() {
         let client = HeaderValue::from_static("192.0.2.1");
         let claims = [
             ("host", "shop.test"),

@@ -11,7 +11,7 @@ use crate::instance::Instance;
 use crate::rig::{Keeper, Rig, fence, table, until};
 
 #[test]
-fn an_edge_that_starts_alone_serves_its_last_good_table() {
+fn s12_an_edge_that_starts_alone_serves_its_last_good_table() {
     let instance = Instance::says("still here");
     let mut rig = Rig::new();
     rig.serve(&table(3, &[(10_000, &[&instance])]));

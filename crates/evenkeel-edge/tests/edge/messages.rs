@@ -19,7 +19,7 @@ fn witness() -> (Instance, Arc<Mutex<Vec<Request>>>) {
 }
 
 #[test]
-fn requests_say_for_whom_they_are() {
+fn s40_requests_say_for_whom_they_are() {
     let (instance, seen) = witness();
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&instance])]));

@@ -8,10 +8,10 @@ use evenkeel_kernel::model::{RevisionNumber, Weight};
 use evenkeel_kernel::routing::RoutingTable;
 
 use crate::instance::Instance;
-use crate::rig::{Rig, fence, pool_of, table};
+use crate::rig::{Rig, fence, pool_of, table, table_at};
 
 #[test]
-fn malformed_and_ambiguous_requests_never_reach_an_instance() {
+fn s40_malformed_and_ambiguous_requests_never_reach_an_instance() {
     let instance = Instance::says("reached");
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&instance])]));
@@ -82,7 +82,7 @@ fn refused(rig: &Rig, table: &RoutingTable, because: &str) {
 }
 
 #[test]
-fn bad_tables_are_refused_and_the_good_one_is_served_on() {
+fn s09_bad_tables_are_refused_and_the_good_one_is_served_on() {
     let instance = Instance::says("good");
     let rig = Rig::new();
     let good = table(5, &[(10_000, &[&instance])]);
@@ -104,7 +104,7 @@ fn bad_tables_are_refused_and_the_good_one_is_served_on() {
 }
 
 #[test]
-fn the_door_answers_nonsense_and_goes_on() {
+fn s40_the_door_answers_nonsense_and_goes_on() {
     let rig = Rig::new();
     let mut stream =
         std::os::unix::net::UnixStream::connect(rig.home.join(layout::EDGE_SOCKET)).unwrap();
@@ -120,4 +120,53 @@ fn the_door_answers_nonsense_and_goes_on() {
     assert!(ask("{\"version\":1,\"ask\":\"Observe\"}\n").contains("incarnation"));
     let mode = std::fs::metadata(rig.home.join(layout::EDGE_SOCKET)).unwrap().permissions();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
+}
+
+/// 200 times a table of a hundred instances; and the same number of instances twice over.
+#[test]
+fn s09_a_table_far_too_large_or_empty_is_refused_and_the_good_one_is_served_on() {
+    let instance = Instance::says("good");
+    let rig = Rig::new();
+    rig.serve(&table(5, &[(10_000, &[&instance])]));
+    let before = std::fs::read(rig.home.join(layout::EDGE_TABLE)).unwrap();
+    let large = table_at(6, &[(10_000, vec![instance.addr; 20_000])]);
+    refused(&rig, &large, "20000 instances, more than");
+    refused(&rig, &table_at(6, &[(10_000, Vec::new())]), "without instances");
+    let mut twice = table(6, &[(10_000, &[&instance])]);
+    let service = twice.services.values_mut().next().unwrap();
+    service.listener = Some("svc-web".to_owned());
+    let copy = service.clone();
+    twice.services.insert("other".parse().unwrap(), copy);
+    refused(&rig, &twice, "two services have the listener");
+    assert_eq!(rig.client().get("/").body, "good");
+    assert_eq!(rig.observe().serving, fence(5));
+    // And so does the next edge.
+    assert_eq!(std::fs::read(rig.home.join(layout::EDGE_TABLE)).unwrap(), before);
+}
+
+#[test]
+fn s40_probes_go_to_the_instance_and_follow_nobody() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    let elsewhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let target = elsewhere.local_addr().unwrap();
+    let asked = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&asked);
+    let instance = Instance::new(move |request, stream| {
+        count.fetch_add(1, Ordering::SeqCst);
+        assert!(request.head.starts_with("GET "), "{}", request.head);
+        let answer = format!(
+            "HTTP/1.1 302 Found\r\nLocation: http://{target}/\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(answer.as_bytes()).is_ok()
+    });
+    let rig = Rig::new();
+    let mut it = table(1, &[(10_000, &[&instance])]);
+    let health = &mut pool_of(&mut it, 1).health;
+    health.probe = evenkeel_kernel::model::Probe::Http { path: "/up".to_owned() };
+    health.interval = std::time::Duration::from_millis(20);
+    rig.serve(&it);
+    crate::rig::until("it is probed again", || asked.load(Ordering::SeqCst) > 5);
+    assert!(elsewhere.accept().is_err(), "a probe followed a redirect");
 }

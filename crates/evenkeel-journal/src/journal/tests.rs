@@ -44,7 +44,7 @@ fn filled(dir: &Path, rows: u64) -> Journal {
 }
 
 #[test]
-fn it_conforms() {
+fn s03_s28_it_conforms() {
     for seed in 0..3 {
         conformance::run(|| Box::new(Folder(tempfile::tempdir().unwrap())), seed);
     }
@@ -56,7 +56,7 @@ fn the_library_is_new_enough() {
 }
 
 #[test]
-fn a_second_controller_is_refused_and_told_who_runs() {
+fn s03_a_second_controller_is_refused_and_told_who_runs() {
     let dir = tempfile::tempdir().unwrap();
     let first = open(dir.path());
     let error = Journal::open(dir.path(), 1).unwrap_err();
@@ -66,7 +66,7 @@ fn a_second_controller_is_refused_and_told_who_runs() {
 }
 
 #[test]
-fn a_full_disk_poisons_gives_up_the_ballast_and_loses_nothing() {
+fn s24_a_full_disk_poisons_gives_up_the_ballast_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = filled(dir.path(), 5);
     let had_ballast = journal.has_ballast();
@@ -89,7 +89,7 @@ fn a_full_disk_poisons_gives_up_the_ballast_and_loses_nothing() {
 
 /// Every bit that is read back is covered: a flipped one is refused, or lies where nothing is.
 #[test]
-fn a_flipped_bit_is_refused_or_harmless() {
+fn s26_a_flipped_bit_is_refused_or_harmless() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = filled(dir.path(), 30);
     let rows = journal.tail(Seq(0), TAIL_MAX).unwrap();
@@ -125,7 +125,7 @@ fn a_flipped_bit_is_refused_or_harmless() {
 }
 
 #[test]
-fn a_changed_row_is_refused_and_the_newest_good_backup_named() {
+fn s26_a_changed_row_is_refused_and_the_newest_good_backup_named() {
     let dir = tempfile::tempdir().unwrap();
     let backups = dir.path().join(BACKUPS);
     let mut journal = filled(dir.path(), 3);
@@ -182,7 +182,7 @@ fn rows_cut_off_the_end_and_triggers_removed_are_noticed() {
 }
 
 #[test]
-fn tables_of_a_newer_program_are_refused() {
+fn s28_tables_of_a_newer_program_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(filled(dir.path(), 1));
     forge(&dir.path().join(FILE), "PRAGMA user_version = 2");
@@ -211,7 +211,7 @@ fn a_backup_is_whole_in_itself_and_ten_are_kept() {
 }
 
 #[test]
-fn a_restored_journal_goes_on_above_every_epoch_seen() {
+fn s26_a_restored_journal_goes_on_above_every_epoch_seen() {
     let dir = tempfile::tempdir().unwrap();
     let backups = dir.path().join(BACKUPS);
     let journal = filled(dir.path(), 3);

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_moves_nothing() {
+    fn s10_one_answer_moves_nothing() {
         check(Health::Unknown, "+-++", "???H");
         check(Health::Healthy, "-+--+---", "HHHHHHHU");
         check(Health::Unhealthy, "+-++", "UUUH");

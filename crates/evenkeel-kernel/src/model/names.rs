@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_dns_labels() {
+    fn s40_names_are_dns_labels() {
         for good in ["web", "w", "web-2", "a1"] {
             assert!(good.parse::<ServiceName>().is_ok(), "{good}");
         }
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_read_back_from_its_name() {
+    fn s40_an_instance_is_read_back_from_its_name() {
         let id = PoolId::new(&"web".parse().unwrap(), RevisionNumber(12)).instance(3);
         assert_eq!(id.to_string(), "web.r12.3");
         assert_eq!("web.r12.3".parse(), Ok(id));

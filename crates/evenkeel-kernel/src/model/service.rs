@@ -538,7 +538,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_port_is_replaced_in_arguments() {
+    fn s40_only_the_port_is_replaced_in_arguments() {
         for (argument, expected) in [
             ("$PORT", "8080"),
             ("--listen=:${PORT}/x", "--listen=:8080/x"),

@@ -27,6 +27,7 @@ mod back;
 mod checks;
 mod forward;
 mod people;
+mod scenarios;
 
 /// Seconds from the start of an instance until it is healthy.
 const STARTS_IN: u64 = 2;

@@ -58,7 +58,7 @@ pub(crate) fn starts_and_stops() {
     assert!(!house.folder().exists());
 }
 
-pub(crate) fn restarts_without_a_driver() {
+pub(crate) fn s13_restarts_without_a_driver() {
     let house = House::new();
     house.want(&house.shell("echo x >> count; exit 3"));
     let count = || fs::read_to_string(house.work("count")).unwrap_or_default().lines().count();
@@ -198,7 +198,7 @@ pub(crate) fn a_stranger_with_its_pid_is_left_alone() {
     stranger.wait().unwrap();
 }
 
-pub(crate) fn a_reboot_leaves_nothing() {
+pub(crate) fn s39_a_reboot_leaves_nothing() {
     let house = House::new();
     let pool = house.shell("exec sleep 100");
     let pid = house.run(&pool);
@@ -237,7 +237,7 @@ pub(crate) fn says_why_it_cannot_start() {
     house.until_running();
 }
 
-pub(crate) fn waits_for_its_port() {
+pub(crate) fn s38_waits_for_its_port() {
     let house = House::new();
     let mut pool = house.shell("exec sleep 100");
     let stranger = TcpListener::bind(("127.0.0.1", pool.slots[&1].port)).unwrap();
@@ -264,7 +264,7 @@ pub(crate) fn waits_for_its_port() {
     assert!(!runs(pid));
 }
 
-pub(crate) fn runs_the_content_it_was_made_of() {
+pub(crate) fn s15_runs_the_content_it_was_made_of() {
     let house = House::new();
     let program = house.work("web");
     let write = |word: &str| {
@@ -298,9 +298,9 @@ pub(crate) fn a_normal_user_can_do_it_all() {
     let tests = [
         "lives::starts_and_stops",
         "lives::outlives_its_shim",
-        "trees::daemons_do_not_survive",
-        "trees::what_strays_started_does_not_survive_a_new_shim",
-        "trees::fifty_processes_do_not_survive",
+        "trees::s36_daemons_do_not_survive",
+        "trees::s36_what_strays_started_does_not_survive_a_new_shim",
+        "trees::s36_fifty_processes_do_not_survive",
         "trees::memory_is_limited",
         "trees::strays_are_cleared_before_a_restart",
     ];
@@ -316,4 +316,62 @@ pub(crate) fn a_normal_user_can_do_it_all() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(String::from_utf8_lossy(&output.stdout).matches("... ok").count(), tests.len());
     assert_eq!(instance_id().to_string(), "web.r1.1");
+}
+
+/// As far as S29 applies here: there is one state and one release, but many instances, each with
+/// files of its own.
+pub(crate) fn s29_an_instance_whose_files_are_garbage_keeps_nobody_else_from_anything() {
+    let house = House::new();
+    let mut pool = house.shell("exec sleep 100");
+    pool.slots.insert(2, Slot { port: 0 });
+    house.want(&pool);
+    let second = pool.id.instance(2);
+    let running = |id| house.platform().instances.get(&id).and_then(|it| it.pid);
+    until("both run", || running(instance_id()).zip(running(second.clone())));
+    house.close();
+    for name in ["status", "spec.json"] {
+        fs::write(house.folder().join(name), "\0garbage").unwrap();
+    }
+    house.open();
+    let before = until("the other is seen", || running(second.clone()));
+    house.want(&pool);
+    kill(before);
+    until("the other is started again", || running(second.clone()).filter(|pid| *pid != before));
+    pool.slots.remove(&2);
+    pool.fence = fence(1, 2);
+    house.want(&pool);
+    until("the other is stopped", || {
+        (!house.platform().instances.contains_key(&second)).then_some(())
+    });
+}
+
+pub(crate) fn s33_instances_that_take_long_to_stop_delay_no_other_pool() {
+    let house = House::new();
+    // More of them than there are workers, and none of them will end before its long grace.
+    let mut slow = house.shell("trap '' TERM; echo up; while :; do sleep 0.05; done");
+    Arc::make_mut(&mut slow.workload).stop.grace = std::time::Duration::from_secs(60);
+    slow.slots = (1..=12).map(|slot| (slot, Slot { port: 0 })).collect();
+    house.want(&slow);
+    let phase = |phase| {
+        let all = house.platform();
+        all.instances.values().filter(|it| it.phase == phase).count()
+    };
+    until("the slow ones run", || (phase(InstancePhase::Running) == 12).then_some(()));
+    let pids: Vec<u32> = house.platform().instances.values().filter_map(|it| it.pid).collect();
+    house.want_nothing(&slow);
+    until("they are all stopping", || (phase(InstancePhase::Stopping) == 12).then_some(()));
+    // The way back of another service: its old revision starts, its new one is stopped.
+    let mut other = house.shell("exec sleep 100");
+    other.id = evenkeel_kernel::model::PoolId::new(&"api".parse().unwrap(), other.id.revision);
+    let id = other.id.instance(1);
+    let began = std::time::Instant::now();
+    house.want(&other);
+    let pid = until("it starts", || house.platform().instances.get(&id)?.pid);
+    house.want_nothing(&other);
+    until("it is stopped", || (!house.platform().instances.contains_key(&id)).then_some(()));
+    println!("up and down in {:.1?} beside them", began.elapsed());
+    assert!(!runs(pid));
+    assert_eq!(phase(InstancePhase::Stopping), 12, "they were not in the way");
+    pids.into_iter().for_each(kill);
+    until("they are gone", || house.platform().instances.is_empty().then_some(()));
 }

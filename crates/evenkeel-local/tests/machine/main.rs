@@ -93,15 +93,19 @@ fn run(args: Vec<OsString>) -> ExitCode {
 
 fn all() -> Vec<Test> {
     tests! {
-        lives: starts_and_stops restarts_without_a_driver is_adopted_by_the_next_driver
+        lives: starts_and_stops s13_restarts_without_a_driver is_adopted_by_the_next_driver
             outlives_its_shim outlives_its_shim_and_its_driver a_nursery_may_die a_stranger_with_its_pid_is_left_alone
-            a_reboot_leaves_nothing says_why_it_cannot_start waits_for_its_port
-            runs_the_content_it_was_made_of a_normal_user_can_do_it_all a_lost_instance_is_ended;
-        trees: daemons_do_not_survive what_strays_started_does_not_survive_a_new_shim fifty_processes_do_not_survive
+            s39_a_reboot_leaves_nothing says_why_it_cannot_start s38_waits_for_its_port
+            s15_runs_the_content_it_was_made_of a_normal_user_can_do_it_all a_lost_instance_is_ended
+            s29_an_instance_whose_files_are_garbage_keeps_nobody_else_from_anything
+            s33_instances_that_take_long_to_stop_delay_no_other_pool;
+        trees: s36_daemons_do_not_survive s36_what_strays_started_does_not_survive_a_new_shim s36_fifty_processes_do_not_survive
             whoever_ignores_the_signal_is_killed the_group_of_a_quick_shell_keeps_its_grace
-            strays_are_cleared_before_a_restart memory_is_limited a_flood_of_output_is_cut
+            strays_are_cleared_before_a_restart memory_is_limited s37_a_flood_of_output_is_cut
+            s36_a_fork_bomb_is_stopped_while_it_grows
+            s37_a_flood_of_output_without_control_neither_blocks_nor_kills
             the_shim_ends_its_instance_on_sigterm;
-        orders: older_orders_are_refused notify_makes_ready a_command_makes_ready
+        orders: s02_s03_older_orders_are_refused notify_makes_ready a_command_makes_ready
             stuck_clients_hold_nobody_up control_is_woken_by_name a_new_surrounding_comes_with_the_next_start;
         measures: shims_are_small_and_quick;
     }

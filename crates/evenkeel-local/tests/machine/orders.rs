@@ -19,7 +19,7 @@ fn order(house: &House, order: &str, epoch: u64, generation: u64) -> String {
     house.ask(&line)
 }
 
-pub(crate) fn older_orders_are_refused() {
+pub(crate) fn s02_s03_older_orders_are_refused() {
     let house = House::new();
     let mut pool = house.shell("exec sleep 100");
     pool.fence = fence(2, 5);

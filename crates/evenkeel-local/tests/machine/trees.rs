@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::house::{House, kill, pid_in, runs, signal, until};
 
-pub(crate) fn daemons_do_not_survive() {
+pub(crate) fn s36_daemons_do_not_survive() {
     let house = House::new();
     let line = r#"
         (setsid sh -c 'echo $$ > one; exec sleep 100' &)
@@ -26,7 +26,7 @@ pub(crate) fn daemons_do_not_survive() {
     assert!(!pids.iter().any(|&pid| runs(pid)), "{pids:?}");
 }
 
-pub(crate) fn what_strays_started_does_not_survive_a_new_shim() {
+pub(crate) fn s36_what_strays_started_does_not_survive_a_new_shim() {
     let house = House::new();
     // After the shim was replaced only the marker tells the stray, and only the stray its child.
     let line = r#"
@@ -45,7 +45,7 @@ pub(crate) fn what_strays_started_does_not_survive_a_new_shim() {
     assert!(!pids.iter().any(|&pid| runs(pid)), "{pids:?}");
 }
 
-pub(crate) fn fifty_processes_do_not_survive() {
+pub(crate) fn s36_fifty_processes_do_not_survive() {
     let house = House::new();
     // Each replaces itself with others all the time, but there are never more than some fifty.
     let line = r#"
@@ -116,7 +116,7 @@ pub(crate) fn memory_is_limited() {
     assert_eq!(instance.last_exit.as_deref(), Some("over its memory limit of 64MiB"));
 }
 
-pub(crate) fn a_flood_of_output_is_cut() {
+pub(crate) fn s37_a_flood_of_output_is_cut() {
     const MEBIBYTE: u64 = 1 << 20;
     let house = House::new();
     let pool = house.shell(
@@ -146,4 +146,56 @@ pub(crate) fn the_shim_ends_its_instance_on_sigterm() {
     assert_eq!(house.instance(), None);
     // It is still wanted, so it comes back.
     assert_ne!(house.run(&pool), pid);
+}
+
+pub(crate) fn s36_a_fork_bomb_is_stopped_while_it_grows() {
+    let house = House::new();
+    // Each process puts two more into sessions of their own, every other one without a trace in
+    // its environment, and stays deaf to the signal. After five generations it is exhausted, so
+    // that a test that fails leaves no more than some hundred processes that end by themselves.
+    let bomb = r#"
+        trap '' TERM
+        echo $$ >> grown
+        if [ $1 -gt 0 ]; then
+            sleep 0.1
+            setsid sh bomb $(($1 - 1)) &
+            (env -i /usr/bin/env PATH=$PATH setsid sh bomb $(($1 - 1)) &)
+        fi
+        sleep 60"#;
+    fs::write(house.work("bomb"), bomb).unwrap();
+    let mut pool = house.shell("exec sh bomb 5");
+    Arc::make_mut(&mut pool.workload).stop.grace = Duration::from_millis(100);
+    house.run(&pool);
+    let grown = || fs::read_to_string(house.work("grown")).unwrap_or_default().lines().count();
+    until("it grows", || (grown() >= 7).then_some(()));
+    house.want_nothing(&pool);
+    house.until_absent();
+    until("nothing is left", || house.processes().is_empty().then_some(()));
+    let after = grown();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(grown(), after, "something still grows");
+    println!("stopped after {after} of 63 processes");
+}
+
+pub(crate) fn s37_a_flood_of_output_without_control_neither_blocks_nor_kills() {
+    const MEBIBYTE: u64 = 1 << 20;
+    let house = House::new();
+    let pool = house.shell(
+        "until [ -e go ]; do sleep 0.02; done; head -c 104857600 /dev/zero; echo done > done; \
+         while :; do echo tick; sleep 0.05; done",
+    );
+    let pid = house.run(&pool);
+    // Control is dead, and with it the driver.
+    house.close();
+    fs::write(house.work("go"), "").unwrap();
+    until("it has written everything", || house.work("done").exists().then_some(()));
+    let size = |name: &str| fs::metadata(house.folder().join(name)).map_or(0, |meta| meta.len());
+    until("the log was cut", || {
+        (size("out.log.1") > 0 && size("out.log") < MEBIBYTE).then_some(())
+    });
+    assert!(size("out.log.1") <= 20 * MEBIBYTE);
+    assert!(runs(pid), "it was killed");
+    house.open();
+    assert_eq!(house.until_running(), pid);
+    assert_eq!(house.instance().unwrap().exits, 0);
 }

@@ -101,7 +101,7 @@ fn what_a_service_uses_is_replaced_beneath_it_without_a_failed_request() {
 }
 
 #[test]
-fn a_port_that_somebody_else_has_is_passed_over() {
+fn s38_a_port_that_somebody_else_has_is_passed_over() {
     let house = House::new();
     web(&house, "VERSION = \"v1\"", 1, QUICK);
     house.up();
@@ -123,7 +123,7 @@ fn a_port_that_somebody_else_has_is_passed_over() {
 }
 
 #[test]
-fn a_service_whose_daemons_flee_is_stopped_whole() {
+fn s36_a_service_whose_daemons_flee_is_stopped_whole() {
     if program("python3").is_none() {
         return assert!(!Program::Python.is_here());
     }

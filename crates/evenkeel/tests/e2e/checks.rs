@@ -233,7 +233,7 @@ fn a_check_ends_with_control_and_is_made_again_by_the_next() {
 }
 
 #[test]
-fn a_check_that_hangs_or_fails_to_answer_does_not_delay_an_abort() {
+fn s33_a_check_that_hangs_or_fails_to_answer_does_not_delay_an_abort() {
     let house = House::new();
     let checks = |port: u16| {
         format!(

@@ -125,7 +125,7 @@ fn listens(port: u16) -> bool {
 }
 
 #[test]
-fn control_killed_again_and_again_during_releases_costs_no_request() {
+fn s01_control_killed_again_and_again_during_releases_costs_no_request() {
     let house = house(2, LONG);
     let load = Load::start(house.listen, ALL);
     let wanted = kills(30);
@@ -242,7 +242,7 @@ fn edges_killed_one_after_the_other_cost_only_what_they_had_in_hand() {
 }
 
 #[test]
-fn without_control_shims_restart_what_dies_and_the_edge_serves_what_it_last_knew() {
+fn s12_s13_without_control_shims_restart_what_dies_and_the_edge_serves_what_it_last_knew() {
     let house = house(2, QUICK);
     let load = Load::start(house.listen, REPEATABLE);
     let instances = house.instances("web");

@@ -18,7 +18,7 @@ const HALF: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready 
 const DISK_MIB: u32 = 90;
 
 #[test]
-fn on_a_full_disk_nothing_is_decided_and_traffic_goes_on() {
+fn s24_on_a_full_disk_nothing_is_decided_and_traffic_goes_on() {
     let Some(house) = House::on_a_small_disk(DISK_MIB) else {
         return skip("releases on a full disk: unshare or tmpfs is not allowed here");
     };
@@ -70,7 +70,7 @@ fn free(house: &House) {
 }
 
 #[test]
-fn a_changed_bit_in_the_journal_is_found_and_harms_no_request() {
+fn s26_a_changed_bit_in_the_journal_is_found_and_harms_no_request() {
     let house = House::new();
     web(&house, "VERSION = \"v1\"", 2, QUICK);
     house.up();
@@ -115,7 +115,7 @@ fn a_changed_bit_in_the_journal_is_found_and_harms_no_request() {
 }
 
 #[test]
-fn a_lost_state_closes_no_door_and_stops_nothing() {
+fn s27_a_lost_state_closes_no_door_and_stops_nothing() {
     let house = House::new();
     web(&house, "VERSION = \"v1\"", 2, QUICK);
     house.up();

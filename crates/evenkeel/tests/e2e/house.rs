@@ -94,6 +94,8 @@ pub(crate) struct House {
     down: Mutex<bool>,
     /// The process in whose view the home is a small disk of its own.
     disk: Option<Child>,
+    /// What its commands, and the roles that they start, find in their environment besides.
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 impl House {
@@ -101,7 +103,7 @@ impl House {
         let dir = tempfile::Builder::new().prefix("ek-").tempdir_in("/tmp").unwrap();
         fs::create_dir(dir.path().join("s")).unwrap();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        Self { dir, listen, down: Mutex::new(false), disk: None }
+        Self { dir, listen, down: Mutex::new(false), disk: None, env: BTreeMap::new() }
     }
 
     /// A house whose home is a disk of so many MiB; none where that cannot be had.
@@ -188,6 +190,7 @@ impl House {
             .current_dir(self.folder())
             .env("EVENKEEL_HOME", self.home())
             .env("NO_COLOR", "1")
+            .envs(&self.env)
             // Where some tests put a key for age, and all others have none.
             .env("EVENKEEL_AGE_IDENTITY", self.folder().join("identity"))
             .stdin(Stdio::null())

@@ -97,28 +97,28 @@ fn released(what: &str) -> (Said, u64, u64) {
 }
 
 #[test]
-fn a_revision_that_fails_two_requests_in_a_hundred_is_taken_back() {
+fn s06_a_revision_that_fails_two_requests_in_a_hundred_is_taken_back() {
     let (said, _, hurt) = released("ERRORS = \"20\"");
     let said = said.exits(3).says("of the tries on it fail, beside").says("at 20 % of the traffic");
     assert!(hurt < 60, "{hurt} requests were hurt; {}", said.out);
 }
 
 #[test]
-fn a_revision_that_is_slow_only_at_its_tail_is_taken_back_and_hurts_nobody() {
+fn s06_a_revision_that_is_slow_only_at_its_tail_is_taken_back_and_hurts_nobody() {
     let (said, _, hurt) = released("SLOW = \"150\"");
     said.exits(3).says("of its answers are slower than");
     assert_eq!(hurt, 0);
 }
 
 #[test]
-fn a_revision_that_keeps_dying_is_taken_back_and_hurts_nobody() {
+fn s06_a_revision_that_keeps_dying_is_taken_back_and_hurts_nobody() {
     let (said, _, hurt) = released("DIES = \"3000\"");
     said.exits(3);
     assert_eq!(hurt, 0);
 }
 
 #[test]
-fn a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes() {
+fn s06_a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes() {
     let house = House::new();
     // A small part of the load it can carry, half of it it cannot.
     let growing = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"2s\"\n\
@@ -132,6 +132,11 @@ fn a_revision_that_fails_only_under_load_is_taken_back_when_the_load_comes() {
     let said = house.apply().exits(3).says("step 2 of 3").says("at 60 % of the traffic");
     let (good, bad) = crowd.disperses();
     println!("{bad} of {} requests hurt; {}", good + bad, said.out.trim());
+    // What people felt is what the ledger tells, and no more than three seconds of its traffic.
+    let ledger = house.last_release()["ledger"]["pools"].clone();
+    let account = ledger.as_array().unwrap().iter().find(|it| it["revision"] == "r2").unwrap();
+    assert!(account["failed"].as_u64() >= Some(bad), "{bad}, {ledger}");
+    assert!(bad <= 3 * CLIENTS * PACE * 6 / 10, "{bad}");
 }
 
 #[test]

@@ -22,9 +22,17 @@ mod load;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]
+mod preloaded;
+#[cfg(test)]
 mod programs;
 #[cfg(test)]
+mod saved;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
 mod start;
+#[cfg(test)]
+mod strangers;
 #[cfg(test)]
 mod strategies;
 #[cfg(test)]

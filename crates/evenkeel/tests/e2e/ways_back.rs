@@ -30,7 +30,7 @@ fn house(rollout: &str) -> House {
 }
 
 #[test]
-fn an_abort_at_any_phase_loses_no_request() {
+fn s14_s32_an_abort_at_any_phase_loses_no_request() {
     let house = house(HALF);
     let load = Load::start(house.listen, ALL);
     load.until_answered("v1", 20);
@@ -116,7 +116,7 @@ fn a_rollback_after_contract_is_a_release_of_its_own() {
 }
 
 #[test]
-fn a_revision_that_never_gets_healthy_or_keeps_ending_reaches_nobody() {
+fn s06_a_revision_that_never_gets_healthy_or_keeps_ending_reaches_nobody() {
     let house = house(WARY);
     let load = Load::start(house.listen, ALL);
     for bad in ["HEALTH = \"never\"", "CRASH = \"start\""] {
@@ -130,7 +130,7 @@ fn a_revision_that_never_gets_healthy_or_keeps_ending_reaches_nobody() {
 }
 
 #[test]
-fn a_revision_that_ends_under_load_is_taken_back_without_a_failed_request() {
+fn s06_a_revision_that_ends_under_load_is_taken_back_without_a_failed_request() {
     let house = house(WARY);
     let load = Load::start(house.listen, REPEATABLE);
     web(&house, "VERSION = \"bad\", CRASH = \"later\"", 2, WARY);
@@ -141,7 +141,7 @@ fn a_revision_that_ends_under_load_is_taken_back_without_a_failed_request() {
 }
 
 #[test]
-fn a_revision_that_answers_errors_is_taken_back_held_back_and_forced() {
+fn s06_a_revision_that_answers_errors_is_taken_back_held_back_and_forced() {
     let house = house(WARY);
     let load = Load::start(house.listen, FILES);
     load.until_answered("v1", 50);
@@ -173,7 +173,7 @@ fn a_revision_that_answers_errors_is_taken_back_held_back_and_forced() {
 }
 
 #[test]
-fn a_newer_release_supersedes_the_one_under_way() {
+fn s31_a_newer_release_supersedes_the_one_under_way() {
     let house = house(HALF);
     let load = Load::start(house.listen, ALL);
     web(&house, "VERSION = \"v2\"", 2, HALF);

@@ -70,7 +70,7 @@ fn a_change_of_configuration_is_a_release_and_goes_back_like_one() {
 }
 
 #[test]
-fn a_secret_is_delivered_rotated_and_nowhere_else() {
+fn s40_a_secret_is_delivered_rotated_and_nowhere_else() {
     let house = house();
     let said = house.up();
     assert_eq!(token(&house), hashed("hunter-one"));

@@ -125,6 +125,7 @@ impl Deciding<'_> {
         }
         self.watch_the_watching();
         self.watch_wellness();
+        self.watch_the_checks();
         self.watch_requests();
         self.watch_checks();
         self.fail();

@@ -46,7 +46,9 @@ impl Deciding<'_> {
     pub(super) fn watch_wellness(&mut self) {
         let Some(seen) = Seen::of(self.world) else { return };
         let Some(release) = &self.state.release else { return };
-        let is_unwell = |name, rollout| self.state.is_unwell(name, rollout, seen);
+        let doubted = |name, rollout| self.state.health_is_doubted(name, rollout, seen);
+        let is_unwell =
+            |name, rollout| self.state.is_unwell(name, rollout, seen) && !doubted(name, rollout);
         let turned: Vec<(ServiceName, bool)> = release
             .rollouts
             .iter()
@@ -63,6 +65,24 @@ impl Deciding<'_> {
             if let Some(rollout) = release.rollouts.get_mut(&name) {
                 rollout.unwell = unwell.then_some(now);
             }
+        }
+    }
+
+    /// Holds a release whose health checks tell nothing about its new revision.
+    pub(super) fn watch_the_checks(&mut self) {
+        let Some(seen) = Seen::of(self.world) else { return };
+        let Some(release) = self.state.forward().filter(|it| it.paused.is_none()) else { return };
+        let mut rollouts = release.rollouts.iter();
+        let doubted = rollouts.find(|(name, it)| self.state.health_is_doubted(name, it, seen));
+        let Some((name, _)) = doubted else { return };
+        let reason = format!(
+            "most instances of {name} run and fail their health checks, the old as the new: that \
+             says nothing about the new revision"
+        );
+        self.note("release.held", format!("held because {reason}"));
+        let now = self.moment.now;
+        if let Some(release) = self.state.release_mut() {
+            release.hold(reason, now);
         }
     }
 

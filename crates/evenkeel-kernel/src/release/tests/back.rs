@@ -200,7 +200,7 @@ fn a_taken_address_ends_the_release_that_wants_it() {
 }
 
 #[test]
-fn a_taken_port_is_replaced() {
+fn s38_a_taken_port_is_replaced() {
     check(
         "web 1 rolling",
         "0 taken 20001
@@ -223,7 +223,7 @@ fn a_taken_port_is_replaced() {
 }
 
 #[test]
-fn abort_flips_the_split_in_the_decision_that_accepts_it() {
+fn s14_abort_flips_the_split_in_the_decision_that_accepts_it() {
     for (at, weight) in [(21, Weight::NONE), (25, Weight(2_500)), (33, Weight(5_000))] {
         let mut story = play(CANARY, &format!("0 apply\n20 apply web:v2\n{at} end"));
         story.settle();
@@ -238,7 +238,7 @@ fn abort_flips_the_split_in_the_decision_that_accepts_it() {
 }
 
 #[test]
-fn rollback_in_the_bake_is_one_decision() {
+fn s14_rollback_in_the_bake_is_one_decision() {
     check(
         "web 4 blue-green bake 20",
         "0 apply
@@ -326,7 +326,7 @@ fn rollback_after_contract_is_a_release_to_a_kept_revision() {
 }
 
 #[test]
-fn there_is_no_way_back_inside_contract() {
+fn s14_s16_there_is_no_way_back_inside_contract() {
     let mut story = play("web 2 blue-green bake 3", "0 apply\n20 apply web:v2\n23 end");
     while !story.state.release.as_ref().is_some_and(|it| it.phase == Phase::Contracting) {
         let decision = story.state.decide(&story.world(), story.now());

@@ -255,7 +255,7 @@ fn a_restart_is_a_rollout_like_any_other() {
 }
 
 #[test]
-fn the_bake_clock_stands_still_while_nobody_looks() {
+fn s04_the_bake_clock_stands_still_while_nobody_looks() {
     check(
         "web 1 blue-green bake 10",
         "0 apply

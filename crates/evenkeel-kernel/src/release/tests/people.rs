@@ -5,7 +5,7 @@ use expect_test::expect;
 use super::*;
 
 #[test]
-fn a_newer_change_takes_back_what_is_under_way() {
+fn s31_a_newer_change_takes_back_what_is_under_way() {
     check(
         "web 4 canary 25,50",
         "0 apply
@@ -432,7 +432,7 @@ fn refusals_say_why() {
 }
 
 #[test]
-fn who_goes_back_does_not_go_on() {
+fn s14_s32_who_goes_back_does_not_go_on() {
     check(
         "web 2 canary 50",
         "0 apply

@@ -11,6 +11,8 @@ const version = configured || process.env.VERSION || 'none';
 const secret = process.env.CREDENTIALS_DIRECTORY &&
   fs.readFileSync(`${process.env.CREDENTIALS_DIRECTORY}/TOKEN`, 'utf8').trim();
 const port = Number(process.env.PORT);
+// A configuration that it cannot bear, though only a request shows it.
+const panics = version === 'panics';
 const page = `version=${version}\n${'.'.repeat(2000)}\nend\n`;
 
 if (process.env.CRASH === 'start') {
@@ -90,9 +92,11 @@ let sickAfter = Number(process.env.SICK_AFTER || Infinity);
 const server = http.createServer((request, response) => {
   const url = new URL(request.url, 'http://here');
   if (url.pathname === '/healthz') {
-    const sick = process.env.HEALTH === 'never';
+    const broken = Boolean(process.env.SICK_WHILE) && fs.existsSync(process.env.SICK_WHILE);
+    const sick = process.env.HEALTH === 'never' || broken;
     return answer(response, sick ? 503 : 200, sick ? 'not yet' : 'well');
   }
+  if (panics) process.exit(9);
   sickAfter -= 1;
   if (process.env.FAIL === 'all' || sickAfter < 0) return answer(response, 500, 'broken');
   if (url.pathname === '/token') {
