@@ -14,6 +14,7 @@ mod hands;
 mod listen;
 mod log;
 mod orders;
+pub mod outbound;
 mod role;
 mod saved;
 mod snapshot;
