@@ -1,13 +1,15 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
 mod names;
+mod notify;
 mod service;
 mod stack;
 
 pub use names::{
-    Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId, RevisionNumber,
-    RouteName, ServiceName, StackName,
+    Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReceiverName, ReleaseId,
+    RevisionNumber, RouteName, ServiceName, StackName,
 };
+pub use notify::{Address, Channel, KeptSecret, Receiver};
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,
     Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,

@@ -87,6 +87,10 @@ name! {
     /// The name of a route: a DNS label.
     RouteName
 }
+name! {
+    /// The name of a receiver of news: a DNS label.
+    ReceiverName
+}
 
 impl ServiceName {
     /// The environment variable in which another service finds this one: `CATALOG_URL`.

@@ -11,6 +11,7 @@ mod decide;
 mod hotfix;
 mod judge;
 mod ledger;
+pub mod news;
 mod pools;
 mod state;
 mod wants;

@@ -46,6 +46,15 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             let steps = format!("strategy = \"canary\"\nsteps = [{{ {other}{line} }}]");
             base("", "replicas = 9", &format!("[service.web.rollout]\n{steps}"))
         }
+        "receiver" => {
+            let way = if matches!(key.name, "secret" | "events") {
+                "webhook = \"env:URL\"\n"
+            } else {
+                ""
+            };
+            let way = if line.is_empty() && way.is_empty() { "command = \"./tell\"" } else { way };
+            base("", "", &format!("[notify.ops]\n{way}{line}"))
+        }
         "analysis" => base("", "", &format!("[service.web.rollout.analysis]\n{line}")),
         id => base("", "replicas = 9", &format!("[service.web.{id}]\n{strategy}{line}")),
     }
