@@ -74,6 +74,7 @@ mod tests {
     use super::*;
 
     /// Every text in the sources below `folder` that looks like the name of an event.
+    #[expect(clippy::disallowed_methods, reason = "it reads the sources, in no program")]
     fn named(folder: &Path, found: &mut BTreeSet<String>) {
         let name = regex_lite::Regex::new(r#""([a-z]+(?:-[a-z]+)*\.[a-z]+(?:-[a-z]+)*)""#).unwrap();
         for entry in std::fs::read_dir(folder).unwrap() {
