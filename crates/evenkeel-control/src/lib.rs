@@ -13,6 +13,7 @@ mod events;
 mod hands;
 mod listen;
 mod log;
+mod notify;
 mod orders;
 pub mod outbound;
 mod role;

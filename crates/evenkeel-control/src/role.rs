@@ -19,7 +19,7 @@ use crate::events::Events;
 use crate::hands::Hands;
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
-use crate::{listen, orders, wake};
+use crate::{listen, notify, orders, wake};
 
 /// Ports of instances: below the range from which the kernel takes ports for outgoing
 /// connections (32768 and up on Linux), so that none of those is in the way.
@@ -117,7 +117,9 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         wall_ms: wall_ms(),
     });
     let events = Events::load(entries);
-    let api = listen::Api { latest: latest.clone(), orders, events: events.clone() };
+    let news = notify::start(home, latest.clone(), events.clone(), orders.clone())
+        .map_err(ControlError::io("begin to tell receivers"))?;
+    let api = listen::Api { latest: latest.clone(), orders, events: events.clone(), news };
     listen::start(home, api).map_err(ControlError::io("open the API's socket"))?;
 
     let verified = clock.now();
