@@ -22,4 +22,5 @@ mod snapshot;
 mod view;
 mod wake;
 
+pub use notify::hold;
 pub use role::{Config, ControlError, run};

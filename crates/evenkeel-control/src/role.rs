@@ -34,6 +34,8 @@ pub struct Config {
     pub home: PathBuf,
     /// The command by which a shim is started, before its own arguments.
     pub shim: Vec<std::ffi::OsString>,
+    /// The command that runs [`crate::hold`], before its own arguments.
+    pub holder: Vec<std::ffi::OsString>,
 }
 
 /// Why control ended.
@@ -117,8 +119,9 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         wall_ms: wall_ms(),
     });
     let events = Events::load(entries);
-    let news = notify::start(home, latest.clone(), events.clone(), orders.clone())
-        .map_err(ControlError::io("begin to tell receivers"))?;
+    let news =
+        notify::start(home, config.holder.clone(), latest.clone(), events.clone(), orders.clone())
+            .map_err(ControlError::io("begin to tell receivers"))?;
     let api = listen::Api { latest: latest.clone(), orders, events: events.clone(), news };
     listen::start(home, api).map_err(ControlError::io("open the API's socket"))?;
 

@@ -111,7 +111,7 @@ impl Desk {
             return Err("somebody tries it just now".to_owned());
         }
         let receiver = self.inside().receiver.clone();
-        let result = Wire::to(&receiver, &around.home).and_then(|wire| wire.tell(message));
+        let result = Wire::to(&receiver, around).and_then(|wire| wire.tell(message));
         self.tried.store(false, Ordering::Release);
         if result.is_ok() {
             self.inside().hurry = true;
@@ -224,7 +224,7 @@ fn tell(
     let known = wire.take().filter(|(of, _)| of == receiver);
     let (of, to) = match known {
         Some(known) => known,
-        None => (receiver.clone(), Wire::to(receiver, &around.home)?),
+        None => (receiver.clone(), Wire::to(receiver, around)?),
     };
     let told = to.tell(message);
     *wire = Some((of, to));

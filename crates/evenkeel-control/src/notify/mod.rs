@@ -11,6 +11,7 @@ mod message;
 mod wire;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +23,7 @@ use evenkeel_kernel::time::human;
 use tokio::sync::oneshot;
 
 use self::book::Book;
+pub use self::command::hold;
 use self::desk::{Desk, GIVEN_UP_MS};
 use self::message::Message;
 use crate::api::types::{Event, ReceiverView, WaitView};
@@ -40,6 +42,8 @@ const FAILING_LONG_MS: u64 = 60_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Around {
     home: PathBuf,
+    /// The command that holds programs on a leash.
+    holder: Vec<OsString>,
     latest: Latest,
     events: Events,
     orders: Orders,
@@ -58,15 +62,17 @@ pub(crate) enum Untested {
 /// Starts the threads, which run as long as the process lives.
 pub(crate) fn start(
     home: &Path,
+    holder: Vec<OsString>,
     latest: Latest,
     events: Events,
     orders: Orders,
 ) -> io::Result<Around> {
-    let around = Around { home: home.to_owned(), latest, events, orders, desks: Arc::default() };
+    let (home, desks) = (home.to_owned(), Arc::default());
+    let around = Around { home, holder, latest, events, orders, desks };
     // Nobody knows any more how a receiver was reached that is not in the stack.
     let told = told(&around.latest.get().state);
-    for name in Book::names(home).into_iter().filter(|name| !told.contains_key(name)) {
-        Book::forget(home, &name)?;
+    for name in Book::names(&around.home).into_iter().filter(|name| !told.contains_key(name)) {
+        Book::forget(&around.home, &name)?;
     }
     let watching = around.clone();
     std::thread::Builder::new().name("news".to_owned()).spawn(move || {

@@ -1,13 +1,14 @@
 //! The way to one receiver, with its secrets at hand, and one try to tell it something.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use evenkeel_kernel::model::{Address, Channel, KeptSecret, Receiver};
 use evenkeel_local::secret;
 
-use super::command;
 use super::message::{Message, signature};
+use super::{Around, command};
 use crate::clock::wall_ms;
 use crate::outbound::{self, Method, Request};
 
@@ -21,18 +22,20 @@ pub(crate) enum Wire {
     /// By a post of a line.
     Slack { url: String },
     /// By a program.
-    Command { run: Vec<String>, dir: PathBuf },
+    Command { holder: Vec<OsString>, run: Vec<String>, dir: PathBuf },
 }
 
 impl Wire {
     /// Reads what it takes to reach `receiver`. The error is a fragment for people.
-    pub(crate) fn to(receiver: &Receiver, home: &Path) -> Result<Self, String> {
+    pub(crate) fn to(receiver: &Receiver, around: &Around) -> Result<Self, String> {
+        let home = around.home.as_path();
         let key = receiver.secret.as_ref().map(|kept| read(kept, home)).transpose()?;
         Ok(match &receiver.to {
             Channel::Webhook(address) => Self::Webhook { url: url(address, home)?, key },
             Channel::Slack(address) => Self::Slack { url: url(address, home)? },
             Channel::Command { run, dir } => {
-                Self::Command { run: run.clone(), dir: PathBuf::from(dir) }
+                let holder = around.holder.clone();
+                Self::Command { holder, run: run.clone(), dir: PathBuf::from(dir) }
             }
         })
     }
@@ -53,7 +56,7 @@ impl Wire {
                 post(url, headers, body)
             }
             Self::Slack { url } => post(url, Vec::new(), message.slack()),
-            Self::Command { run, dir } => command::run(run, dir, message),
+            Self::Command { holder, run, dir } => command::run(holder, run, dir, message),
         }
     }
 }

@@ -20,6 +20,8 @@ mod load;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]
+mod news;
+#[cfg(test)]
 mod programs;
 #[cfg(test)]
 mod start;
