@@ -3,9 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 use evenkeel_kernel::release::news;
 use serde_json::Value;
@@ -46,6 +49,32 @@ impl Drop for Receiver {
         self.0.kill().ok();
         self.0.wait().ok();
     }
+}
+
+/// Takes everything that is posted to `listener`, and remembers the bodies. Ends with the test.
+fn chat(listener: TcpListener) -> Arc<Mutex<Vec<String>>> {
+    let said: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = Arc::clone(&said);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(stream) = stream else { continue };
+            let mut reader = BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).is_ok_and(|it| it > 2) {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            if reader.read_exact(&mut body).is_ok() {
+                heard.lock().unwrap().push(String::from_utf8(body).unwrap());
+                reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").ok();
+            }
+        }
+    });
+    said
 }
 
 /// Writes a stack whose news go to these.
@@ -197,12 +226,16 @@ fn receivers_that_are_dead_or_hang_hold_up_nobody() {
     let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let silent_at = silent.local_addr().unwrap();
     let dead = free_port();
+    let room = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let room_at = room.local_addr().unwrap();
+    let said = chat(room);
     house.write("tell", "#!/bin/sh\necho $EVENKEEL_ID $EVENKEEL_EVENT >> heard\n");
     let tell = house.folder().join("tell");
     fs::set_permissions(&tell, fs::Permissions::from_mode(0o755)).unwrap();
     let notify = format!(
         "[notify.silent]\nwebhook = \"http://{silent_at}/\"\n\
          [notify.dead]\nslack = \"http://127.0.0.1:{dead}/hunter\"\n\
+         [notify.room]\nslack = \"http://{room_at}/\"\nevents = \"release.started\"\n\
          [notify.endless]\ncommand = [\"sleep\", \"1000\"]\n\
          [notify.well]\ncommand = \"./tell\"\nevents = \"*\"\n"
     );
@@ -218,6 +251,11 @@ fn receivers_that_are_dead_or_hang_hold_up_nobody() {
         let heard = fs::read_to_string(house.folder().join("heard")).unwrap_or_default();
         heard.lines().eq(told.iter().map(String::as_str)).then_some(())
     });
+    until("the room has heard of both", || (said.lock().unwrap().len() == 2).then_some(()));
+    house.run(&["notify", "test", "room"]).exits(0);
+    let said = said.lock().unwrap().clone();
+    assert!(said[1].starts_with(r#"{"text":"house #2: release #2 started by "#), "{said:?}");
+    assert!(said[2].starts_with(r#"{"text":"house: "#), "{said:?}");
     // Both releases are over, and the others have not taken the first event of the first.
     let all = receivers(&house);
     for name in ["silent", "dead", "endless"] {

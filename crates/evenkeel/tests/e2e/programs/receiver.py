@@ -11,7 +11,10 @@ PORT, KEY, BOOK = int(sys.argv[1]), open(sys.argv[2], "rb").read().strip(), sys.
 
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        length = int(self.headers["Content-Length"])
+        body = self.rfile.read(length)
+        if len(body) < length:
+            return  # Whoever spoke has died meanwhile.
         signed = self.headers["X-Evenkeel-Timestamp"].encode() + b"." + body
         expected = "sha256=" + hmac.new(KEY, signed, hashlib.sha256).hexdigest()
         known = hmac.compare_digest(expected, self.headers["X-Evenkeel-Signature"])
