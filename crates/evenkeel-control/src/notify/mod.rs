@@ -100,19 +100,24 @@ impl Around {
     fn look(&self) {
         let snapshot = self.latest.get();
         let told = told(&snapshot.state);
-        let mut desks = self.desks();
+        let mut missing = Vec::new();
+        let desks = self.desks();
         for (name, desk) in desks.iter().filter(|(name, _)| !told.contains_key(name)) {
             if desk.leave(self.events.head()) {
                 log::line(&format!("{name} is told nothing more"));
             }
         }
         for (name, receiver) in &told {
-            if let Some(desk) = desks.get(name) {
-                desk.wanted(receiver);
-                continue;
+            match desks.get(name) {
+                Some(desk) => desk.wanted(receiver),
+                None => missing.push((name, receiver)),
             }
+        }
+        // Only this thread opens desks, and nobody waits for the disk meanwhile.
+        drop(desks);
+        for (name, receiver) in missing {
             match self.open(name, receiver, &snapshot.state) {
-                Ok(desk) => drop(desks.insert(name.clone(), desk)),
+                Ok(desk) => drop(self.desks().insert(name.clone(), desk)),
                 Err(error) => log::line(&format!("could not begin to tell {name}: {error}")),
             }
         }
@@ -250,3 +255,6 @@ fn wait(receiver: &ReceiverView, now_ms: u64) -> Option<WaitView> {
         unblock: format!("`evenkeel notify test {}` tries it now", receiver.name),
     })
 }
+
+#[cfg(test)]
+mod tests;

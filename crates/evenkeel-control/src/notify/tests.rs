@@ -1,7 +1,8 @@
 //! Desks at work, on rows that are made up.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use evenkeel_journal::{Row, Seq};
@@ -90,32 +91,49 @@ fn row(release: u64, kind: &str, at: u64) -> Row {
     Row { release, at, actor: "ann".to_owned(), kind: kind.to_owned(), body }
 }
 
-/// A room that takes what it is told, so many times, once it is opened.
-fn room(times: usize) -> (Receiver, impl FnOnce() -> std::thread::JoinHandle<Vec<String>>) {
+/// A room that takes what it is told, once it is opened.
+fn room() -> (Receiver, impl FnOnce() -> Heard) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     let to = Channel::Slack(Address::Url(url));
     let receiver = Receiver { to, secret: None, events: vec!["release.*".to_owned()] };
     let open = move || {
+        let (said, heard) = mpsc::channel();
+        // It waits in `accept` until the test's process ends.
         std::thread::spawn(move || {
-            let take = |_| {
-                let mut reader = BufReader::new(listener.accept().unwrap().0);
-                let (mut line, mut length) = (String::new(), 0);
-                while reader.read_line(&mut line).unwrap() > 2 {
-                    let lower = line.to_lowercase();
-                    let value = lower.strip_prefix("content-length:");
-                    length = value.map_or(length, |it| it.trim().parse().unwrap());
-                    line.clear();
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
-                String::from_utf8(body).unwrap()
-            };
-            (0..times).map(take).collect()
-        })
+            while let Ok((stream, _)) = listener.accept() {
+                drop(said.send(take(stream)));
+            }
+        });
+        Heard(heard)
     };
     (receiver, open)
+}
+
+/// What a room hears.
+struct Heard(mpsc::Receiver<String>);
+
+impl Heard {
+    /// The next messages.
+    fn next(&self, count: usize) -> Vec<String> {
+        (0..count).map(|_| self.0.recv_timeout(PATIENCE).unwrap()).collect()
+    }
+}
+
+/// Takes one message, and says so.
+fn take(stream: TcpStream) -> String {
+    let mut reader = BufReader::new(stream);
+    let (mut line, mut length) = (String::new(), 0);
+    while reader.read_line(&mut line).unwrap() > 2 {
+        let lower = line.to_lowercase();
+        let value = lower.strip_prefix("content-length:");
+        length = value.map_or(length, |it| it.trim().parse().unwrap());
+        line.clear();
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    String::from_utf8(body).unwrap()
 }
 
 #[test]
@@ -125,12 +143,12 @@ fn a_new_receiver_begins_with_the_release_that_brings_it_and_hears_its_end() {
     let kinds = ["release.started", "release.ended", "release.started", "split.changed"];
     let rows: Vec<Row> = kinds.iter().zip([1, 1, 2, 2]).map(|(it, id)| row(id, it, now)).collect();
     rig.commit(&rows);
-    let (receiver, open) = room(2);
+    let (receiver, open) = room();
     rig.tell(Some(receiver));
     // It has not opened yet when the stack has it no more.
     rig.commit(&[row(2, "release.ended", now)]);
     rig.tell(None);
-    let heard = open().join().unwrap();
+    let heard = open().next(2);
     let expected = [
         r#"{"text":"new #2: release.started"}"#.to_owned(),
         r#"{"text":"new #2: release.ended"}"#.to_owned(),
@@ -147,9 +165,9 @@ fn yesterdays_events_are_given_up_and_counted() {
     let old = now - GIVEN_UP_MS - 1;
     let rows = [row(2, "release.started", old), row(2, "release.held", old)];
     rig.commit(&[&rows[..], &[row(2, "release.ended", now)]].concat());
-    let (receiver, open) = room(1);
+    let (receiver, open) = room();
     rig.tell(Some(receiver));
-    assert_eq!(open().join().unwrap(), [r#"{"text":"new #2: release.ended"}"#]);
+    assert_eq!(open().next(1), [r#"{"text":"new #2: release.ended"}"#]);
     let view = rig.until("it is taken", |all| all[0].taken_ms.map(|_| all[0].clone()));
     assert_eq!((view.given_up, view.behind), (2, 0));
     let book = Book::load(rig.home.path(), &"ops".parse().unwrap()).unwrap().unwrap();
@@ -176,9 +194,9 @@ fn who_is_far_behind_reads_the_journal() {
         }
         pages
     });
-    let (receiver, open) = room(3);
+    let (receiver, open) = room();
     rig.tell(Some(receiver));
-    assert_eq!(open().join().unwrap().len(), 3);
+    open().next(3);
     assert_eq!(journal.join().unwrap(), 10, "the rows that are not in memory, a hundred at a time");
 }
 

@@ -295,8 +295,15 @@ fn control_killed_again_and_again_loses_no_event() {
         until("it is told more", || (book(&house).len() > before).then_some(()));
         assert_eq!(house.kill("control"), control);
     }
-    // What the rest comes to is only told to a receiver that comes back after it.
+    house.until_back("control", control);
+    // Now it dies with an event that nobody has taken, and the rest is told after the end only.
     drop(receiver);
+    house.run(&["lock", "nobody listens"]).exits(0);
+    until("it was tried in vain", || {
+        let ops = receivers(&house)["ops"].clone();
+        (ops["behind"].as_u64() > Some(0) && ops["last_error"].is_string()).then_some(())
+    });
+    let control = house.kill("control");
     house.until_back("control", control);
     house.until_settled();
     assert_eq!(house.last_release()["outcome"], "promoted");
