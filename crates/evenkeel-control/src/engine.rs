@@ -17,6 +17,7 @@ use evenkeel_local::{Local, artifact, secret};
 use crate::clock::{Clock, wall_ms};
 use crate::events::{self, Events};
 use crate::hands::Hands;
+use crate::notify;
 use crate::orders::{Acted, Inbox, Order};
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
@@ -190,11 +191,7 @@ impl Engine {
             files.extend(workload.files.values().cloned());
             secrets.extend(workload.secrets.values().filter_map(|secret| secret.digest.clone()));
         }
-        let stacks = [&self.state.stack].into_iter();
-        let stacks = stacks.chain(self.state.release.iter().map(|release| &release.wanted));
-        let stacks = stacks.chain(self.state.queued.iter().map(|queued| &queued.wanted));
-        let told = stacks.flat_map(|stack| stack.notify.values());
-        secrets.extend(told.flat_map(|it| it.secrets()).filter_map(|it| it.digest.clone()));
+        secrets.extend(notify::secrets(&self.state));
         if let Err(error) = artifact::sweep(&self.home, &files, ARTIFACT_AGE) {
             crate::log::line(&format!("could not delete old artifacts: {error}"));
         }

@@ -10,14 +10,14 @@ mod desk;
 mod message;
 mod wire;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use evenkeel_kernel::model::{Receiver, ReceiverName, StackName};
+use evenkeel_kernel::model::{Digest, Receiver, ReceiverName, StackName};
 use evenkeel_kernel::release::{State, news};
 use evenkeel_kernel::time::human;
 use tokio::sync::oneshot;
@@ -89,6 +89,15 @@ fn told(state: &State) -> BTreeMap<ReceiverName, Receiver> {
     let mut told = state.stack.notify.clone();
     told.extend(state.release.iter().flat_map(|it| it.wanted.notify.clone()));
     told
+}
+
+/// The secrets that receivers need, now or after the changes that are on their way.
+pub(crate) fn secrets(state: &State) -> BTreeSet<Digest> {
+    let stacks = [&state.stack].into_iter();
+    let stacks = stacks.chain(state.release.iter().map(|release| &release.wanted));
+    let stacks = stacks.chain(state.queued.iter().map(|queued| &queued.wanted));
+    let receivers = stacks.flat_map(|stack| stack.notify.values());
+    receivers.flat_map(Receiver::secrets).filter_map(|it| it.digest.clone()).collect()
 }
 
 impl Around {

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use evenkeel_journal::{Row, Seq};
-use evenkeel_kernel::model::{Address, Channel, Epoch, ReleaseId};
-use evenkeel_kernel::release::{Kind, Ledger, Outcome, Past};
+use evenkeel_kernel::model::{Address, Channel, Epoch, KeptSecret, ReleaseId, SecretSource, Stack};
+use evenkeel_kernel::release::{Kind, Ledger, Outcome, Past, Queued};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::World;
 
@@ -224,4 +224,26 @@ fn a_receiver_that_fails_for_long_is_mentioned() {
     assert_eq!(told.last_error.as_deref(), Some("it answers 500"));
     view.failing_since_ms = None;
     assert!(wait(&view, u64::MAX).is_none());
+}
+
+#[test]
+fn the_secrets_of_receivers_are_kept_also_those_of_a_change_that_waits() {
+    let stack = |word: &str| {
+        let kept = |word: &str| {
+            let from = SecretSource::Env("X".to_owned());
+            KeptSecret { from, digest: Some(Digest::of(word.as_bytes())) }
+        };
+        let to = Channel::Webhook(Address::Secret(kept(word)));
+        let secret = Some(kept(&format!("{word} key")));
+        let receiver = Receiver { to, secret, events: Vec::new() };
+        let mut stack = Stack::empty("shop".parse().unwrap());
+        stack.notify.insert("ops".parse().unwrap(), receiver);
+        Arc::new(stack)
+    };
+    let mut state = crate::role::fresh(Path::new("/"));
+    state.stack = stack("now");
+    let (id, kind, by) = (ReleaseId(3), Kind::Apply, "ann".to_owned());
+    state.queued = Some(Queued { id, kind, by, wanted: stack("next"), hotfix: None });
+    let words = ["now", "now key", "next", "next key"];
+    assert_eq!(secrets(&state), words.map(|word| Digest::of(word.as_bytes())).into());
 }
