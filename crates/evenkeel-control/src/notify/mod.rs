@@ -199,9 +199,9 @@ impl Around {
 
     /// Tells a receiver that `actor` tries it. Blocks for as long as that takes.
     pub(crate) fn test(&self, name: &str, actor: &str) -> Result<(), Untested> {
-        let found = name.parse().ok().and_then(|name| self.desks().get(&name).cloned());
-        let Some(desk) = found else {
-            return Err(Untested::Unknown(self.desks().keys().map(ToString::to_string).collect()));
+        let all = self.all();
+        let Some(desk) = name.parse::<ReceiverName>().ok().and_then(|name| all.get(&name)) else {
+            return Err(Untested::Unknown(all.keys().map(ToString::to_string).collect()));
         };
         let message = Message::test(&self.stack(), actor, wall_ms());
         desk.test(&message, self).map_err(Untested::Failed)
@@ -209,8 +209,18 @@ impl Around {
 
     /// Every receiver, as it is now.
     pub(crate) fn receivers(&self) -> Vec<ReceiverView> {
-        let desks: Vec<Arc<Desk>> = self.desks().values().cloned().collect();
-        desks.iter().map(|desk| self.receiver(desk)).collect()
+        self.all().values().map(|desk| self.receiver(desk)).collect()
+    }
+
+    /// The open desks, and those that the next look opens.
+    fn all(&self) -> BTreeMap<ReceiverName, Arc<Desk>> {
+        let mut all = self.desks().clone();
+        for (name, receiver) in told(&self.latest.get().state) {
+            let book = Book::beginning(self.events.head());
+            let desk = |name: &ReceiverName| Arc::new(Desk::new(name.clone(), receiver, book));
+            all.entry(name).or_insert_with_key(desk);
+        }
+        all
     }
 
     fn receiver(&self, desk: &Desk) -> ReceiverView {

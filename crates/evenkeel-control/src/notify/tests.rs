@@ -64,6 +64,11 @@ impl Rig {
         };
         self.state.past = vec![Arc::new(past)];
         self.around.latest.publish(snapshot(self.state.clone()));
+        // Whoever asks before the next look is told of it already.
+        let known = self.around.receivers();
+        assert!(
+            self.state.stack.notify.keys().all(|it| known.iter().any(|at| at.name == it.as_str()))
+        );
         self.around.look();
     }
 
