@@ -17,6 +17,7 @@ use evenkeel_local::{Local, artifact, secret};
 use crate::clock::{Clock, wall_ms};
 use crate::events::{self, Events};
 use crate::hands::Hands;
+use crate::notify;
 use crate::orders::{Acted, Inbox, Order};
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
@@ -206,6 +207,7 @@ impl Engine {
             files.extend(workload.files.values().cloned());
             secrets.extend(workload.secrets.values().filter_map(|secret| secret.digest.clone()));
         }
+        secrets.extend(notify::secrets(&self.state));
         if let Err(error) = artifact::sweep(&self.home, &files, ARTIFACT_AGE) {
             crate::log::line(&format!("could not delete old artifacts: {error}"));
         }

@@ -1,7 +1,8 @@
 //! The newest journal entries, for those who follow along.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use evenkeel_journal::{Entry, Row, Seq};
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ const KEPT_MAX: usize = 2_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Events {
     kept: Arc<Mutex<VecDeque<Event>>>,
+    more: Arc<Condvar>,
     newest: watch::Sender<u64>,
 }
 
@@ -24,7 +26,7 @@ impl Events {
         let events: VecDeque<Event> =
             entries.into_iter().map(|entry| event(entry.seq, &entry.row)).collect();
         let newest = watch::Sender::new(events.back().map_or(0, |event| event.seq));
-        Self { kept: Arc::new(Mutex::new(events)), newest }
+        Self { kept: Arc::new(Mutex::new(events)), more: Arc::default(), newest }
     }
 
     /// Adds what was committed just now; `last` is the place of the last row.
@@ -37,6 +39,7 @@ impl Events {
         let excess = kept.len().saturating_sub(KEPT_MAX);
         kept.drain(..excess);
         drop(kept);
+        self.more.notify_all();
         self.newest.send_replace(last.0);
     }
 
@@ -44,6 +47,25 @@ impl Events {
     pub(crate) fn after(&self, after: u64) -> Vec<Event> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().filter(|event| event.seq > after).cloned().collect()
+    }
+
+    /// The first kept entries after `after`, at most `limit`; none if some of them are not kept any
+    /// more and have to be read from the journal. Waits up to `wait` for the first.
+    pub(crate) fn page(&self, after: u64, limit: usize, wait: Duration) -> Option<Vec<Event>> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let nothing_new = |kept: &mut VecDeque<Event>| kept.back().is_none_or(|it| it.seq <= after);
+        let waited = self.more.wait_timeout_while(kept, wait, nothing_new);
+        let (kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if kept.front().is_some_and(|first| first.seq > after + 1) {
+            return None;
+        }
+        let from = kept.partition_point(|event| event.seq <= after);
+        Some(kept.range(from..).take(limit).cloned().collect())
+    }
+
+    /// The newest entry's place.
+    pub(crate) fn head(&self) -> u64 {
+        *self.newest.borrow()
     }
 
     /// Tells when there is something new.

@@ -14,6 +14,7 @@ mod events;
 mod hands;
 mod listen;
 mod log;
+mod notify;
 mod orders;
 pub mod outbound;
 mod role;
@@ -25,4 +26,5 @@ mod upgrades;
 mod view;
 mod wake;
 
+pub use notify::hold;
 pub use role::{Config, ControlError, run};

@@ -17,6 +17,7 @@ use tokio::net::UnixListener;
 use crate::api::handlers as on;
 use crate::api::types::Failure;
 use crate::events::Events;
+use crate::notify;
 use crate::orders::Orders;
 use crate::snapshot::Latest;
 
@@ -25,7 +26,7 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Every documented path.
 #[cfg(test)]
-pub(crate) const PATHS: [&str; 20] = [
+pub(crate) const PATHS: [&str; 22] = [
     "/v1/approve",
     "/v1/lock",
     "/v1/unlock",
@@ -33,6 +34,8 @@ pub(crate) const PATHS: [&str; 20] = [
     "/v1/apply",
     "/v1/events",
     "/v1/journal",
+    "/v1/notify",
+    "/v1/notify/{name}/test",
     "/v1/pause",
     "/v1/plan",
     "/v1/promote",
@@ -54,6 +57,7 @@ pub(crate) struct Api {
     pub(crate) latest: Latest,
     pub(crate) orders: Orders,
     pub(crate) events: Events,
+    pub(crate) news: notify::Around,
 }
 
 /// Opens the socket and serves in a thread of its own, as long as the process lives.
@@ -104,6 +108,8 @@ async fn serve(listener: UnixListener, api: Api) -> io::Result<()> {
         .route("/v1/scale", post(on::scale))
         .route("/v1/restart", post(on::restart))
         .route("/v1/stop-all", post(on::stop_all))
+        .route("/v1/notify", get(on::notify))
+        .route("/v1/notify/{name}/test", post(on::notify_test))
         .route("/v1/openapi.json", get(async || crate::api::openapi()))
         // The one place where callers are let in; it lies around every route above.
         .layer(axum::middleware::from_extractor::<Caller>())

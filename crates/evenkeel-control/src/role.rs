@@ -19,7 +19,7 @@ use crate::events::Events;
 use crate::hands::Hands;
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
-use crate::{listen, orders, wake};
+use crate::{listen, notify, orders, wake};
 
 /// Ports of instances: below the range from which the kernel takes ports for outgoing
 /// connections (32768 and up on Linux), so that none of those is in the way.
@@ -34,6 +34,8 @@ pub struct Config {
     pub home: PathBuf,
     /// The command by which a shim is started, before its own arguments.
     pub shim: Vec<std::ffi::OsString>,
+    /// The command that runs [`crate::hold`], before its own arguments.
+    pub holder: Vec<std::ffi::OsString>,
 }
 
 /// Why control ended.
@@ -117,8 +119,15 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         wall_ms: wall_ms(),
     });
     let events = Events::load(entries);
-    let api =
-        listen::Api { latest: latest.clone(), orders: orders.clone(), events: events.clone() };
+    let news =
+        notify::start(home, config.holder.clone(), latest.clone(), events.clone(), orders.clone())
+            .map_err(ControlError::io("begin to tell receivers"))?;
+    let api = listen::Api {
+        latest: latest.clone(),
+        orders: orders.clone(),
+        events: events.clone(),
+        news,
+    };
     listen::start(home, api).map_err(ControlError::io("open the API's socket"))?;
 
     let verified = clock.now();

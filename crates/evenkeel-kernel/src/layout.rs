@@ -25,6 +25,8 @@ pub const INSTANCES: &str = "instances";
 pub const ARTIFACTS: &str = "artifacts";
 /// Secrets that revisions name, kept by a digest that only this home can make.
 pub const SECRETS: &str = "secrets";
+/// How far each receiver of news is: one small file per receiver.
+pub const NOTIFY: &str = "notify";
 /// Logs of the roles themselves.
 pub const LOGS: &str = "logs";
 

@@ -127,8 +127,11 @@ fn kept_path(home: &Path, digest: &Digest) -> PathBuf {
     home.join(layout::SECRETS).join(digest.hex())
 }
 
-/// The content that a revision knows by `digest`. The error says what to do.
-pub(crate) fn content(home: &Path, name: &str, digest: &Digest) -> Result<Vec<u8>, String> {
+/// The content that is known by `digest`.
+///
+/// # Errors
+/// Why it cannot be had, and what to do.
+pub fn content(home: &Path, name: &str, digest: &Digest) -> Result<Vec<u8>, String> {
     fs::read(kept_path(home, digest)).map_err(|error| {
         format!("the secret {name} is not kept any more ({error}); apply again for a new revision")
     })

@@ -79,6 +79,8 @@ pub(crate) enum Command {
     Scale(Scale),
     /// Replace the instances of services by fresh ones, as a rollout
     Restart(Restart),
+    /// List who is told what happens, or try one of them
+    Notify(Notify),
     /// Check that everything is as it should be
     Doctor,
     /// Put a backup in the place of a lost or damaged journal
@@ -266,6 +268,24 @@ pub(crate) struct Restart {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) wait: Wait,
+}
+
+/// What to do with receivers.
+#[derive(Debug, Args)]
+pub(crate) struct Notify {
+    /// [default: list them]
+    #[command(subcommand)]
+    pub(crate) what: Option<NotifyWhat>,
+}
+
+/// What to do with one receiver.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotifyWhat {
+    /// Send it a `notify.test` now, and say whether it took it
+    Test {
+        /// Its name in the stack file: `ops` of `[notify.ops]`
+        name: String,
+    },
 }
 
 /// Which backup.

@@ -20,7 +20,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     // A shim is one of a thousand: it is started before anything else allocates.
-    if let Some(code) = role::shim() {
+    if let Some(code) = role::small() {
         return code;
     }
     let cli = match cli::Cli::try_parse() {

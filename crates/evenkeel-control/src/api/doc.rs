@@ -31,6 +31,8 @@ use super::handlers;
         handlers::scale,
         handlers::restart,
         handlers::stop_all,
+        handlers::notify,
+        handlers::notify_test,
     )
 )]
 struct Document;

@@ -18,10 +18,11 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Event, Failure, Lock, PlanView, Promote, ReleaseView, Restart, Rollback, Scale, Status,
-    Submission, VersionView, WaitView,
+    Answer, Event, Failure, Lock, PlanView, Promote, ReceiverView, ReleaseView, Restart, Rollback,
+    Scale, Status, Submission, VersionView, WaitView,
 };
 use crate::listen::{Api, Caller};
+use crate::notify::Untested;
 use crate::orders::Order;
 use crate::view;
 
@@ -44,13 +45,18 @@ pub(crate) async fn version() -> Json<VersionView> {
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
 /// Everything about the stack at one moment.
 pub(crate) async fn status(Door(api): Door<Api>) -> Json<Status> {
-    Json(view::status(&api.latest.get()))
+    let mut status = view::status(&api.latest.get());
+    status.waits.extend(api.news.waits(status.at_ms));
+    Json(status)
 }
 
 #[utoipa::path(get, path = "/v1/why", responses((status = 200, body = [WaitView])))]
 /// What is waited for.
 pub(crate) async fn why(Door(api): Door<Api>) -> Json<Vec<WaitView>> {
-    Json(view::waits(&api.latest.get()))
+    let snapshot = api.latest.get();
+    let mut waits = view::waits(&snapshot);
+    waits.extend(api.news.waits(snapshot.wall_ms));
+    Json(waits)
 }
 
 #[utoipa::path(get, path = "/v1/releases", responses((status = 200, body = [ReleaseView])))]
@@ -335,6 +341,51 @@ pub(crate) async fn stop_all(Door(api): Door<Api>, caller: Caller) -> Answered {
             StatusCode::SERVICE_UNAVAILABLE,
             format!("not everything has stopped; {left}"),
             "try once more, or look at their logs",
+        )),
+    }
+}
+
+#[utoipa::path(get, path = "/v1/notify", responses((status = 200, body = [ReceiverView])))]
+/// Who is told what happens, and how far they are.
+pub(crate) async fn notify(Door(api): Door<Api>) -> Json<Vec<ReceiverView>> {
+    Json(api.news.receivers())
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/notify/{name}/test",
+    params(("name" = String, Path, description = "The name of the receiver")),
+    responses(
+        (status = 200, body = Answer),
+        (status = 404, body = Failure),
+        (status = 502, body = Failure)
+    )
+)]
+/// Tells a receiver that it is being tried.
+pub(crate) async fn notify_test(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Answered {
+    let (news, who) = (api.news.clone(), name.clone());
+    // It blocks until the receiver answers, which must not hold up anybody else.
+    let tried = tokio::task::spawn_blocking(move || news.test(&who, &caller.name));
+    match tried.await.map_err(|_ended| gone())? {
+        Ok(()) => {
+            Ok(Json(Answer { release: None, text: format!("{name} has taken it"), journal: 0 }))
+        }
+        Err(Untested::Failed(why)) => Err(refused(
+            StatusCode::BAD_GATEWAY,
+            format!("{name} has not taken it: {why}"),
+            "docs/notifications.md tells what each kind of receiver is sent",
+        )),
+        Err(Untested::Unknown(known)) => Err(refused(
+            StatusCode::NOT_FOUND,
+            format!("there is no receiver {name:?}"),
+            &match known.as_slice() {
+                [] => "describe one as [notify.NAME] in the stack file, and apply it".to_owned(),
+                known => format!("there is {}", known.join(", ")),
+            },
         )),
     }
 }

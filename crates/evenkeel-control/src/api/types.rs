@@ -479,6 +479,35 @@ pub struct WaitView {
     pub unblock: String,
 }
 
+/// One receiver of news.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ReceiverView {
+    /// Its name.
+    pub name: String,
+    /// `webhook`, `slack` or `command`.
+    pub kind: String,
+    /// How it is reached, without anything secret.
+    pub to: String,
+    /// What it is told is signed.
+    pub signed: bool,
+    /// What it wants to hear of; empty is what is told to everybody.
+    pub events: Vec<String>,
+    /// Events that it has not taken yet, among the newest 2,000 of the journal.
+    pub behind: u64,
+    /// When it took one last.
+    pub taken_ms: Option<u64>,
+    /// Since when it has taken nothing, although it was told.
+    pub failing_since_ms: Option<u64>,
+    /// Tries since then.
+    pub tries: u32,
+    /// Why the last of them failed.
+    pub last_error: Option<String>,
+    /// When the oldest event that it has not taken is given up.
+    pub gives_up_ms: Option<u64>,
+    /// Events that were given up.
+    pub given_up: u64,
+}
+
 /// One journal entry.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Event {

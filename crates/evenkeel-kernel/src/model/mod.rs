@@ -2,14 +2,16 @@
 
 mod check;
 mod names;
+mod notify;
 mod service;
 mod stack;
 
 pub use check::{Ask, Check, CheckId, Expect, Number, When};
 pub use names::{
-    CheckName, Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId,
+    CheckName, Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReceiverName, ReleaseId,
     RevisionNumber, RouteName, ServiceName, StackName,
 };
+pub use notify::{Address, Channel, KeptSecret, Receiver};
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,
     Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,

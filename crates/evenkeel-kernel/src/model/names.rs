@@ -91,6 +91,10 @@ name! {
     /// The name of a check: a DNS label.
     CheckName
 }
+name! {
+    /// The name of a receiver of news: a DNS label.
+    ReceiverName
+}
 
 impl ServiceName {
     /// The environment variable in which another service finds this one: `CATALOG_URL`.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{Digest, RevisionNumber, RouteName, ServiceName, StackName};
+use super::names::{Digest, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName};
+use super::notify::Receiver;
 use super::service::{Probe, Service, Workload};
 
 /// What one `evenkeel.toml` describes.
@@ -20,13 +21,22 @@ pub struct Stack {
     pub routes: BTreeMap<RouteName, Route>,
     /// Where the edge listens.
     pub edge: Edge,
+    /// Who is told what happens.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub notify: BTreeMap<ReceiverName, Receiver>,
 }
 
 impl Stack {
     /// A stack with nothing in it.
     #[must_use]
     pub fn empty(name: StackName) -> Self {
-        Self { name, services: BTreeMap::new(), routes: BTreeMap::new(), edge: Edge::default() }
+        Self {
+            name,
+            services: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            edge: Edge::default(),
+            notify: BTreeMap::new(),
+        }
     }
 
     /// Whether requests reach the service: from a route, or from another service.

@@ -5,6 +5,7 @@
 
 mod fields;
 mod order;
+mod receivers;
 mod takes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,7 +61,7 @@ pub struct Plan {
 /// What happens to one component.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
-    /// `service.web`, `route.shop`, `edge`.
+    /// `service.web`, `route.shop`, `edge`, `notify.ops`.
     pub component: String,
     /// What kind of change it is.
     pub action: ChangeAction,
@@ -114,6 +115,7 @@ pub fn plan(now: &Now<'_>, wanted: &Stack) -> Plan {
     services(now, wanted, &mut plan);
     routes(now.stack, wanted, &mut plan);
     listeners(now.stack, wanted, &mut plan);
+    receivers::plan(now.stack, wanted, &mut plan);
     plan.hazards = lint::hazards(now, wanted, &plan);
     plan
 }

@@ -14,6 +14,7 @@ mod hotfix;
 mod judge;
 mod ledger;
 mod leftover;
+pub mod news;
 mod pools;
 mod state;
 mod wants;

@@ -14,6 +14,8 @@ const NAME: &str = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 const HOST: &str = "^[A-Za-z0-9.-]+$";
 const URL_PATH: &str = "^/[^?#\\s]*$";
+const SECRET: &str = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|age:.+)$";
+const URL: &str = "^(https?://.+|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|age:.+)$";
 const ADDRESS: &str = "^(([0-9]{1,3}[.]){3}[0-9]{1,3}|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$";
 /// Where the schema of the file says it comes from.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -123,6 +125,8 @@ fn of(kind: Kind) -> Value {
         }
         Kind::Host => text(HOST),
         Kind::UrlPath => text(URL_PATH),
+        Kind::Url => text(URL),
+        Kind::Secret => text(SECRET),
         Kind::Addresses => one_or_many(text(ADDRESS)),
         Kind::Table(table) => {
             let whole = json!({ "$ref": format!("#/$defs/{}", table.id) });

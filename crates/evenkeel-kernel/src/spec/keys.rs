@@ -15,6 +15,8 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 pub const SERVICES_MAX: usize = 1_000;
 /// The most routes in one file.
 pub const ROUTES_MAX: usize = 1_000;
+/// The most receivers; each has a thread of its own.
+pub const RECEIVERS_MAX: usize = 20;
 /// The most instances of one service.
 pub const REPLICAS_MAX: u64 = 10_000;
 /// The most requests that a step can be asked to see.
@@ -59,6 +61,13 @@ pub(crate) static STACK: Table = Table {
             "The door to the outside.",
         )
         .elsewhere(&["proxy", "server"]),
+        Key::new(
+            "notify",
+            Kind::Tables { of: &NOTIFY, max: RECEIVERS_MAX },
+            "{ ops = { slack = \"env:SLACK_URL\" } }",
+            "Who is told what happens, by name.",
+        )
+        .elsewhere(&["notifications", "alerts", "receivers", "hooks"]),
     ],
 };
 
@@ -713,6 +722,59 @@ static EDGE: Table = Table {
     )
     .otherwise("`[\"127.0.0.1:8080\"]` if there are routes")
     .elsewhere(&["bind", "address", "addr", "port", "ports"])],
+};
+
+/// `[notify.NAME]`
+static NOTIFY: Table = Table {
+    id: "receiver",
+    header: "[notify.NAME]",
+    doc: "Somebody who is told what happens: exactly one of `webhook`, `slack` and `command`. A \
+          receiver hears of what happens from the release on that brings it, of each event at \
+          least once, in order. One that does not take an event is tried again for a day, and \
+          never delays a release.",
+    short: None,
+    keys: &[
+        Key::new(
+            "webhook",
+            Kind::Url,
+            "\"https://ops.example.com/evenkeel\"",
+            "Each event is posted there as JSON.",
+        )
+        .elsewhere(&["url", "http", "post", "endpoint"]),
+        Key::new(
+            "slack",
+            Kind::Url,
+            "\"env:SLACK_URL\"",
+            "Each event is posted there as one line of text, as Slack, Mattermost and others take \
+             it. Such a URL is a secret: who has it can write there.",
+        )
+        .elsewhere(&["mattermost", "chat", "incoming_webhook"]),
+        Key::new(
+            "command",
+            Kind::Command,
+            "[\"./tell\", \"--room\", \"ops\"]",
+            "This program is run in the file's folder, with the event as JSON on its standard \
+             input and in `$EVENKEEL_EVENT`, `$EVENKEEL_TEXT` and the like. It has 30 seconds.",
+        )
+        .elsewhere(&["run", "exec", "cmd", "script"]),
+        Key::new(
+            "secret",
+            Kind::Secret,
+            "\"env:HOOK_SECRET\"",
+            "What each message to a webhook is signed with, so that its receiver can tell that it \
+             comes from here.",
+        )
+        .elsewhere(&["key", "token", "signing_secret", "hmac"]),
+        Key::new(
+            "events",
+            Kind::Texts,
+            "[\"release.*\", \"gate.reached\"]",
+            "Which events are told: names, or all below a `release.*`, or `*`. They are listed at \
+             the end.",
+        )
+        .otherwise("those marked as told to everybody")
+        .elsewhere(&["on", "only", "filter", "event"]),
+    ],
 };
 
 fn span(span: Duration) -> String {

@@ -106,7 +106,8 @@ impl EnvProblem {
 /// A place in the stack file that refers to something on the machine.
 #[derive(Clone, Debug)]
 pub(crate) struct Mention {
-    service: ServiceName,
+    /// None for what control itself needs.
+    service: Option<ServiceName>,
     part: Part,
     /// The absolute path of a file, or where a secret comes from.
     file: String,
@@ -115,13 +116,20 @@ pub(crate) struct Mention {
     span: Span,
 }
 
+impl Mention {
+    /// A secret that control itself needs.
+    pub(crate) fn secret(from: &SecretSource, at: String, span: Span) -> Self {
+        Self { service: None, part: Part::Secret, file: from.to_string(), at, span }
+    }
+}
+
 /// Everything one service mentions, as far as it could be read.
 pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
     let (Some(fields), Ok(service)) = (&named.fields, named.name.parse::<ServiceName>()) else {
         return Vec::new();
     };
     let mention = |part, file, within: &Fields, key, span: Span| Mention {
-        service: service.clone(),
+        service: Some(service.clone()),
         part,
         file,
         at: within.at(key),
@@ -191,6 +199,9 @@ impl Draft<'_> {
             needs.config.extend(service.workload.config.iter().cloned());
             needs.secrets.extend(service.workload.secrets.values().map(|it| it.from.clone()));
         }
+        for receiver in self.stack.iter().flat_map(|stack| stack.notify.values()) {
+            needs.secrets.extend(receiver.secrets().map(|it| it.from.clone()));
+        }
         needs
     }
 
@@ -203,7 +214,8 @@ impl Draft<'_> {
         let all = services.map(|(name, service)| {
             let mut workload = service.workload.clone();
             complete(&mut workload, &read, materials);
-            let of_it = self.mentions.iter().filter(|mention| mention.service == *name);
+            let of_it =
+                self.mentions.iter().filter(|mention| mention.service.as_ref() == Some(name));
             (name.clone(), workload, of_it.map(|mention| mention.part).collect())
         });
         all.collect()
@@ -230,8 +242,9 @@ impl Draft<'_> {
                 },
                 Part::Dir | Part::Run | Part::Probe => {
                     let obstacles = materials.obstacles.iter();
-                    let mut of_it = obstacles
-                        .filter(|it| it.service == mention.service && it.part == mention.part);
+                    let mut of_it = obstacles.filter(|it| {
+                        Some(&it.service) == mention.service.as_ref() && it.part == mention.part
+                    });
                     of_it.next().map(|obstacle| obstacle.reason.clone())
                 }
             };
@@ -240,11 +253,19 @@ impl Draft<'_> {
         for (name, service) in stack.iter_mut().flat_map(|stack| &mut stack.services) {
             complete(&mut service.workload, &read, materials);
             let count = service.workload.env.len();
-            let last = mentions.iter().rfind(|it| it.service == *name && it.part == Part::EnvFile);
+            let last = mentions
+                .iter()
+                .rfind(|it| it.service.as_ref() == Some(name) && it.part == Part::EnvFile);
             if let Some(mention) = last.filter(|_| count > VARIABLES_MAX) {
                 let wrong = format!("brings the variables of `{name}` to {count}");
                 let at_most = format!("at most {VARIABLES_MAX}");
                 mistakes.add(Mistake::at(&mention.span, &mention.at, wrong).expected(at_most));
+            }
+        }
+        for receiver in stack.iter_mut().flat_map(|stack| stack.notify.values_mut()) {
+            for secret in receiver.secrets_mut() {
+                let read = materials.secrets.get(&secret.from.to_string());
+                secret.digest = read.and_then(|read| read.as_ref().ok()).cloned();
             }
         }
         let problems = mistakes.into_problems(text);

@@ -13,6 +13,7 @@ mod hint;
 mod json_schema;
 mod keys;
 mod materials;
+mod notify;
 mod path;
 mod problem;
 mod quantity;
@@ -28,7 +29,7 @@ mod word;
 
 pub use env_file::ENV_FILE_MAX;
 pub use json_schema::json_schema;
-pub use keys::{LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
+pub use keys::{LISTEN_DEFAULT, RECEIVERS_MAX, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
 pub use materials::{Bound, Draft, EnvProblem, Materials, Needs, Obstacle, Part};
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use reference::reference;

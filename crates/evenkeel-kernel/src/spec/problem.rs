@@ -192,20 +192,23 @@ impl Mistakes {
 /// the text alone, so that it holds also where that is not TOML.
 fn private_lines(text: &str) -> BTreeSet<usize> {
     let mut private = BTreeSet::new();
-    let (mut in_table, mut open) = (false, false);
+    let (mut in_table, mut at_top, mut open) = (false, true, false);
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if let Some(header) = line.strip_prefix('[').filter(|_| !open) {
-            in_table = header.split([']', '.']).any(|part| part.trim() == SECRETS);
+            let mut parts = header.trim_start_matches('[').split([']', '.']).map(str::trim);
+            in_table = parts.clone().any(|part| part == SECRETS) || parts.next() == Some(NOTIFY);
+            at_top = false;
         }
-        let names = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        let begins = names.into_iter().any(|word| word == SECRETS);
-        if in_table || open || begins {
+        let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+        let private_word = |word: &&str| PRIVATE.contains(word) || (at_top && *word == NOTIFY);
+        let begins = words.find(private_word);
+        if in_table || open || begins.is_some() {
             private.insert(number);
         }
         // An inline table may go on below.
-        let tail = if begins { line.rsplit(SECRETS).next().unwrap_or(line) } else { line };
-        open = (begins || open)
+        let tail = begins.and_then(|word| line.rsplit(word).next()).unwrap_or(line);
+        open = (begins.is_some() || open)
             && tail.matches('{').count() + usize::from(open) > tail.matches('}').count();
     }
     private
@@ -213,6 +216,10 @@ fn private_lines(text: &str) -> BTreeSet<usize> {
 
 /// The key below which nothing is repeated.
 const SECRETS: &str = "secrets";
+/// The table of which nothing is repeated: its URLs are secrets more often than not.
+const NOTIFY: &str = "notify";
+/// Keys whose line is not repeated, wherever it stands.
+const PRIVATE: [&str; 3] = [SECRETS, "webhook", "slack"];
 
 /// Where each line of a text begins.
 #[derive(Debug)]

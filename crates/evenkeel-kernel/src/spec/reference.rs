@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::keys::STACK;
 use super::schema::{Key, Kind, Preset, Table};
+use crate::release::news;
 
 /// The width that prose is wrapped at.
 const WIDTH: usize = 96;
@@ -46,7 +47,18 @@ to   = \"web\"
 pub fn reference() -> String {
     let mut out = OPENING.to_owned();
     table(&mut out, &STACK);
+    events(&mut out);
     out
+}
+
+fn events(out: &mut String) {
+    line(out, "\n## Events\n");
+    line(out, &wrapped("What `events` of a `[notify.NAME]` can name.", ""));
+    line(out, "");
+    for event in news::EVENTS {
+        let told = if event.told { " (told to everybody)" } else { "" };
+        line(out, &format!("- `{}`{told}: {}", event.name, event.doc));
+    }
 }
 
 fn table(out: &mut String, of: &Table) {

@@ -150,6 +150,10 @@ pub(crate) enum Kind {
     Host,
     /// A path of a URL.
     UrlPath,
+    /// A URL, or where one is read from.
+    Url,
+    /// Where a secret is read from.
+    Secret,
     /// Addresses with ports, or one.
     Addresses,
     /// One table.
@@ -197,6 +201,12 @@ impl Kind {
             Self::Signal => one_of(super::service::SIGNALS),
             Self::Host => "a host name such as \"shop.example.com\", without a port".to_owned(),
             Self::UrlPath => "a path that begins with `/`".to_owned(),
+            Self::Url => {
+                "a URL that begins with `https://` or `http://`, or where it is read from: \
+                 `env:NAME`, `file:PATH` or `age:PATH`"
+                    .to_owned()
+            }
+            Self::Secret => "`env:NAME`, `file:PATH` or `age:PATH`".to_owned(),
             Self::Addresses => "an address with its port, such as \"127.0.0.1:8080\"".to_owned(),
             Self::Table(table) => match table.short.and_then(|short| table.key(short)) {
                 Some(key) => format!("a table, or {}", key.kind.expected()),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::check::{Fields, Named, Span};
 use super::keys::LISTEN_DEFAULT;
 use super::materials::{self, Mention};
+use super::notify;
 use super::problem::{Lines, Mistake, Mistakes};
 use super::service::{self, Surroundings};
 use crate::model::{Edge, Route, RouteName, Service, ServiceName, Stack, Strategy};
@@ -33,13 +34,16 @@ pub(crate) fn build(
     doubles(named("route"), &routes, lines, mistakes);
     previews(named("service"), &services, &routes, mistakes);
     let edge = edge(fields.table("edge"), named("route"), mistakes);
-    let mentions =
-        named("service").iter().flat_map(|service| materials::mentions(service, base)).collect();
+    let notify =
+        named("notify").iter().filter_map(|it| notify::build(it, base, mistakes)).collect();
+    let mentions = named("service").iter().flat_map(|it| materials::mentions(it, base));
+    let mentions = mentions.chain(named("notify").iter().flat_map(|it| notify::mentions(it, base)));
+    let mentions = mentions.collect();
     // What has no name, or a wrong one, is never handed out; what it mentions is looked at all the
     // same.
     let name = fields.text("stack").and_then(|name| name.parse().ok());
     let name = name.or_else(|| "unnamed".parse().ok())?;
-    Some((Stack { name, services, routes, edge }, mentions))
+    Some((Stack { name, services, routes, edge, notify }, mentions))
 }
 
 fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {

@@ -15,7 +15,7 @@ use super::check::{Span, Value, last};
 use super::hint::{as_name, binary, brief, full_address, percent_sign, unit};
 use super::problem::{Mistake, Mistakes};
 use super::schema::{Kind, nearest, span_text};
-use super::word::{host, is_reserved, is_variable, url_path};
+use super::word::{host, is_reserved, is_variable, url, url_path};
 use super::{command, quantity};
 use crate::model::{Number, Share, StackName, Weight};
 
@@ -145,6 +145,18 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
         }
         Kind::Host => Value::Text(host(text)?),
         Kind::UrlPath => Value::Text(url_path(text)?),
+        // What stands there may be a secret, so it is never repeated.
+        Kind::Url if url(text) || super::service::source(text, "/").is_some() => {
+            Value::Text(text.to_owned())
+        }
+        Kind::Url => {
+            return Err(Wrong::new(format!("`{key}` is not a URL, nor where one is kept")));
+        }
+        Kind::Secret if super::service::source(text, "/").is_some() => Value::Text(text.to_owned()),
+        Kind::Secret => {
+            let hint = "a secret itself never stands in this file".to_owned();
+            return Err(Wrong::new(format!("`{key}` does not say where it comes from")).hint(hint));
+        }
         Kind::Flag | Kind::Yes if matches!(text, "true" | "false") => {
             let hint = format!("write `{key} = {text}`, without quotes");
             return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));

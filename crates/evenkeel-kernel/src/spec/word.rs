@@ -48,6 +48,15 @@ pub(crate) fn url_path(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
+/// Whether something could be asked at this URL.
+pub(crate) fn url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let authority = rest.and_then(|rest| rest.split(['/', '?', '#']).next());
+    let host = authority.and_then(|it| it.rsplit('@').next());
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with(':'))
+        && text.bytes().all(|b| b.is_ascii_graphic())
+}
+
 /// Whether programs and shells can name a variable so.
 pub(crate) fn is_variable(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')

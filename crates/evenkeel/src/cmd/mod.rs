@@ -8,6 +8,7 @@ mod explain;
 mod history;
 mod init;
 mod logs;
+mod notify;
 mod plan;
 mod reference;
 mod restart;
@@ -76,6 +77,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Scale(args) => there.run(async |context| scale::run(context, &args).await),
         Command::Restart(args) => there.run(async |context| restart::run(context, args).await),
         Command::Restore(args) => there.run(async |context| restore::run(context, &args)),
+        Command::Notify(args) => there.run(async |context| notify::run(context, &args).await),
         Command::Doctor => there.run(async |context| doctor::run(context).await),
     }
 }

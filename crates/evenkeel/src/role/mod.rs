@@ -19,14 +19,19 @@ use crate::cli::Role;
 use crate::exit::Exit;
 use crate::home;
 
-/// Runs as a shim, if that is what this process was started for.
-pub(crate) fn shim() -> Option<ExitCode> {
+/// The word that makes a process a shim.
+const SHIM: &str = "shim";
+/// The word that makes a process hold a receiver's program.
+const HOLD: &str = "hold";
+
+/// Runs as a shim, or holds a receiver's program, if that is what this process was started for.
+pub(crate) fn small() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
-    if args.next()? != "shim" {
-        return None;
+    let what = args.next()?;
+    if what == SHIM {
+        return Some(evenkeel_local::shim(args.collect::<Vec<OsString>>()));
     }
-    let rest: Vec<OsString> = args.collect();
-    Some(evenkeel_local::shim(rest))
+    (what == HOLD).then(|| evenkeel_control::hold(&args.collect::<Vec<OsString>>()))
 }
 
 /// Runs one of the other roles until it ends.
@@ -44,8 +49,10 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
             let claim = claim::take(home, "control")?;
             guard::watch(home)?;
             exit_on_signal(home.join(layout::pid_file("control")))?;
-            let shim = vec![own_program()?.into_os_string(), OsString::from("shim")];
-            evenkeel_control::run(&evenkeel_control::Config { home: home.to_owned(), shim })?;
+            let own = own_program()?.into_os_string();
+            let [shim, holder] = [SHIM, HOLD].map(|word| vec![own.clone(), OsString::from(word)]);
+            let home = home.to_owned();
+            evenkeel_control::run(&evenkeel_control::Config { home, shim, holder })?;
             drop(claim);
         }
         Role::Edge => {

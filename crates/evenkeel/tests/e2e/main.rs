@@ -22,6 +22,8 @@ mod load;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]
+mod news;
+#[cfg(test)]
 mod preloaded;
 #[cfg(test)]
 mod programs;

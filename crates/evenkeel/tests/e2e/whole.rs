@@ -135,7 +135,7 @@ fn an_encrypted_secret_is_opened_with_the_key_of_whoever_applies() {
 }
 
 /// Every file below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
         match entry.file_type() {

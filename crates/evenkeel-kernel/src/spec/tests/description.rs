@@ -61,6 +61,15 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             };
             base("", "", &format!("[service.web.rollout.check.x]\n{beside}\n{line}"))
         }
+        "receiver" => {
+            let way = if matches!(key.name, "secret" | "events") {
+                "webhook = \"env:URL\"\n"
+            } else {
+                ""
+            };
+            let way = if line.is_empty() && way.is_empty() { "command = \"./tell\"" } else { way };
+            base("", "", &format!("[notify.ops]\n{way}{line}"))
+        }
         "analysis" => base("", "", &format!("[service.web.rollout.analysis]\n{line}")),
         id => base("", "replicas = 9", &format!("[service.web.{id}]\n{strategy}{line}")),
     }

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::model::{
-    Analysis, Edge, Exposure, Health, Limits, NoData, Probe, Rollout, Route, RouteName, Service,
-    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
+    Address, Analysis, Channel, Edge, Exposure, Health, KeptSecret, Limits, NoData, Probe,
+    Receiver, ReceiverName, Rollout, Route, RouteName, SecretSource, Service, ServiceName, Share,
+    Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -158,6 +159,31 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
     })
 }
 
+fn receiver() -> impl Strategy<Value = Receiver> {
+    let kept = |from: SecretSource| KeptSecret { from, digest: None };
+    let source = prop_oneof![
+        "[A-Z_]{1,6}".prop_map(SecretSource::Env),
+        "/[a-z]{1,5}".prop_map(SecretSource::File),
+        "/[a-z]{1,5}".prop_map(SecretSource::Age),
+    ];
+    let address = prop_oneof![
+        "https?://[a-z]{1,5}(:[1-9]{2})?/[a-z0-9?=]{0,8}".prop_map(Address::Url),
+        source.clone().prop_map(move |from| Address::Secret(kept(from))),
+    ];
+    let way = prop_oneof![
+        (address.clone(), proptest::option::of(source))
+            .prop_map(move |(to, from)| (Channel::Webhook(to), from.map(kept))),
+        address.prop_map(|to| (Channel::Slack(to), None)),
+        vec(text(), 1..3).prop_map(|run| (Channel::Command { run, dir: "/srv".to_owned() }, None)),
+    ];
+    let events = vec(select(vec!["*", "release.*", "gate.reached"]), 0..3);
+    (way, events).prop_map(|((to, secret), events)| Receiver {
+        to,
+        secret,
+        events: events.into_iter().map(str::to_owned).collect(),
+    })
+}
+
 fn stack() -> impl Strategy<Value = Stack> {
     (0..=NAMES.len()).prop_flat_map(|count| {
         let names: Vec<ServiceName> =
@@ -166,7 +192,9 @@ fn stack() -> impl Strategy<Value = Stack> {
         let paths = if count == 0 { 0..1 } else { 0..4 };
         let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
         let ports = btree_set(1_u16.., 1..3);
-        (Just(names), services, routes, ports).prop_map(|(names, services, routes, ports)| {
+        let notify = btree_map("[a-z]{1,5}", receiver(), 0..3);
+        let parts = (Just(names), services, routes, ports, notify);
+        parts.prop_map(|(names, services, routes, ports, notify)| {
             let to = names.first().cloned();
             let route = |(number, (host, path)): (usize, _)| {
                 let name: RouteName = format!("r{number}").parse().unwrap();
@@ -179,6 +207,7 @@ fn stack() -> impl Strategy<Value = Stack> {
                 edge: Edge {
                     listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
                 },
+                notify: notify.into_iter().map(|(name, it)| (name.parse().unwrap(), it)).collect(),
             }
         })
     })
@@ -215,7 +244,30 @@ fn print(stack: &Stack) -> String {
             writeln!(out, "host = \"{}\"", host.to_uppercase()).unwrap();
         }
     }
+    for (name, receiver) in &stack.notify {
+        print_receiver(&mut out, name, receiver).unwrap();
+    }
     out
+}
+
+fn print_receiver(out: &mut String, name: &ReceiverName, it: &Receiver) -> std::fmt::Result {
+    writeln!(out, "[notify.{name}]")?;
+    match &it.to {
+        Channel::Webhook(Address::Url(to)) | Channel::Slack(Address::Url(to)) => {
+            writeln!(out, "{} = {}", it.to.key(), quoted(to))?;
+        }
+        Channel::Webhook(Address::Secret(to)) | Channel::Slack(Address::Secret(to)) => {
+            writeln!(out, "{} = \"{}\"", it.to.key(), to.from)?;
+        }
+        Channel::Command { run, .. } => writeln!(out, "command = {}", list(run))?,
+    }
+    if let Some(secret) = &it.secret {
+        writeln!(out, "secret = \"{}\"", secret.from)?;
+    }
+    match it.events.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "events = {}", list(&it.events)),
+    }
 }
 
 fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std::fmt::Result {
