@@ -1,5 +1,6 @@
 //! The loop: observe, decide, commit, decide again, and only then act.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
-use evenkeel_kernel::model::{Epoch, PoolId};
+use evenkeel_kernel::model::{Epoch, PoolId, Stack};
 use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::Want;
-use evenkeel_kernel::world::World;
+use evenkeel_kernel::world::{Observed, World};
 use evenkeel_local::{Local, artifact, secret};
 
+use crate::calendar;
 use crate::clock::{Clock, wall_ms};
 use crate::events::{self, Events};
 use crate::hands::Hands;
@@ -74,7 +76,7 @@ impl Engine {
         let mut began = Instant::now();
         loop {
             let now = self.clock.now();
-            let world = self.hands.observe(now);
+            let world = self.hands.observe(self.state.zones(), now);
             if let Some(decision) = self.state.decide(&world, now) {
                 self.commit(decision, ENGINE)?;
                 continue;
@@ -135,7 +137,13 @@ impl Engine {
 
     fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
         let before = self.head;
-        let accepted = match self.state.act(action, by, world, self.clock.now()) {
+        let now = self.clock.now();
+        let seen = match &action {
+            // The world was looked at without knowing which clocks this change asks for.
+            Action::Change(change) => Cow::Owned(with_clocks(&self.state, world, &change.wanted, now)),
+            _ => Cow::Borrowed(world),
+        };
+        let accepted = match self.state.act(action, by, &seen, now) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -236,6 +244,12 @@ impl Engine {
             drop(self.inbox.next(LOOK_RELEASING));
         }
     }
+}
+
+/// The world, with the clocks of a stack that is asked for.
+pub(crate) fn with_clocks(state: &State, world: &World, wanted: &Stack, now: Timestamp) -> World {
+    let calendar = calendar::now(state.zones().into_iter().chain(wanted.zones()));
+    World { calendar: Observed::Known(calendar, now), ..world.clone() }
 }
 
 fn row(note: &Note, by: &str, at: u64) -> Row {

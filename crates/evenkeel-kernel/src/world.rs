@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::analysis::{Tally, Track};
+use crate::calendar::Calendar;
 use crate::model::{Epoch, Generation, InstanceId, PoolId};
 use crate::time::Timestamp;
 
@@ -38,6 +39,8 @@ pub struct World {
     pub edge: Observed<Edge>,
     /// What the keeper says of the listening sockets.
     pub keeper: Observed<Keeper>,
+    /// What the clocks say in the zones that the state names.
+    pub calendar: Observed<Calendar>,
 }
 
 impl World {
@@ -48,7 +51,8 @@ impl World {
         Self {
             platform: Observed::Unknown(not_yet.clone()),
             edge: Observed::Unknown(not_yet.clone()),
-            keeper: Observed::Unknown(not_yet),
+            keeper: Observed::Unknown(not_yet.clone()),
+            calendar: Observed::Unknown(not_yet),
         }
     }
 }

@@ -219,6 +219,7 @@ impl Simulation {
                 }
                 true => blind("the keeper"),
             },
+            calendar: World::unknown().calendar,
         };
         self.faults.saw = known_platform && known_edge;
         let controller = &self.controllers[id];
@@ -443,6 +444,7 @@ fn believed(state: &State, at: Timestamp) -> World {
         platform: Observed::Known(platform, at),
         edge: Observed::Known(edge, at),
         keeper: Observed::Known(world::Keeper::default(), at),
+        calendar: World::unknown().calendar,
     }
 }
 

@@ -214,7 +214,7 @@ fn canary_steps(rng: &mut Rng) -> Vec<Step> {
                 true => Exposure::Weight(Weight(weight)),
                 false => Exposure::Instances(rng.small(1, 3)),
             };
-            steps.push(Step { exposure, bake, gate: false });
+            steps.push(Step { exposure, bake, gate: None });
         }
     }
     steps

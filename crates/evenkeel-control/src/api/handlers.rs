@@ -18,11 +18,13 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Event, Failure, Lock, PlanView, Promote, ReleaseView, Restart, Rollback, Scale, Status,
+    Answer, Approve, Event, Failure, Lock, PlanView, Promote, Reason, ReleaseView, Restart, Rollback, Scale, Status,
     Submission, VersionView, WaitView,
 };
+use crate::engine::with_clocks;
 use crate::listen::{Api, Caller};
 use crate::orders::Order;
+use crate::snapshot::Snapshot;
 use crate::view;
 
 type Refused = (StatusCode, Json<Failure>);
@@ -149,7 +151,10 @@ pub(crate) async fn plan(
 ) -> Result<Json<PlanView>, Refused> {
     let wanted = read(&submission)?;
     let snapshot = api.latest.get();
-    Ok(Json(view::plan(&snapshot.state.prospect(&wanted, submission.hotfix.is_some()))))
+    let Snapshot { state, world, now, .. } = &*snapshot;
+    let world = with_clocks(state, world, &wanted, *now);
+    let prospect = state.prospect(&wanted, submission.hotfix.is_some(), &world, *now);
+    Ok(Json(super::planned(&prospect, &wanted, &submission)))
 }
 
 #[utoipa::path(
@@ -169,19 +174,24 @@ pub(crate) async fn apply(
     Json(submission): Json<Submission>,
 ) -> Answered {
     let wanted = read(&submission)?;
-    let change =
-        Change { wanted, kind: Kind::Apply, force: submission.force, hotfix: submission.hotfix };
+    let Submission { force, hotfix, expect_destroy, .. } = submission;
+    let change = Change { wanted, kind: Kind::Apply, force, hotfix, expect_destroy };
     act(&api, caller, Action::Change(Box::new(change))).await
 }
 
 #[utoipa::path(
     post,
     path = "/v1/pause",
+    request_body = Reason,
     responses((status = 200, body = Answer), (status = 409, body = Failure))
 )]
 /// Holds the release where it is.
-pub(crate) async fn pause(Door(api): Door<Api>, caller: Caller) -> Answered {
-    act(&api, caller, Action::Pause).await
+pub(crate) async fn pause(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(Reason { reason }): Json<Reason>,
+) -> Answered {
+    act(&api, caller, Action::Pause { reason }).await
 }
 
 #[utoipa::path(
@@ -212,11 +222,16 @@ pub(crate) async fn promote(
 #[utoipa::path(
     post,
     path = "/v1/approve",
+    request_body = Approve,
     responses((status = 200, body = Answer), (status = 409, body = Failure))
 )]
 /// Lets a step pass that waits at its gate.
-pub(crate) async fn approve(Door(api): Door<Api>, caller: Caller) -> Answered {
-    act(&api, caller, Action::Approve).await
+pub(crate) async fn approve(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(Approve { force }): Json<Approve>,
+) -> Answered {
+    act(&api, caller, Action::Approve { force }).await
 }
 
 #[utoipa::path(
@@ -243,11 +258,16 @@ pub(crate) async fn unlock(Door(api): Door<Api>, caller: Caller) -> Answered {
 #[utoipa::path(
     post,
     path = "/v1/abort",
+    request_body = Reason,
     responses((status = 200, body = Answer), (status = 409, body = Failure))
 )]
 /// Takes the release back before all traffic has moved.
-pub(crate) async fn abort(Door(api): Door<Api>, caller: Caller) -> Answered {
-    act(&api, caller, Action::Abort).await
+pub(crate) async fn abort(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(Reason { reason }): Json<Reason>,
+) -> Answered {
+    act(&api, caller, Action::Abort { reason }).await
 }
 
 #[utoipa::path(
@@ -263,17 +283,17 @@ pub(crate) async fn rollback(
     Json(rollback): Json<Rollback>,
 ) -> Answered {
     let to = match (rollback.service, rollback.revision) {
-        (Some(service), Some(number)) => Some((named(&service)?, RevisionNumber(number))),
+        (Some(service), number) => Some((named(&service)?, number.map(RevisionNumber))),
         (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
+        (None, Some(_)) => {
             return Err(refused(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "a service and a revision go together".to_owned(),
+                "a revision needs its service".to_owned(),
                 "name both, or neither to take back the last release",
             ));
         }
     };
-    act(&api, caller, Action::Rollback { to, force: rollback.force }).await
+    act(&api, caller, Action::Rollback { to, force: rollback.force, reason: rollback.reason }).await
 }
 
 #[utoipa::path(

@@ -1,12 +1,14 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
+mod freeze;
 mod names;
 mod service;
 mod stack;
 
+pub use freeze::{Freeze, Gate, Pace};
 pub use names::{
-    Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId, RevisionNumber,
-    RouteName, ServiceName, StackName,
+    Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName, PoolId, ReleaseId,
+    RevisionNumber, RouteName, ServiceName, StackName,
 };
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,

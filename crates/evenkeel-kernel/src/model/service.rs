@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::freeze::Gate;
 use super::names::{Digest, ServiceName};
 
 /// One service of a stack.
@@ -427,7 +428,7 @@ pub struct Step {
     pub bake: Duration,
     /// Somebody must approve before the next step.
     #[serde(default)]
-    pub gate: bool,
+    pub gate: Option<Gate>,
 }
 
 /// How much of a service is the new revision.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{Digest, RevisionNumber, RouteName, ServiceName, StackName};
+use super::freeze::{Freeze, Pace};
+use super::names::{Digest, FreezeName, RevisionNumber, RouteName, ServiceName, StackName};
 use super::service::{Probe, Service, Workload};
 
 /// What one `evenkeel.toml` describes.
@@ -20,13 +21,26 @@ pub struct Stack {
     pub routes: BTreeMap<RouteName, Route>,
     /// Where the edge listens.
     pub edge: Edge,
+    /// When nothing new is released.
+    #[serde(default)]
+    pub freezes: BTreeMap<FreezeName, Freeze>,
+    /// How fast changes may come.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 impl Stack {
     /// A stack with nothing in it.
     #[must_use]
     pub fn empty(name: StackName) -> Self {
-        Self { name, services: BTreeMap::new(), routes: BTreeMap::new(), edge: Edge::default() }
+        Self {
+            name,
+            services: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            edge: Edge::default(),
+            freezes: BTreeMap::new(),
+            pace: Pace::default(),
+        }
     }
 
     /// Whether requests reach the service: from a route, or from another service.

@@ -7,6 +7,7 @@
 
 mod act;
 mod analyse;
+mod closed;
 mod decide;
 mod hotfix;
 mod judge;
@@ -17,12 +18,13 @@ mod wants;
 mod why;
 
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
-pub use analyse::{Standing, Watched};
+pub use analyse::{Judged, Standing, Watched};
+pub use closed::Closed;
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
 pub use state::{
-    Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports, Queued,
-    Release, Rollout, Service, Slot, Stage, State,
+    Approval, Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports,
+    Queued, Release, Rollout, Service, Slot, Stage, State,
 };
 pub use why::Wait;
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::analyse::Watched;
+use super::analyse::{Judged, Watched};
 use super::ledger::Ledger;
 use crate::model::{
-    self, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route, RouteName,
-    ServiceName, Stack, Strategy, Weight,
+    self, Digest, FreezeName, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route,
+    RouteName, ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::routing::Slow;
@@ -83,6 +83,21 @@ pub struct Gate {
     pub approved_by: Option<String>,
 }
 
+/// Somebody's word that a step may be left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The service that moved.
+    pub service: ServiceName,
+    /// Its step, from 0.
+    pub step: usize,
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why they did although they may not.
+    pub forced: Option<String>,
+}
+
 /// One service as it is deployed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -108,6 +123,9 @@ pub struct Service {
     /// started.
     #[serde(default)]
     pub slow: Option<Slow>,
+    /// When its last release was started that was neither a hotfix nor a way back.
+    #[serde(default)]
+    pub released: Option<Timestamp>,
 }
 
 /// A revision and its pool.
@@ -186,6 +204,9 @@ pub struct Release {
     /// The present step waits at its gate, or has passed it.
     #[serde(default)]
     pub gate: Option<Gate>,
+    /// The approvals it was given, in order; at most one for each of its steps.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
     /// Why it is a hotfix, if it is one: it takes one short step and needs no requests.
     #[serde(default)]
     pub hotfix: Option<String>,
@@ -224,6 +245,9 @@ pub struct Rollout {
     /// What its requests have told so far.
     #[serde(default)]
     pub watched: Watched,
+    /// How its requests compared at the last batch before all traffic had moved.
+    #[serde(default)]
+    pub judged: Vec<Judged>,
 }
 
 /// How far a release is.
@@ -331,12 +355,15 @@ pub struct Paused {
     pub because: Option<String>,
     /// Since when.
     pub since: Timestamp,
+    /// The freeze at whose end it goes on by itself.
+    #[serde(default)]
+    pub freeze: Option<FreezeName>,
 }
 
 impl Paused {
     /// A release that Evenkeel holds by itself.
     pub(super) fn because(reason: String, now: Timestamp) -> Self {
-        Self { by: "evenkeel".to_owned(), because: Some(reason), since: now }
+        Self { by: "evenkeel".to_owned(), because: Some(reason), since: now, freeze: None }
     }
 }
 
@@ -377,6 +404,12 @@ pub struct Past {
     pub moved: BTreeMap<ServiceName, (Option<RevisionNumber>, RevisionNumber)>,
     /// What its requests came to.
     pub ledger: Ledger,
+    /// The approvals it was given, in order.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// How the requests of its services compared when they were last judged.
+    #[serde(default)]
+    pub judged: BTreeMap<ServiceName, Vec<Judged>>,
 }
 
 /// One line for the journal: a decision, and why.

@@ -8,10 +8,11 @@
 mod check;
 mod command;
 mod env_file;
+mod freeze;
 mod hint;
 mod json_schema;
 mod keys;
-mod materials;
+pub(crate) mod materials;
 mod path;
 mod problem;
 mod quantity;
@@ -27,7 +28,7 @@ mod word;
 
 pub use env_file::ENV_FILE_MAX;
 pub use json_schema::json_schema;
-pub use keys::{LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
+pub use keys::{FREEZES_MAX, LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
 pub use materials::{Bound, Draft, EnvProblem, Materials, Needs, Obstacle, Part};
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use reference::reference;

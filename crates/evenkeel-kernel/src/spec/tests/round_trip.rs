@@ -8,9 +8,11 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::control;
 use crate::model::{
-    Analysis, Edge, Exposure, Health, Limits, NoData, Probe, Rollout, Route, RouteName, Service,
-    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
+    Analysis, Edge, Exposure, Gate, Health, Limits, NoData, Probe, Rollout, Route, RouteName,
+    Service, ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight,
+    Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -78,12 +80,13 @@ fn shape(exclusive: bool) -> BoxedStrategy<Shape> {
     }
     let steps = btree_set(1_u16..10_000, 1..6).prop_flat_map(|weights| {
         let count = weights.len();
-        (Just(weights), vec(span(86_400), count))
+        (Just(weights), vec((span(86_400), control::gate()), count))
     });
     let steps = steps.prop_map(|(weights, bakes)| {
-        let step = |(weight, bake): (u16, Duration)| {
-            let gate = bake.as_millis() % 2 == 1;
-            Step { exposure: Exposure::Weight(Weight(weight)), bake, gate }
+        let step = |(weight, (bake, gate)): (u16, (Duration, Option<Gate>))| Step {
+            exposure: Exposure::Weight(Weight(weight)),
+            bake,
+            gate,
         };
         weights.into_iter().zip(bakes).map(step).collect()
     });
@@ -165,7 +168,9 @@ fn stack() -> impl Strategy<Value = Stack> {
         let paths = if count == 0 { 0..1 } else { 0..4 };
         let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
         let ports = btree_set(1_u16.., 1..3);
-        (Just(names), services, routes, ports).prop_map(|(names, services, routes, ports)| {
+        let control = (control::freezes(), control::pace());
+        let parts = (Just(names), services, routes, ports, control);
+        parts.prop_map(|(names, services, routes, ports, (freezes, pace))| {
             let to = names.first().cloned();
             let route = |(number, (host, path)): (usize, _)| {
                 let name: RouteName = format!("r{number}").parse().unwrap();
@@ -178,6 +183,8 @@ fn stack() -> impl Strategy<Value = Stack> {
                 edge: Edge {
                     listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
                 },
+                freezes,
+                pace,
             }
         })
     })
@@ -214,6 +221,7 @@ fn print(stack: &Stack) -> String {
             writeln!(out, "host = \"{}\"", host.to_uppercase()).unwrap();
         }
     }
+    control::print(&mut out, stack);
     out
 }
 
@@ -296,7 +304,7 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
                     out,
                     "  {{ {exposure}, bake = {}, gate = {} }},",
                     ms(step.bake),
-                    step.gate
+                    control::gate_text(step.gate.as_ref())
                 )?;
             }
             writeln!(out, "]")
