@@ -73,7 +73,7 @@ mod tests {
             let calendar = at(now, ZONES);
             for name in ZONES {
                 let here = calendar.zones[name].as_ref().unwrap().civil(calendar.utc);
-                let there = now.to_zoned(TimeZone::get(name).unwrap()).datetime();
+                let there = TimeZone::get(name).unwrap().to_datetime(now);
                 let minute = i32::from(there.hour()) * 60 + i32::from(there.minute());
                 assert_eq!(
                     (here.year, here.month, here.day, i32::from(here.minute)),
@@ -93,8 +93,7 @@ mod tests {
     fn open(zone: &str, from: &str, to: &str, now: &str) -> Option<(String, String)> {
         let window = Window::between(Moment::from(from).unwrap(), Moment::to(to).unwrap()).unwrap();
         let calendar = at(stamp(now), [zone]);
-        let (from, to) =
-            window.open_at(calendar.utc, calendar.zones[zone].as_ref().unwrap())?;
+        let (from, to) = window.open_at(calendar.utc, calendar.zones[zone].as_ref().unwrap())?;
         let text = |second| Timestamp::from_second(second).unwrap().to_string();
         Some((text(from), text(to)))
     }

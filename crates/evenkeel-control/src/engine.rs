@@ -140,7 +140,9 @@ impl Engine {
         let now = self.clock.now();
         let seen = match &action {
             // The world was looked at without knowing which clocks this change asks for.
-            Action::Change(change) => Cow::Owned(with_clocks(&self.state, world, &change.wanted, now)),
+            Action::Change(change) => {
+                Cow::Owned(with_clocks(&self.state, world, &change.wanted, now))
+            }
             _ => Cow::Borrowed(world),
         };
         let accepted = match self.state.act(action, by, &seen, now) {

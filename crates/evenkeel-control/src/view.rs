@@ -7,17 +7,17 @@ use evenkeel_kernel::lint::Hazard;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
-    Approval, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage, Standing,
-    Wait,
+    Approval, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage,
+    Standing, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
-    AccountView, ApprovalView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView, LedgerView,
-    PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status, StepView,
-    TrackView, UnroutedView, WaitView,
+    AccountView, ApprovalView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView,
+    LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status,
+    StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 

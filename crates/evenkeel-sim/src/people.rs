@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use evenkeel_kernel::model::PoolId;
-use evenkeel_kernel::release::{Accepted, Action, Because, Change, Kind, Phase, Prospect, Refusal, State};
+use evenkeel_kernel::release::{
+    Accepted, Action, Because, Change, Kind, Phase, Prospect, Refusal, State,
+};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, World};
 
@@ -91,7 +93,8 @@ impl Simulation {
         {
             change.expect_destroy = Some(removal.gone);
         }
-        let takes_part = !matches!(action, Action::Pause { .. } | Action::Resume | Action::Scale { .. });
+        let takes_part =
+            !matches!(action, Action::Pause { .. } | Action::Resume | Action::Scale { .. });
         let turns_back = matches!(action, Action::Abort { .. } | Action::Rollback { to: None, .. });
         let under_way = state.release.as_ref().map(|release| release.id);
         match state.act(action, "someone", world, Timestamp(now)) {
@@ -149,7 +152,9 @@ fn action(what: What) -> (Action, String) {
         What::Resume => (Action::Resume, "resume".to_owned()),
         What::Promote { full } => (Action::Promote { full }, "promote".to_owned()),
         What::Abort => (Action::Abort { reason: None }, "abort".to_owned()),
-        What::Rollback => (Action::Rollback { to: None, force: true, reason: None }, "rollback".to_owned()),
+        What::Rollback => {
+            (Action::Rollback { to: None, force: true, reason: None }, "rollback".to_owned())
+        }
         What::Scale { service, replicas } => {
             let text = format!("scale {service} {replicas}");
             (Action::Scale { service, replicas }, text)

@@ -34,7 +34,8 @@ pub fn check(submission: &Submission) -> Result<Stack, Failure> {
 fn unknown_zone(text: &str, zone: &str, message: String) -> spec::Problem {
     let named = |line: &str| Some(line.find(zone).filter(|_| line.contains("zone"))?);
     let found = text.lines().enumerate().find_map(|(line, text)| Some((line, text, named(text)?)));
-    let (line, column) = found.map_or((0, 0), |(line, text, at)| (line, text[..at].chars().count()));
+    let (line, column) =
+        found.map_or((0, 0), |(line, text, at)| (line, text[..at].chars().count()));
     spec::Problem {
         line: line + 1,
         column: column + 1,

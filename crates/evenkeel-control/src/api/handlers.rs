@@ -18,8 +18,8 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Approve, Event, Failure, Lock, PlanView, Promote, Reason, ReleaseView, Restart, Rollback, Scale, Status,
-    Submission, VersionView, WaitView,
+    Answer, Approve, Event, Failure, Lock, PlanView, Promote, Reason, ReleaseView, Restart,
+    Rollback, Scale, Status, Submission, VersionView, WaitView,
 };
 use crate::engine::with_clocks;
 use crate::listen::{Api, Caller};

@@ -13,10 +13,11 @@ use std::time::Duration;
 pub use civil::{Civil, Weekday};
 pub use window::{Moment, Window};
 
-/// How long before now a zone's offsets must be known: a weekly window is shorter than this.
-pub const OFFSETS_BEFORE: Duration = Duration::from_secs(10 * 86_400);
-/// How many changes of its offset are told of one zone: those of ten years, in all zones there are.
-/// A dated window that is longer ends as if the last of them stayed.
+/// How long before now a zone's offsets are told: few windows have been open for longer, and of
+/// those only since when would be told wrong by an hour.
+pub const OFFSETS_BEFORE: Duration = Duration::from_secs(400 * 86_400);
+/// How many changes of its offset are told of one zone: those of ten years where there are two a
+/// year. A window that ends later does so as if the last of them stayed.
 pub const OFFSETS_MAX: usize = 24;
 
 /// The wall clock, and what the zones that somebody asked for make of it.

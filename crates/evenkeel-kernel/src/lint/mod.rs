@@ -71,9 +71,15 @@ pub fn missing_files(plan: &Plan, wanted: &Stack, materials: &Materials) -> Vec<
     let mut found = Vec::new();
     for (name, service) in &wanted.services {
         let component = format!("service.{name}");
-        for argument in absent(&service.workload, materials).into_iter().filter(|_| moves(&component)) {
+        for argument in
+            absent(&service.workload, materials).into_iter().filter(|_| moves(&component))
+        {
             let text = format!("{name} is started with {argument}, and there is no such file");
-            found.push(Hazard { kind: HazardKind::MissingFile, component: component.clone(), text });
+            found.push(Hazard {
+                kind: HazardKind::MissingFile,
+                component: component.clone(),
+                text,
+            });
         }
     }
     found

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::calendar::Window;
 
@@ -53,4 +53,19 @@ impl Default for Gate {
     fn default() -> Self {
         Self { approvers: Vec::new(), own: true }
     }
+}
+
+/// Reads a gate back. Formats before 3 knew only whether there is one.
+pub(super) fn saved_gate<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Gate>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Saved {
+        Flag(bool),
+        Gate(Gate),
+    }
+    Ok(match Option::deserialize(from)? {
+        Some(Saved::Flag(flag)) => flag.then(Gate::default),
+        Some(Saved::Gate(gate)) => Some(gate),
+        None => None,
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::freeze::Gate;
+use super::freeze::{Gate, saved_gate};
 use super::names::{Digest, ServiceName};
 
 /// One service of a stack.
@@ -427,7 +427,7 @@ pub struct Step {
     /// How long it is watched, in healthy time, before the next step.
     pub bake: Duration,
     /// Somebody must approve before the next step.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "saved_gate")]
     pub gate: Option<Gate>,
 }
 

@@ -307,23 +307,23 @@ fn arguments(workload: &Workload) -> impl Iterator<Item = &str> {
 
 /// The arguments of a command that look like files of its folder, and are not there.
 pub(crate) fn absent<'w>(workload: &'w Workload, materials: &Materials) -> Vec<&'w str> {
-    let missing = |argument: &&str| {
-        materials.missing.contains(&path::resolve(&workload.dir, argument))
-    };
+    let missing =
+        |argument: &&str| materials.missing.contains(&path::resolve(&workload.dir, argument));
     arguments(workload).filter(|it| looks_like_a_file(it)).filter(missing).collect()
 }
 
 /// Endings of scripts, which are most often what an interpreter is started with.
-const SCRIPTS: [&str; 14] = [
-    "cjs", "exs", "jar", "js", "lua", "mjs", "php", "pl", "ps1", "py", "rb", "sh", "ts", "war",
-];
+const SCRIPTS: [&str; 14] =
+    ["cjs", "exs", "jar", "js", "lua", "mjs", "php", "pl", "ps1", "py", "rb", "sh", "ts", "war"];
 
 /// Whether an argument is most likely a file of the folder: it ends like a script, or leads through
 /// folders from there. `/healthz`, `text/html; q=1` and addresses do not.
 fn looks_like_a_file(argument: &str) -> bool {
     let ending = argument.rsplit_once('.').map(|(_, ending)| ending);
     let script = ending.is_some_and(|ending| SCRIPTS.contains(&ending));
-    let odd = argument.contains(|c: char| c.is_whitespace() || matches!(c, ':' | '@' | ',' | ';' | '*' | '{' | '\''));
+    let odd = argument.contains(|c: char| {
+        c.is_whitespace() || matches!(c, ':' | '@' | ',' | ';' | '*' | '{' | '\'')
+    });
     let path = argument.contains('/') && !argument.starts_with('/');
     !odd && (script || path)
 }

@@ -47,6 +47,13 @@ pub(super) async fn run(context: &Context<'_>, args: &cli::Explain) -> anyhow::R
     for line in term::table(&rows) {
         term::line(&line);
     }
+    let judged = status::judged_rows(release);
+    if judged.len() > 1 {
+        term::line("");
+        for line in term::table(&judged) {
+            term::line(&line);
+        }
+    }
     Ok(Exit::Done)
 }
 

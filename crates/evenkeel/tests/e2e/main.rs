@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod changes;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod deaths;
 #[cfg(test)]
 mod disk;
