@@ -73,7 +73,8 @@ fn a_freeze_lets_only_a_hotfix_and_the_way_back_pass() {
     told(house.apply()).exits(1);
     house.run(&["restart", "web"]).exits(1).says("the sale");
 
-    house.run(&["rollback", "--reason", "it is slow"]).exits(0);
+    house.run(&["rollback"]).exits(1).says("replaced no revision").says("rollback web");
+    house.run(&["rollback", "web", "--reason", "it is slow"]).exits(0);
     load.until_answered("v1", 20);
     house.until_settled();
     house.run(&["history", "--journal"]).exits(0).says("says: it is slow");
@@ -149,7 +150,7 @@ fn a_plan_writes_nothing_and_tells_what_is_missing_or_unknown() {
     house.stack(&format!(
         "{service}[freeze.night]\nfrom = \"Fri 16:00\"\nto = \"Mon 08:00\"\nzone = \"Europe/Berlinn\"\n"
     ));
-    house.run(&["plan"]).exits(1).says("there is no time zone Europe/Berlinn").says(".toml:10:9");
+    house.run(&["plan"]).exits(1).says("there is no time zone Europe/Berlinn").says(".toml:11:9");
     // Nothing was started.
     house.run(&["logs", "--times"]).exits(1);
 }

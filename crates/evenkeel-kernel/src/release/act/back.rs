@@ -239,6 +239,15 @@ impl State {
             .filter_map(|(name, (from, _))| Some((name, from?)))
             .collect();
         if goals.is_empty() {
+            // Its routes, its numbers or its freezes are not what anybody means by a revision; but
+            // a service may have had one before.
+            let before = self.services.keys().find(|name| self.revision_before(name).is_ok());
+            if let Some(name) = before {
+                return Err(Refusal::new(
+                    "there is nothing to go back to: the last release has replaced no revision",
+                    format!("`evenkeel rollback {name}` goes back to the revision before"),
+                ));
+            }
             return Err(Refusal::new(
                 "there is nothing to go back to: no release has replaced a revision",
                 "name one: `evenkeel rollback web r3`; `evenkeel history` lists them",
