@@ -138,12 +138,11 @@ impl Engine {
     fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
         let before = self.head;
         let now = self.clock.now();
-        let seen = match &action {
-            // The world was looked at without knowing which clocks this change asks for.
-            Action::Change(change) => {
-                Cow::Owned(with_clocks(&self.state, world, &change.wanted, now))
-            }
-            _ => Cow::Borrowed(world),
+        // The world was looked at without knowing which clocks a change asks for.
+        let seen = if let Action::Change(change) = &action {
+            Cow::Owned(with_clocks(&self.state, world, &change.wanted, now))
+        } else {
+            Cow::Borrowed(world)
         };
         let accepted = match self.state.act(action, by, &seen, now) {
             Ok(accepted) => accepted,
@@ -152,7 +151,7 @@ impl Engine {
         if let Some(decision) = accepted.decision.clone() {
             self.commit(decision, by)?;
             let now = self.clock.now();
-            self.publish(world, now);
+            self.publish(&seen, now);
         }
         Ok(Ok((accepted, before)))
     }

@@ -32,7 +32,7 @@ pub fn check(submission: &Submission) -> Result<Stack, Failure> {
 
 /// The problem at the place where a zone is named. Which zones there are is not the file's to say.
 fn unknown_zone(text: &str, zone: &str, message: String) -> spec::Problem {
-    let named = |line: &str| Some(line.find(zone).filter(|_| line.contains("zone"))?);
+    let named = |line: &str| line.find(zone).filter(|_| line.contains("zone"));
     let found = text.lines().enumerate().find_map(|(line, text)| Some((line, text, named(text)?)));
     let (line, column) =
         found.map_or((0, 0), |(line, text, at)| (line, text[..at].chars().count()));

@@ -108,14 +108,15 @@ impl Fields {
 
     /// A flag, or a table in its place.
     pub(crate) fn flag_or_table(&self, key: &str) -> Option<Result<bool, &Self>> {
-        match self.value(key)? {
-            Value::Flag(flag) => Some(Ok(*flag)),
-            Value::Fields(fields) => Some(Err(fields)),
-            other => {
-                debug_assert!(false, "`{key}` is described otherwise: {other:?}");
-                None
-            }
+        let value = self.value(key)?;
+        if let Value::Flag(flag) = value {
+            return Some(Ok(*flag));
         }
+        let Value::Fields(fields) = value else {
+            debug_assert!(false, "`{key}` is described otherwise: {value:?}");
+            return None;
+        };
+        Some(Err(fields))
     }
 
     /// What stands at a key, right or wrong.

@@ -91,7 +91,7 @@ impl State {
                 ));
             }
             if release.kind == Kind::Rollback && release.phase.is_forward() && !force {
-                return Err(self.asks_again(release.moved(), &format!("{id} is a way back")));
+                return Err(self.asks_again(&release.moved(), &format!("{id} is a way back")));
             }
             let because = match release.phase {
                 Phase::Baking => Because::RolledBack(who),
@@ -110,7 +110,7 @@ impl State {
             let leads = goals.iter().filter_map(|(name, number)| {
                 Some((name.clone(), (Some(*number), self.services.get(name)?.stable?)))
             });
-            return Err(self.asks_again(leads.collect(), &before));
+            return Err(self.asks_again(&leads.collect(), &before));
         }
         self.release_back(goals, force, reason, by, world, now)
     }
@@ -137,14 +137,14 @@ impl State {
 
     /// Two ways back in a row lead forth again, or further back than most people think: what would
     /// happen is said, and the second one has to be named.
-    fn asks_again(&self, moves: Moves, before: &str) -> Refusal {
+    fn asks_again(&self, moves: &Moves, before: &str) -> Refusal {
         let told: Vec<String> = moves
             .iter()
             .filter_map(|(name, (to, from))| Some(format!("{name} from {from} to {}", (*to)?)))
             .collect();
         let named = moves.iter().find_map(|(name, (to, _))| Some((name, (*to)?)));
-        let named =
-            named.map_or_else(String::new, |(name, to)| format!("`rollback {name} {to}`, "));
+        let named = named
+            .map_or_else(String::new, |(name, to)| format!("`evenkeel rollback {name} {to}`, "));
         Refusal::new(
             format!("release {before} already, and another one would lead {}", told.join(", ")),
             format!("name where to go, {named}or say --force"),

@@ -114,6 +114,7 @@ fn materials_travel_as_json() {
             reason: "/d does not exist".to_owned(),
         }],
         unread: [("/e".to_owned(), "gone".to_owned())].into(),
+        missing: ["/f.py".to_owned()].into(),
         secrets: [("env:KEY".to_owned(), Ok(Digest::of(b"key")))].into(),
     };
     let text = serde_json::to_string(&materials).unwrap();

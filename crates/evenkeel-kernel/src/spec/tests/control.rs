@@ -10,9 +10,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::calendar::{Civil, Weekday, Window};
-use crate::model::{Freeze, FreezeName, Gate, Pace, Stack};
-use crate::spec::read;
+use crate::lint::missing_files;
+use crate::model::{Freeze, FreezeName, Gate, Pace, RevisionNumber, Stack};
+use crate::plan::{Now, plan};
 use crate::spec::starter::quoted;
+use crate::spec::{Materials, read};
 
 /// The beginning of a minute of a day of this century.
 fn civil() -> impl Strategy<Value = Civil> {
@@ -157,4 +159,44 @@ between = 10
         29: `starts` is 0; a whole number from 1 to 10000
         30: `between` has no unit; a duration from "0s" to "7d" (write `between = "10s"` for seconds)
     "#]].assert_eq(&told);
+}
+
+#[test]
+fn files_that_a_command_names_and_are_not_there_are_a_hazard() {
+    let missing = |run: &str, missing: &[&str]| -> Vec<String> {
+        let text = format!("stack = \"s\"\n[service.web]\nrun = {run}\n");
+        let materials = Materials {
+            missing: missing.iter().map(|path| (*path).to_owned()).collect(),
+            ..Materials::default()
+        };
+        let stack = read(&text, "/srv").0.unwrap();
+        let empty = Stack::empty("s".parse().unwrap());
+        let next = stack.services.keys().map(|name| (name, RevisionNumber(1))).collect();
+        let now = Now { stack: &empty, services: BTreeMap::new(), next };
+        let hazards = missing_files(&plan(&now, &stack), &stack, &materials);
+        assert!(hazards.iter().all(|it| it.component == "service.web"));
+        hazards.into_iter().map(|it| it.text).collect()
+    };
+    let script = "web is started with worker.py, and there is no such file";
+    let python = "[\"python3\", \"worker.py\"]";
+    assert_eq!(missing(python, &["/srv/worker.py"]), [script]);
+    assert_eq!(missing(python, &[]), [""; 0]);
+    let all = [
+        "[\"node\", \"--require=lib/tracing\", \"dist/server.mjs\", \"/healthz\", \"text/html; q=1\"]",
+        "[\"x\", \"http://a/b.js\", \"serve\", \"a/b c.py\", \"-q\", \"img:v1.sh\"]",
+    ];
+    let there_is_nothing = [
+        "/srv/lib/tracing",
+        "/srv/dist/server.mjs",
+        "/healthz",
+        "/srv/text/html; q=1",
+        "/srv/http:/a/b.js",
+        "/srv/serve",
+        "/srv/a/b c.py",
+        "/srv/img:v1.sh",
+    ];
+    let told = |file: &str| format!("web is started with {file}, and there is no such file");
+    let found = missing(all[0], &there_is_nothing);
+    assert_eq!(found, [told("lib/tracing"), told("dist/server.mjs")]);
+    assert_eq!(missing(all[1], &there_is_nothing), [""; 0]);
 }
