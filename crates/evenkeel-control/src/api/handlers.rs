@@ -189,9 +189,9 @@ pub(crate) async fn apply(
 pub(crate) async fn pause(
     Door(api): Door<Api>,
     caller: Caller,
-    Json(Reason { reason }): Json<Reason>,
+    reason: Option<Json<Option<Reason>>>,
 ) -> Answered {
-    act(&api, caller, Action::Pause { reason }).await
+    act(&api, caller, Action::Pause { reason: said(reason).reason }).await
 }
 
 #[utoipa::path(
@@ -229,9 +229,9 @@ pub(crate) async fn promote(
 pub(crate) async fn approve(
     Door(api): Door<Api>,
     caller: Caller,
-    Json(Approve { force }): Json<Approve>,
+    approve: Option<Json<Option<Approve>>>,
 ) -> Answered {
-    act(&api, caller, Action::Approve { force }).await
+    act(&api, caller, Action::Approve { force: said(approve).force }).await
 }
 
 #[utoipa::path(
@@ -265,9 +265,9 @@ pub(crate) async fn unlock(Door(api): Door<Api>, caller: Caller) -> Answered {
 pub(crate) async fn abort(
     Door(api): Door<Api>,
     caller: Caller,
-    Json(Reason { reason }): Json<Reason>,
+    reason: Option<Json<Option<Reason>>>,
 ) -> Answered {
-    act(&api, caller, Action::Abort { reason }).await
+    act(&api, caller, Action::Abort { reason: said(reason).reason }).await
 }
 
 #[utoipa::path(
@@ -357,6 +357,11 @@ pub(crate) async fn stop_all(Door(api): Door<Api>, caller: Caller) -> Answered {
             "try once more, or look at their logs",
         )),
     }
+}
+
+/// What a body says that need not be there.
+fn said<T: Default>(body: Option<Json<Option<T>>>) -> T {
+    body.and_then(|Json(body)| body).unwrap_or_default()
 }
 
 /// Hands an action to the engine and waits for its answer.

@@ -67,6 +67,20 @@ impl Release {
         watched.gate.as_ref()
     }
 
+    /// Takes down that `by` lets the present step pass by promoting it, if it has a gate that
+    /// nobody has opened yet.
+    pub(super) fn note_approval(&mut self, by: &str, now: Timestamp) {
+        let opened = self.gate.as_ref().is_some_and(|gate| gate.approved_by.is_some());
+        if opened || self.gate_policy().is_none() {
+            return;
+        }
+        let Some((service, step)) = self.moving().map(|(name, _, step)| (name.clone(), step))
+        else {
+            return;
+        };
+        self.approvals.push(Approval { service, step, by: by.to_owned(), at: now, forced: None });
+    }
+
     /// Refuses a promotion by hand past a gate that `by` may not open: of the present step, or with
     /// `full` of any that is left.
     pub(super) fn refuse_to_skip(&self, full: bool, by: &str) -> Result<(), Refusal> {

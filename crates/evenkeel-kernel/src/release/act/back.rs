@@ -22,6 +22,23 @@ pub(super) struct Back<'a> {
     pub(super) reason: Option<&'a str>,
 }
 
+/// A way back of one service must not take back the one of another that is on its way.
+fn refuse_to_undo(release: &Release, name: &ServiceName) -> Result<(), Refusal> {
+    let moves = matches!(release.phase, Phase::Expanding | Phase::Shifting { .. });
+    if !moves || release.kind != Kind::Rollback || release.rollouts.contains_key(name) {
+        return Ok(());
+    }
+    let others: Vec<&str> = release.rollouts.keys().map(ServiceName::as_str).collect();
+    Err(Refusal::new(
+        format!(
+            "release {} is the way back of {}, and this would take it back",
+            release.id,
+            others.join(", ")
+        ),
+        "wait until it is promoted (`evenkeel why`), or say --force",
+    ))
+}
+
 impl Release {
     /// What it moves.
     fn moved(&self) -> Moves {
@@ -71,6 +88,11 @@ impl State {
     ) -> Result<Accepted, Refusal> {
         let Back { to, force, reason } = back;
         let who = with_reason(by, reason);
+        if let Some(release) = self.release.as_ref().filter(|_| !force)
+            && let Some((name, _)) = &to
+        {
+            refuse_to_undo(release, name)?;
+        }
         let only = match to {
             Some((name, Some(number))) => {
                 return self.release_back(vec![(name, number)], force, reason, by, world, now);
@@ -118,7 +140,11 @@ impl State {
     /// Which release was a way back, if that was the last thing that happened to the service, or to
     /// any.
     fn was_way_back(&self, only: Option<&ServiceName>) -> Option<String> {
-        if let Some(release) = &self.release {
+        let under_way = self
+            .release
+            .as_ref()
+            .filter(|release| only.is_none_or(|name| release.rollouts.contains_key(name)));
+        if let Some(release) = under_way {
             return (release.kind == Kind::Rollback)
                 .then(|| format!("{} was a way back", release.id));
         }

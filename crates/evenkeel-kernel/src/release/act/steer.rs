@@ -90,6 +90,9 @@ impl State {
                 "wait for its first step, or use --full to skip all of them",
             ));
         }
+        if !full {
+            release.note_approval(by, now);
+        }
         release.paused = None;
         release.hurried = true;
         release.progress = now;

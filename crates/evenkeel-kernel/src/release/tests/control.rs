@@ -476,6 +476,61 @@ fn breaking_the_glass_of_a_gate_is_loud() {
 }
 
 #[test]
+fn whoever_may_open_a_gate_may_promote_past_it_and_is_remembered() {
+    let story = play(
+        "web 2 canary 50 gated bob,eve",
+        "0 apply
+         20 apply web:v2
+         25 promote by=eve
+         60 end",
+    );
+    let past = story.state.past.last().unwrap();
+    let by: Vec<&str> = past.approvals.iter().map(|it| it.by.as_str()).collect();
+    assert_eq!((by, past.outcome), (vec!["eve"], Outcome::FastPromoted), "{}", story.lines);
+}
+
+#[test]
+fn a_way_back_of_one_service_neither_undoes_nor_counts_for_that_of_another() {
+    check(
+        "web 2 blue-green bake 5
+         db 1 blue-green bake 5",
+        "0 apply
+         20 apply web:v2 db:v2
+         40 rollback db
+         42 rollback web
+         43 rollback web r1
+         60 rollback web
+         80 rollback web
+         90 end",
+        &["started by", "ended"],
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: db r1, web r1
+            5 release #1 ended: promoted
+            20 > apply web:v2 db:v2
+            20 < release #2 is started
+            20 release #2 started by ann: db r1 to r2, web r1 to r2
+            32 release #2 ended: promoted
+            40 > rollback db
+            40 < release #3 is started
+            40 release #3 started by ann: db r2 to r1
+            42 > rollback web
+            42 < refused: release #3 is the way back of db, and this would take it back
+            43 > rollback web r1
+            43 < refused: release #3 is the way back of db, and this would take it back
+            50 release #3 ended: promoted
+            60 > rollback web
+            60 < release #4 is started
+            60 release #4 started by ann: web r2 to r1
+            71 release #4 ended: promoted
+            80 > rollback web
+            80 < refused: release #4 was a way back already, and another one would lead web from r1 to r2
+        "#]],
+    );
+}
+
+#[test]
 fn two_releases_of_a_service_keep_their_distance() {
     check(
         "web 2 blue-green bake 5
