@@ -19,7 +19,7 @@ pub use removal::{Removal, removal};
 pub use takes::{Takes, takes};
 
 use crate::lint::{self, Hazard};
-use crate::model::{FreezeName, RevisionNumber, RouteName, Service, ServiceName, Stack};
+use crate::model::{FreezeName, Pace, RevisionNumber, RouteName, Service, ServiceName, Stack};
 
 /// What is there now, as far as a plan needs to know.
 #[derive(Clone, Debug)]
@@ -287,7 +287,11 @@ fn control(old: &Stack, new: &Stack, plan: &mut Plan) {
     if old.pace != new.pace {
         plan.changes.push(Change {
             component: "pace".to_owned(),
-            action: ChangeAction::Change,
+            action: match (old.pace == Pace::default(), new.pace == Pace::default()) {
+                (true, _) => ChangeAction::Create,
+                (_, true) => ChangeAction::Remove,
+                (false, false) => ChangeAction::Change,
+            },
             revision: None,
             fields: fields::of_pace(&old.pace, &new.pace),
         });

@@ -20,6 +20,7 @@ use crate::time::Timestamp;
 use crate::want::Want;
 use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Lately, Observed, World};
 
+mod again;
 mod analysis;
 mod back;
 mod control;

@@ -25,7 +25,7 @@ fn stack(house: &House, version: &str, gate: &str, more: &str) {
 fn freeze_now(keys: &str) -> (String, String) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let moment = |at: Duration| {
-        // The program itself says what day it is: `date` is what people would ask.
+        // Another program than the one under test says what day that is.
         let output = std::process::Command::new("date")
             .args(["-u", "-d", &format!("@{}", at.as_secs()), "+%Y-%m-%d %H:%M"])
             .output()
