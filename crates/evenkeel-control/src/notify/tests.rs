@@ -60,6 +60,8 @@ impl Rig {
             outcome: Outcome::Promoted,
             because: None,
             moved: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            approvals: Vec::new(),
             ledger: Ledger::default(),
         };
         self.state.past = vec![Arc::new(past)];
