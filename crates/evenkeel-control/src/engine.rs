@@ -1,5 +1,6 @@
 //! The loop: observe, decide, commit, decide again, and only then act.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
-use evenkeel_kernel::model::{Epoch, PoolId};
+use evenkeel_kernel::model::{Epoch, PoolId, Stack};
 use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::{self, Want};
-use evenkeel_kernel::world::World;
+use evenkeel_kernel::world::{Observed, World};
 use evenkeel_local::{Local, artifact, secret};
 
+use crate::calendar;
 use crate::clock::{Clock, wall_ms};
 use crate::events::{self, Events};
 use crate::hands::Hands;
@@ -84,7 +86,7 @@ impl Engine {
                 self.state = self.state.resumed(now);
             }
             looked = now;
-            let world = self.hands.observe(now);
+            let world = self.hands.observe(self.state.zones(), now);
             if let Some(decision) = self.state.decide(&world, now) {
                 self.commit(decision, ENGINE)?;
                 continue;
@@ -146,7 +148,14 @@ impl Engine {
     fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
         let before = self.head;
         let forced = matches!(action, Action::Rollback { force: true, .. });
-        let accepted = match self.state.act(action, by, world, self.clock.now()) {
+        let now = self.clock.now();
+        // The world was looked at without knowing which clocks a change asks for.
+        let seen = if let Action::Change(change) = &action {
+            Cow::Owned(with_clocks(&self.state, world, &change.wanted, now))
+        } else {
+            Cow::Borrowed(world)
+        };
+        let accepted = match self.state.act(action, by, &seen, now) {
             Ok(accepted) => accepted,
             Err(refusal) => return Ok(Err(refusal)),
         };
@@ -159,7 +168,7 @@ impl Engine {
         if let Some(decision) = accepted.decision.clone() {
             self.commit(decision, by)?;
             let now = self.clock.now();
-            self.publish(world, now);
+            self.publish(&seen, now);
         }
         Ok(Ok((accepted, before)))
     }
@@ -279,6 +288,12 @@ impl Engine {
         }
         longest
     }
+}
+
+/// The world, with the clocks of a stack that is asked for.
+pub(crate) fn with_clocks(state: &State, world: &World, wanted: &Stack, now: Timestamp) -> World {
+    let calendar = calendar::now(state.zones().into_iter().chain(wanted.zones()));
+    World { calendar: Observed::Known(calendar, now), ..world.clone() }
 }
 
 fn row(note: &Note, by: &str, at: u64) -> Row {

@@ -15,8 +15,8 @@ use evenkeel_kernel::world::{Edge, Fence, Keeper, Observed, World};
 use evenkeel_local::Local;
 
 use crate::checks::Checks;
-use crate::log;
 use crate::orders::Orders;
+use crate::{calendar, log};
 
 /// The rooms around control.
 #[derive(Debug)]
@@ -75,13 +75,18 @@ impl Hands {
         }
     }
 
-    /// Looks at everything.
-    pub(crate) fn observe(&mut self, now: Timestamp) -> World {
+    /// Looks at everything, and at the clocks of these zones.
+    pub(crate) fn observe<'z>(
+        &mut self,
+        zones: impl IntoIterator<Item = &'z str>,
+        now: Timestamp,
+    ) -> World {
         World {
             platform: self.local.observe(now),
             edge: self.observe_edge(now),
             keeper: self.keeper.clone(),
             checks: self.checks.answers(),
+            calendar: Observed::Known(calendar::now(zones), now),
         }
     }
 

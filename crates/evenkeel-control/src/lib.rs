@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+mod calendar;
 mod checks;
 pub mod client;
 mod clock;

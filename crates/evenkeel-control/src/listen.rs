@@ -10,6 +10,7 @@ use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use axum::{Json, Router};
 use evenkeel_kernel::layout;
+use evenkeel_local::user_name;
 use http::StatusCode;
 use http::request::Parts;
 use tokio::net::UnixListener;
@@ -155,15 +156,4 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
             }
         }
     }
-}
-
-/// The user's name, or its number where it has none.
-fn user_name(uid: u32) -> String {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let of = |line: &str| {
-        let mut fields = line.split(':');
-        let name = fields.next()?.to_owned();
-        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
-    };
-    users.lines().find_map(of).unwrap_or_else(|| format!("uid {uid}"))
 }

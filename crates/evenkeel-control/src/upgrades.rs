@@ -99,7 +99,8 @@ fn s28_a_release_that_an_older_version_saved_goes_on_in_every_phase() {
 fn s28_a_release_that_an_older_version_saved_goes_back_from_every_phase() {
     for (phase, body, _) in PHASES {
         let state = saved::decode(FORMAT - 1, body).unwrap();
-        let answer = state.act(Action::Abort, "ann", &obeys(&state, RESUMED), RESUMED);
+        let answer =
+            state.act(Action::Abort { reason: None }, "ann", &obeys(&state, RESUMED), RESUMED);
         match (phase, answer) {
             ("contracting" | "baking", Err(_)) => {}
             ("turning back", Ok(accepted)) => assert!(accepted.decision.is_none()),

@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 
 use evenkeel_kernel::analysis::Track;
+use evenkeel_kernel::lint::Hazard;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
-use evenkeel_kernel::plan::{Plan, Takes};
+use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
-    Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage, Standing,
-    Wait,
+    Approval, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage,
+    Standing, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
-    AccountView, BakeView, ChangeView, CheckView, EdgeView, FieldView, HazardView, InstanceView,
-    LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status,
-    StepView, TrackView, UnroutedView, WaitView,
+    AccountView, ApprovalView, BakeView, ChangeView, CheckView, EdgeView, FieldView, HazardView,
+    InstanceView, LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView,
+    Status, StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -78,6 +79,8 @@ fn remembered(snapshot: &Snapshot) -> Vec<ReleaseView> {
         held: None,
         hotfix: queued.hotfix.clone(),
         waits_at_gate: false,
+        approvers: Vec::new(),
+        approvals: Vec::new(),
         bake: None,
         outcome: None,
         because: None,
@@ -91,14 +94,15 @@ fn remembered(snapshot: &Snapshot) -> Vec<ReleaseView> {
 }
 
 /// A plan.
-pub(crate) fn plan(prospect: &Prospect) -> PlanView {
+pub(crate) fn plan(prospect: &Prospect, expected: Option<u32>) -> PlanView {
     let nothing = Plan::default();
     let none = Takes::default();
-    let (plan, takes, on_its_way, before, held_back, locked) = match prospect {
-        Prospect::Nothing => (&nothing, none, None, None, None, None),
-        Prospect::OnItsWay(id) => (&nothing, none, Some(id.0), None, None, None),
-        Prospect::Release { plan, takes, before, held_back, locked } => {
-            (&**plan, *takes, None, before.clone(), held_back.clone(), locked.clone())
+    let untouched = Removal::default();
+    let (plan, takes, on_its_way, before, held_back, locked, removal) = match prospect {
+        Prospect::Nothing => (&nothing, none, None, None, None, None, &untouched),
+        Prospect::OnItsWay(id) => (&nothing, none, Some(id.0), None, None, None, &untouched),
+        Prospect::Release { plan, takes, before, held_back, locked, removal } => {
+            (&**plan, *takes, None, before.clone(), held_back.clone(), locked.as_ref(), removal)
         }
     };
     let (create, change, remove) = plan.counts();
@@ -117,11 +121,6 @@ pub(crate) fn plan(prospect: &Prospect) -> PlanView {
             })
             .collect(),
     });
-    let hazards = plan.hazards.iter().map(|hazard| HazardView {
-        kind: hazard.kind.to_string(),
-        component: hazard.component.clone(),
-        text: hazard.text.clone(),
-    });
     PlanView {
         empty: plan.is_empty() && before.is_none(),
         on_its_way,
@@ -129,7 +128,10 @@ pub(crate) fn plan(prospect: &Prospect) -> PlanView {
         bake_ms: ms(takes.bake),
         before,
         held_back,
-        locked,
+        locked: locked.map(|closed| closed.reason.clone()),
+        locked_hint: locked.map(|closed| closed.hint.clone()),
+        gone: removal.gone,
+        removal: removal.refuses(expected),
         create,
         change,
         remove,
@@ -138,8 +140,27 @@ pub(crate) fn plan(prospect: &Prospect) -> PlanView {
         shift: plan.shift.clone(),
         contract: plan.contract.clone(),
         destroys: plan.destroys.clone(),
-        hazards: hazards.collect(),
+        hazards: plan.hazards.iter().map(hazard).collect(),
     }
+}
+
+pub(crate) fn hazard(hazard: &Hazard) -> HazardView {
+    HazardView {
+        kind: hazard.kind.to_string(),
+        component: hazard.component.clone(),
+        text: hazard.text.clone(),
+    }
+}
+
+fn approvals(snapshot: &Snapshot, approvals: &[Approval]) -> Vec<ApprovalView> {
+    let view = |approval: &Approval| ApprovalView {
+        service: approval.service.to_string(),
+        step: approval.step + 1,
+        by: approval.by.clone(),
+        at_ms: snapshot.wall(approval.at),
+        forced: approval.forced.clone(),
+    };
+    approvals.iter().map(view).collect()
 }
 
 fn edge(snapshot: &Snapshot) -> EdgeView {
@@ -304,6 +325,8 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
         held: release.paused.as_ref().and_then(|paused| paused.because.clone()),
         hotfix: release.hotfix.clone(),
         waits_at_gate: release.waits_at_gate(),
+        approvers: release.gate_policy().map(|gate| gate.approvers.clone()).unwrap_or_default(),
+        approvals: approvals(snapshot, &release.approvals),
         bake: bake(snapshot, release),
         outcome: None,
         because,
@@ -328,7 +351,15 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
 fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<TrackView> {
     let edge = snapshot.world.edge.known();
     let standings = edge.map(|edge| snapshot.state.standings(name, rollout, edge));
-    let track = |it: Standing| TrackView {
+    let standings = standings.filter(|standings| !standings.is_empty());
+    match standings {
+        Some(standings) => standings.into_iter().map(track).collect(),
+        None => rollout.judged.iter().map(|it| track((*it).into())).collect(),
+    }
+}
+
+fn track(it: Standing) -> TrackView {
+    TrackView {
         track: match it.track {
             Track::Errors => "errors",
             Track::SlowTail => "slow-tail",
@@ -340,8 +371,7 @@ fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<T
         stable_requests: it.stable.requests,
         stable_bad: it.stable.bad,
         evidence: it.evidence,
-    };
-    standings.into_iter().flatten().map(track).collect()
+    }
 }
 
 fn checks(
@@ -405,6 +435,8 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
         held: None,
         hotfix: None,
         waits_at_gate: false,
+        approvers: Vec::new(),
+        approvals: approvals(snapshot, &past.approvals),
         bake: None,
         outcome: Some(past.outcome.to_string()),
         because: past.because.clone(),
@@ -417,9 +449,13 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
                 from: from.map(|from| from.to_string()),
                 to: to.to_string(),
                 warm: 0,
-                analysis: Vec::new(),
                 verdict: None,
                 checks: Vec::new(),
+                analysis: past
+                    .judged
+                    .get(name)
+                    .map(|judged| judged.iter().map(|it| track((*it).into())).collect())
+                    .unwrap_or_default(),
             })
             .collect(),
         ledger: ledger(&past.ledger),

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod analysis;
+pub mod calendar;
 pub mod health;
 pub mod layout;
 pub mod lint;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::analysis::{Batch, Tally, Track};
+use crate::calendar::Calendar;
 use crate::model::{CheckId, Epoch, Generation, InstanceId, PoolId};
 use crate::time::Timestamp;
 
@@ -41,6 +42,8 @@ pub struct World {
     pub keeper: Observed<Keeper>,
     /// The answers that checks have got. A question that is not here has none yet.
     pub checks: BTreeMap<CheckId, Answer>,
+    /// What the clocks say in the zones that the state names.
+    pub calendar: Observed<Calendar>,
 }
 
 impl World {
@@ -51,7 +54,8 @@ impl World {
         Self {
             platform: Observed::Unknown(not_yet.clone()),
             edge: Observed::Unknown(not_yet.clone()),
-            keeper: Observed::Unknown(not_yet),
+            keeper: Observed::Unknown(not_yet.clone()),
+            calendar: Observed::Unknown(not_yet),
             checks: BTreeMap::new(),
         }
     }

@@ -65,6 +65,22 @@ pub fn pin(home: &Path, path: &Path) -> io::Result<Digest> {
     result
 }
 
+/// Digests the file at `path` as [`pin`] does, and writes nothing.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn digest(home: &Path, path: &Path) -> io::Result<Digest> {
+    let mut file = File::open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    match Memo::of(&home.join(layout::ARTIFACTS), path, &meta).read() {
+        Some(digest) => Ok(digest),
+        None => hash(&mut file, |_| Ok(())),
+    }
+}
+
 /// What was found out about a file, for as long as nothing has changed it: digesting a large
 /// program takes seconds.
 struct Memo {
@@ -216,6 +232,19 @@ mod tests {
         sweep(home.path(), &BTreeSet::new(), Duration::ZERO).unwrap();
         let two = pin(home.path(), &file).unwrap();
         assert!(kept_path(home.path(), &file, &two).is_file());
+    }
+
+    #[test]
+    fn looking_at_a_file_tells_its_digest_and_writes_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("web");
+        fs::write(&file, "one").unwrap();
+        assert_eq!(digest(home.path(), &file).unwrap(), Digest::of(b"one"));
+        let left: Vec<_> = fs::read_dir(home.path()).unwrap().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert_eq!(pin(home.path(), &file).unwrap(), digest(home.path(), &file).unwrap());
+        fs::write(&file, "two!").unwrap();
+        assert_eq!(digest(home.path(), &file).unwrap(), Digest::of(b"two!"));
     }
 
     #[test]

@@ -23,9 +23,11 @@ mod shim;
 mod spec;
 mod status;
 mod tree;
+mod user;
 
 pub use child::{Obstacle, look};
 pub use driver::{Config, Local, Routed};
 pub use folder::{LogFile, log_files};
 pub use isolation::{Enforcement, Isolation, isolation};
 pub use shim::shim;
+pub use user::{own_uid, user_name};

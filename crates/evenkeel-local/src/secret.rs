@@ -32,6 +32,29 @@ const KEY_BYTES: usize = 32;
 /// # Errors
 /// Why it could not be read or kept: a fragment for people, never with anything of its content.
 pub fn keep(home: &Path, from: &SecretSource) -> Result<Digest, String> {
+    let content = fetched(from)?;
+    store(home, &content).map_err(|error| format!("it could not be kept: {error}"))
+}
+
+/// Reads a secret and says by which digest it would be known, without writing anything. Where this
+/// home has no key yet, nothing is released that could be the same, and any digest will do.
+///
+/// # Errors
+/// As [`keep`].
+pub fn look(home: &Path, from: &SecretSource) -> Result<Digest, String> {
+    let content = fetched(from)?;
+    let mut keyed = match fs::read(home.join(layout::SECRETS).join(KEY)) {
+        Ok(key) => key,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            random().map_err(|error| format!("no key could be drawn for it: {error}"))?
+        }
+        Err(error) => return Err(format!("the key of this home could not be read: {error}")),
+    };
+    keyed.extend_from_slice(&content);
+    Ok(Digest::of(&keyed))
+}
+
+fn fetched(from: &SecretSource) -> Result<Vec<u8>, String> {
     let content = match from {
         SecretSource::Env(name) => std::env::var_os(name)
             .map(|value| value.as_encoded_bytes().to_vec())
@@ -42,7 +65,7 @@ pub fn keep(home: &Path, from: &SecretSource) -> Result<Digest, String> {
     if content.is_empty() {
         return Err("it is empty".to_owned());
     }
-    store(home, &content).map_err(|error| format!("it could not be kept: {error}"))
+    Ok(content)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -104,8 +127,7 @@ fn key(folder: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         other => return other,
     }
-    let mut random = vec![0; KEY_BYTES];
-    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    let random = random()?;
     let part = folder.join(format!("{}.part", unique_id()?));
     write_secret(&part, &random)?;
     // Whoever is first has made it.
@@ -115,6 +137,12 @@ fn key(folder: &Path) -> io::Result<Vec<u8>> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(()) | Err(_) => fs::read(path),
     }
+}
+
+fn random() -> io::Result<Vec<u8>> {
+    let mut random = vec![0; KEY_BYTES];
+    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    Ok(random)
 }
 
 fn write_secret(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -166,6 +194,19 @@ pub fn sweep(home: &Path, keep: &BTreeSet<Digest>, age: Duration) -> io::Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn looking_at_a_secret_tells_its_digest_and_writes_nothing() {
+        let (home, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let file = folder.path().join("key.txt");
+        fs::write(&file, "hunter2").unwrap();
+        let from = SecretSource::File(file.to_str().unwrap().to_owned());
+        let first = look(home.path(), &from).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+        assert_ne!(first, Digest::of(b"hunter2"), "it could be guessed at");
+        let kept = keep(home.path(), &from).unwrap();
+        assert_eq!(look(home.path(), &from).unwrap(), kept);
+    }
 
     #[test]
     fn a_secret_is_kept_by_a_digest_that_no_other_home_makes() {

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use evenkeel_kernel::model::PoolId;
-use evenkeel_kernel::release::{Accepted, Action, Because, Change, Kind, Phase, Refusal, State};
+use evenkeel_kernel::release::{
+    Accepted, Action, Because, Change, Kind, Phase, Prospect, Refusal, State,
+};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, World};
 
@@ -83,9 +85,17 @@ impl Simulation {
         if let Some(edited) = self.planted_rollback(&what, state) {
             return Ok(Some(edited));
         }
-        let (action, text) = action(what);
-        let takes_part = !matches!(action, Action::Pause | Action::Resume | Action::Scale { .. });
-        let turns_back = matches!(action, Action::Abort | Action::Rollback { to: None, .. });
+        let (mut action, text) = action(what);
+        // Who edits the file here means it.
+        if let Action::Change(change) = &mut action
+            && let Prospect::Release { removal, .. } =
+                state.prospect(&change.wanted, false, world, Timestamp(now))
+        {
+            change.expect_destroy = Some(removal.gone);
+        }
+        let takes_part =
+            !matches!(action, Action::Pause { .. } | Action::Resume | Action::Scale { .. });
+        let turns_back = matches!(action, Action::Abort { .. } | Action::Rollback { to: None, .. });
         let under_way = state.release.as_ref().map(|release| release.id);
         match state.act(action, "someone", world, Timestamp(now)) {
             Ok(Accepted { decision, text: answer, .. }) => {
@@ -134,14 +144,17 @@ impl Simulation {
 fn action(what: What) -> (Action, String) {
     match what {
         What::Apply { stack, force } => {
-            let change = Change { wanted: *stack, kind: Kind::Apply, force, hotfix: None };
+            let (wanted, kind) = (*stack, Kind::Apply);
+            let change = Change { wanted, kind, force, hotfix: None, expect_destroy: None };
             (Action::Change(Box::new(change)), "apply".to_owned())
         }
-        What::Pause => (Action::Pause, "pause".to_owned()),
+        What::Pause => (Action::Pause { reason: None }, "pause".to_owned()),
         What::Resume => (Action::Resume, "resume".to_owned()),
         What::Promote { full } => (Action::Promote { full }, "promote".to_owned()),
-        What::Abort => (Action::Abort, "abort".to_owned()),
-        What::Rollback => (Action::Rollback { to: None, force: true }, "rollback".to_owned()),
+        What::Abort => (Action::Abort { reason: None }, "abort".to_owned()),
+        What::Rollback => {
+            (Action::Rollback { to: None, force: true, reason: None }, "rollback".to_owned())
+        }
         What::Scale { service, replicas } => {
             let text = format!("scale {service} {replicas}");
             (Action::Scale { service, replicas }, text)

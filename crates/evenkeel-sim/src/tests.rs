@@ -14,7 +14,7 @@ const PLANTED: [(Bug, u64); 10] = [
     (Bug::TrustJournal, 1),
     (Bug::ActBeforeCommit, 0),
     (Bug::RandomNames, 0),
-    (Bug::UnknownIsEmpty, 1),
+    (Bug::UnknownIsEmpty, 3),
     (Bug::RollbackInContract, 21),
     (Bug::CachedWorld, 0),
     (Bug::NoStopPrecondition, 190),

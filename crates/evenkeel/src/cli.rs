@@ -60,19 +60,19 @@ pub(crate) enum Command {
     /// Show what instances print
     Logs(Logs),
     /// Hold the release at its present step
-    Pause,
+    Pause(Reason),
     /// Go on after a pause
     Resume,
     /// Take the next step of the release now; after promotion: contract now
     Promote(Promote),
     /// Let a step pass that waits at its gate
-    Approve,
-    /// Let nothing new be released, but for hotfixes
+    Approve(Approve),
+    /// Let nothing new be released, but for hotfixes and ways back; `scale` still works
     Lock(Lock),
     /// Let changes be released again
     Unlock,
     /// Take the release back, before all traffic has moved
-    Abort(Wait),
+    Abort(Abort),
     /// Go back: instant until contract, after it by a new release
     Rollback(Rollback),
     /// Set how many instances a service has
@@ -144,6 +144,9 @@ pub(crate) struct Apply {
     /// Why this cannot wait: passes a lock and takes one short step; loud in the journal
     #[arg(long, value_name = "REASON")]
     pub(crate) hotfix: Option<String>,
+    /// How many instances go for good; needed where most of a service goes, and a yes to that
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) expect_destroy: Option<u32>,
 }
 
 /// How long to wait for a release.
@@ -161,6 +164,31 @@ pub(crate) struct Wait {
     /// Do not wait for the end
     #[arg(long)]
     pub(crate) detach: bool,
+}
+
+/// Why a release is steered.
+#[derive(Debug, Args)]
+pub(crate) struct Reason {
+    /// Why, for the journal
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+}
+
+/// Why a release is taken back, and whether to wait for it.
+#[derive(Debug, Args)]
+pub(crate) struct Abort {
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+    #[command(flatten)]
+    pub(crate) wait: Wait,
+}
+
+/// Whether somebody approves who may not.
+#[derive(Debug, Args)]
+pub(crate) struct Approve {
+    /// Approve although the gate names others; loud in the journal
+    #[arg(long, value_name = "REASON")]
+    pub(crate) force: Option<String>,
 }
 
 /// What to stop.
@@ -220,6 +248,10 @@ pub(crate) struct Logs {
     /// How many lines of each instance to begin with
     #[arg(short = 'n', long, default_value_t = 100)]
     pub(crate) lines: usize,
+    /// With -f: put the time at which it was seen before each new line. What was printed earlier
+    /// has none: instances write their logs themselves, and nobody takes down when
+    #[arg(long, requires = "follow")]
+    pub(crate) times: bool,
 }
 
 /// How far to promote.
@@ -234,13 +266,14 @@ pub(crate) struct Promote {
 #[derive(Debug, Args)]
 pub(crate) struct Rollback {
     /// A service [default: everything the last release moved]
-    #[arg(requires = "revision")]
     pub(crate) service: Option<String>,
-    /// The revision it goes back to: `r3`
+    /// The revision it goes back to: `r3` [default: the one before]
     pub(crate) revision: Option<String>,
-    /// Go back to a revision although it was taken back before
+    /// Go back to a revision although it was taken back before, or for the second time in a row
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
     #[command(flatten)]
     pub(crate) wait: Wait,
 }

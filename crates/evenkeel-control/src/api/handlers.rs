@@ -18,12 +18,14 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Event, Failure, Lock, PlanView, Promote, ReceiverView, ReleaseView, Restart, Rollback,
-    Scale, Status, Submission, VersionView, WaitView,
+    Answer, Approve, Event, Failure, Lock, PlanView, Promote, Reason, ReceiverView, ReleaseView,
+    Restart, Rollback, Scale, Status, Submission, VersionView, WaitView,
 };
+use crate::engine::with_clocks;
 use crate::listen::{Api, Caller};
 use crate::notify::Untested;
 use crate::orders::Order;
+use crate::snapshot::Snapshot;
 use crate::view;
 
 type Refused = (StatusCode, Json<Failure>);
@@ -155,7 +157,10 @@ pub(crate) async fn plan(
 ) -> Result<Json<PlanView>, Refused> {
     let wanted = read(&submission)?;
     let snapshot = api.latest.get();
-    Ok(Json(view::plan(&snapshot.state.prospect(&wanted, submission.hotfix.is_some()))))
+    let Snapshot { state, world, now, .. } = &*snapshot;
+    let world = with_clocks(state, world, &wanted, *now);
+    let prospect = state.prospect(&wanted, submission.hotfix.is_some(), &world, *now);
+    Ok(Json(super::planned(&prospect, &wanted, &submission)))
 }
 
 #[utoipa::path(
@@ -175,19 +180,24 @@ pub(crate) async fn apply(
     Json(submission): Json<Submission>,
 ) -> Answered {
     let wanted = read(&submission)?;
-    let change =
-        Change { wanted, kind: Kind::Apply, force: submission.force, hotfix: submission.hotfix };
+    let Submission { force, hotfix, expect_destroy, .. } = submission;
+    let change = Change { wanted, kind: Kind::Apply, force, hotfix, expect_destroy };
     act(&api, caller, Action::Change(Box::new(change))).await
 }
 
 #[utoipa::path(
     post,
     path = "/v1/pause",
+    request_body = Reason,
     responses((status = 200, body = Answer), (status = 409, body = Failure))
 )]
 /// Holds the release where it is.
-pub(crate) async fn pause(Door(api): Door<Api>, caller: Caller) -> Answered {
-    act(&api, caller, Action::Pause).await
+pub(crate) async fn pause(
+    Door(api): Door<Api>,
+    caller: Caller,
+    reason: Option<Json<Option<Reason>>>,
+) -> Answered {
+    act(&api, caller, Action::Pause { reason: said(reason).reason }).await
 }
 
 #[utoipa::path(
@@ -218,11 +228,16 @@ pub(crate) async fn promote(
 #[utoipa::path(
     post,
     path = "/v1/approve",
+    request_body = Approve,
     responses((status = 200, body = Answer), (status = 409, body = Failure))
 )]
 /// Lets a step pass that waits at its gate.
-pub(crate) async fn approve(Door(api): Door<Api>, caller: Caller) -> Answered {
-    act(&api, caller, Action::Approve).await
+pub(crate) async fn approve(
+    Door(api): Door<Api>,
+    caller: Caller,
+    approve: Option<Json<Option<Approve>>>,
+) -> Answered {
+    act(&api, caller, Action::Approve { force: said(approve).force }).await
 }
 
 #[utoipa::path(
@@ -249,11 +264,16 @@ pub(crate) async fn unlock(Door(api): Door<Api>, caller: Caller) -> Answered {
 #[utoipa::path(
     post,
     path = "/v1/abort",
+    request_body = Reason,
     responses((status = 200, body = Answer), (status = 409, body = Failure))
 )]
 /// Takes the release back before all traffic has moved.
-pub(crate) async fn abort(Door(api): Door<Api>, caller: Caller) -> Answered {
-    act(&api, caller, Action::Abort).await
+pub(crate) async fn abort(
+    Door(api): Door<Api>,
+    caller: Caller,
+    reason: Option<Json<Option<Reason>>>,
+) -> Answered {
+    act(&api, caller, Action::Abort { reason: said(reason).reason }).await
 }
 
 #[utoipa::path(
@@ -269,17 +289,17 @@ pub(crate) async fn rollback(
     Json(rollback): Json<Rollback>,
 ) -> Answered {
     let to = match (rollback.service, rollback.revision) {
-        (Some(service), Some(number)) => Some((named(&service)?, RevisionNumber(number))),
+        (Some(service), number) => Some((named(&service)?, number.map(RevisionNumber))),
         (None, None) => None,
-        (Some(_), None) | (None, Some(_)) => {
+        (None, Some(_)) => {
             return Err(refused(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "a service and a revision go together".to_owned(),
+                "a revision needs its service".to_owned(),
                 "name both, or neither to take back the last release",
             ));
         }
     };
-    act(&api, caller, Action::Rollback { to, force: rollback.force }).await
+    act(&api, caller, Action::Rollback { to, force: rollback.force, reason: rollback.reason }).await
 }
 
 #[utoipa::path(
@@ -388,6 +408,11 @@ pub(crate) async fn notify_test(
             },
         )),
     }
+}
+
+/// What a body says that need not be there.
+fn said<T: Default>(body: Option<Json<Option<T>>>) -> T {
+    body.and_then(|Json(body)| body).unwrap_or_default()
 }
 
 /// Hands an action to the engine and waits for its answer.

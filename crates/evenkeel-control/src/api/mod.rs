@@ -7,5 +7,6 @@ pub(crate) mod doc;
 pub(crate) mod handlers;
 pub mod types;
 
+pub(crate) use check::planned;
 pub use check::{check, plan_from_nothing};
 pub use doc::openapi;

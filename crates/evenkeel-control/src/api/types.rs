@@ -24,6 +24,9 @@ pub struct Submission {
     /// Why it cannot wait, if it cannot.
     #[serde(default)]
     pub hotfix: Option<String>,
+    /// How many instances are expected to go for good; needed where most of a service goes.
+    #[serde(default)]
+    pub expect_destroy: Option<u32>,
 }
 
 /// What a change would do.
@@ -43,6 +46,12 @@ pub struct PlanView {
     pub held_back: Option<String>,
     /// Why it is refused, unless it is a hotfix.
     pub locked: Option<String>,
+    /// What ends that, and what goes past it.
+    pub locked_hint: Option<String>,
+    /// How many instances it takes away for good.
+    pub gone: u32,
+    /// Why it is refused, unless that number is named.
+    pub removal: Option<String>,
     /// Components created.
     pub create: usize,
     /// Components changed.
@@ -164,11 +173,30 @@ pub struct Promote {
 pub struct Rollback {
     /// A service; without one, everything the last release moved.
     pub service: Option<String>,
-    /// The revision it goes back to.
+    /// The revision it goes back to; by default the one before.
     pub revision: Option<u32>,
-    /// Go ahead although that revision was taken back before.
+    /// Go ahead although that revision was taken back before, or this undoes a way back.
     #[serde(default)]
     pub force: bool,
+    /// Why, for the journal.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Why somebody steers a release.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// For the journal.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// An approval.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Approve {
+    /// Why it is given by somebody who may not.
+    #[serde(default)]
+    pub force: Option<String>,
 }
 
 /// Why nothing new is to be released.
@@ -335,6 +363,10 @@ pub struct ReleaseView {
     pub hotfix: Option<String>,
     /// It waits for somebody's approval.
     pub waits_at_gate: bool,
+    /// Who may give it, by their user names; empty is anybody.
+    pub approvers: Vec<String>,
+    /// The approvals it was given.
+    pub approvals: Vec<ApprovalView>,
     /// How long it has been watched.
     pub bake: Option<BakeView>,
     /// How it ended: `promoted`, `aborted`, …
@@ -347,6 +379,21 @@ pub struct ReleaseView {
     pub rollouts: Vec<RolloutView>,
     /// What its requests came to.
     pub ledger: LedgerView,
+}
+
+/// Somebody's word that a step may be left.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ApprovalView {
+    /// The service that moved.
+    pub service: String,
+    /// Its step, from 1.
+    pub step: usize,
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    pub at_ms: u64,
+    /// Why they did although they may not.
+    pub forced: Option<String>,
 }
 
 /// One service of a release.

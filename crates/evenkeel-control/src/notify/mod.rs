@@ -154,10 +154,12 @@ impl Around {
     }
 
     /// The row after which a new receiver begins: before the start of the release that brought it,
-    /// which is the one under way, or the last. Said by the journal and not by the moment, so that
-    /// a control that dies in between changes nothing about it.
+    /// which is the one under way unless the stack before it has the receiver too, and then the
+    /// last that ended. Said by the journal and not by the moment, so that a control that dies in
+    /// between changes nothing about it, nor does the next release if it is quick.
     fn beginning(&self, name: &ReceiverName, state: &State) -> u64 {
-        let under_way = state.release.as_ref().filter(|it| it.wanted.notify.contains_key(name));
+        let brought = !state.stack.notify.contains_key(name);
+        let under_way = state.release.as_ref().filter(|_| brought);
         let last = state.past.last().map(|past| past.id);
         let release = under_way.map(|it| it.id).or(last).map(|id| id.0);
         let starts = |event: &Event| event.release == release && event.kind == "release.started";

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use evenkeel_journal::{Row, Seq};
 use evenkeel_kernel::model::{Address, Channel, Epoch, KeptSecret, ReleaseId, SecretSource, Stack};
-use evenkeel_kernel::release::{Kind, Ledger, Outcome, Past, Queued};
+use evenkeel_kernel::release::{Action, Change, Kind, Ledger, Outcome, Past, Queued};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::World;
 
@@ -60,6 +60,8 @@ impl Rig {
             outcome: Outcome::Promoted,
             because: None,
             moved: BTreeMap::new(),
+            judged: BTreeMap::new(),
+            approvals: Vec::new(),
             ledger: Ledger::default(),
         };
         self.state.past = vec![Arc::new(past)];
@@ -161,6 +163,29 @@ fn a_new_receiver_begins_with_the_release_that_brings_it_and_hears_its_end() {
     assert_eq!(heard, expected);
     rig.until("it is forgotten", |all| all.is_empty().then_some(()));
     assert_eq!(Book::names(rig.home.path()), []);
+}
+
+#[test]
+fn a_new_receiver_hears_the_release_that_brought_it_although_the_next_has_begun() {
+    let mut rig = Rig::new();
+    let kinds = ["release.started", "release.ended", "release.started"];
+    let row = |(kind, id): (&&str, u64)| row(id, kind, wall_ms());
+    let rows: Vec<Row> = kinds.iter().zip([2, 2, 3]).map(row).collect();
+    rig.commit(&rows);
+    let (receiver, open) = room();
+    // Nobody has looked before release 3, which brings a second one.
+    let mut wanted = (*rig.state.stack).clone();
+    wanted.notify = ["ops", "more"].map(|it| (it.parse().unwrap(), receiver.clone())).into();
+    rig.tell(Some(receiver));
+    let (kind, hotfix, expect_destroy) = (Kind::Apply, None, None);
+    let change = Change { wanted, kind, force: false, hotfix, expect_destroy };
+    rig.state.last_release = ReleaseId(2);
+    let change = Action::Change(Box::new(change));
+    let accepted = rig.state.act(change, "ann", &World::unknown(), Timestamp(0)).unwrap();
+    let state = accepted.decision.unwrap().state;
+    drop(open);
+    let begins = |name: &str| rig.around.beginning(&name.parse().unwrap(), &state);
+    assert_eq!((begins("ops"), begins("more")), (0, 2));
 }
 
 #[test]

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{ServiceName, Stack, Strategy};
 use crate::plan::{Now, Plan, cycles, moving};
+use crate::spec::Materials;
+use crate::spec::materials::absent;
 
 /// More than this part of the instances going at once is a hazard, in hundredths.
 const REMOVAL_SHARE_MAX: u64 = 25;
@@ -37,6 +39,8 @@ pub enum HazardKind {
     SingleReplica,
     /// A rolling rollout cannot be taken back by one routing update.
     SlowRollback,
+    /// A command names a file that is not there.
+    MissingFile,
     /// Service and something it uses change in one release.
     TogetherWithDependency,
 }
@@ -50,9 +54,35 @@ impl fmt::Display for HazardKind {
             Self::ServiceRemoved => "service-removed",
             Self::SingleReplica => "single-replica",
             Self::SlowRollback => "slow-rollback",
+            Self::MissingFile => "missing-file",
             Self::TogetherWithDependency => "together-with-dependency",
         })
     }
+}
+
+/// Files that the commands of the services which get another revision name, and that are not there:
+/// they may be written later, but most often a name is misspelt.
+#[must_use]
+pub fn missing_files(plan: &Plan, wanted: &Stack, materials: &Materials) -> Vec<Hazard> {
+    let moves = |component: &str| {
+        let mut changes = plan.changes.iter();
+        changes.any(|change| change.component == component && change.revision.is_some())
+    };
+    let mut found = Vec::new();
+    for (name, service) in &wanted.services {
+        let component = format!("service.{name}");
+        for argument in
+            absent(&service.workload, materials).into_iter().filter(|_| moves(&component))
+        {
+            let text = format!("{name} is started with {argument}, and there is no such file");
+            found.push(Hazard {
+                kind: HazardKind::MissingFile,
+                component: component.clone(),
+                text,
+            });
+        }
+    }
+    found
 }
 
 /// Everything dangerous about the plan from `now` to `wanted`.

@@ -1,15 +1,17 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
 mod check;
+mod freeze;
 mod names;
 mod notify;
 mod service;
 mod stack;
 
 pub use check::{Ask, Check, CheckId, Expect, Number, When};
+pub use freeze::{Freeze, Gate, Pace};
 pub use names::{
-    CheckName, Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReceiverName, ReleaseId,
-    RevisionNumber, RouteName, ServiceName, StackName,
+    CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName, PoolId,
+    ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName, StackName,
 };
 pub use notify::{Address, Channel, KeptSecret, Receiver};
 pub use service::{

@@ -96,6 +96,11 @@ name! {
     ReceiverName
 }
 
+name! {
+    /// The name of a freeze: a DNS label.
+    FreezeName
+}
+
 impl ServiceName {
     /// The environment variable in which another service finds this one: `CATALOG_URL`.
     #[must_use]

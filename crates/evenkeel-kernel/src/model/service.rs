@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::check::Check;
+use super::freeze::{Gate, saved_gate};
 use super::names::{CheckName, Digest, ServiceName};
 
 /// One service of a stack.
@@ -431,8 +432,8 @@ pub struct Step {
     /// How long it is watched, in healthy time, before the next step.
     pub bake: Duration,
     /// Somebody must approve before the next step.
-    #[serde(default)]
-    pub gate: bool,
+    #[serde(default, deserialize_with = "saved_gate")]
+    pub gate: Option<Gate>,
 }
 
 /// How much of a service is the new revision.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::names::{Digest, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName};
+use super::freeze::{Freeze, Pace};
+use super::names::{
+    Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName,
+};
 use super::notify::Receiver;
 use super::service::{Probe, Service, Workload};
 
@@ -24,6 +27,12 @@ pub struct Stack {
     /// Who is told what happens.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notify: BTreeMap<ReceiverName, Receiver>,
+    /// When nothing new is released.
+    #[serde(default)]
+    pub freezes: BTreeMap<FreezeName, Freeze>,
+    /// How fast changes may come.
+    #[serde(default)]
+    pub pace: Pace,
 }
 
 impl Stack {
@@ -36,6 +45,8 @@ impl Stack {
             routes: BTreeMap::new(),
             edge: Edge::default(),
             notify: BTreeMap::new(),
+            freezes: BTreeMap::new(),
+            pace: Pace::default(),
         }
     }
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exposure, Health, Limits, NoData, Probe, Rollout, Route, Service, Stop, Strategy, Workload,
+    Exposure, Freeze, Gate, Health, Limits, NoData, Pace, Probe, Rollout, Route, Service, Stop,
+    Strategy, Workload,
 };
 use crate::time::human;
 
@@ -81,6 +82,19 @@ pub(super) fn of_route(old: Option<&Route>, new: Option<&Route>) -> Vec<FieldCha
     )
 }
 
+/// The fields in which two freezes differ.
+pub(super) fn of_freeze(old: Option<&Freeze>, new: Option<&Freeze>) -> Vec<FieldChange> {
+    differences(
+        &old.map(freeze_fields).unwrap_or_default(),
+        &new.map(freeze_fields).unwrap_or_default(),
+    )
+}
+
+/// The fields in which two paces differ.
+pub(super) fn of_pace(old: &Pace, new: &Pace) -> Vec<FieldChange> {
+    differences(&pace_fields(old), &pace_fields(new))
+}
+
 type Fields = BTreeMap<String, String>;
 
 fn differences(old: &Fields, new: &Fields) -> Vec<FieldChange> {
@@ -102,6 +116,28 @@ fn route_fields(route: &Route) -> Fields {
     fields.insert("to".to_owned(), format!("service.{}", route.to));
     if let Some(host) = &route.host {
         fields.insert("host".to_owned(), host.clone());
+    }
+    fields
+}
+
+fn freeze_fields(freeze: &Freeze) -> Fields {
+    let mut fields = Fields::new();
+    fields.insert("window".to_owned(), freeze.window.to_string());
+    fields.insert("zone".to_owned(), freeze.zone.clone());
+    fields.insert("holds".to_owned(), freeze.holds.to_string());
+    if let Some(reason) = &freeze.reason {
+        fields.insert("reason".to_owned(), reason.clone());
+    }
+    fields
+}
+
+fn pace_fields(pace: &Pace) -> Fields {
+    let mut fields = Fields::new();
+    if let Some(starts) = pace.starts {
+        fields.insert("starts".to_owned(), starts.to_string());
+    }
+    if let Some(between) = pace.between {
+        fields.insert("between".to_owned(), human(between));
     }
     fields
 }
@@ -171,6 +207,16 @@ fn service_fields(service: &Service) -> Fields {
     fields
 }
 
+/// A gate, and who opens it.
+fn gate(gate: &Gate) -> String {
+    let by = match gate.approvers.is_empty() {
+        true => String::new(),
+        false => format!(" for {}", gate.approvers.join(" or ")),
+    };
+    let own = if gate.own { "" } else { ", not for who asked" };
+    format!(" and a gate{by}{own}")
+}
+
 fn rollout_fields(service: &Service, fields: &mut Fields) {
     let rollout = &service.rollout;
     let mut set = |name: &str, value: String| fields.insert(format!("rollout.{name}"), value);
@@ -191,7 +237,7 @@ fn rollout_fields(service: &Service, fields: &mut Fields) {
             let steps: Vec<_> = steps
                 .iter()
                 .map(|step| {
-                    let gate = if step.gate { " and a gate" } else { "" };
+                    let gate = step.gate.as_ref().map(gate).unwrap_or_default();
                     match step.exposure {
                         Exposure::Weight(weight) => {
                             format!("{weight} for {}{gate}", human(step.bake))

@@ -6,6 +6,7 @@
 mod fields;
 mod order;
 mod receivers;
+mod removal;
 mod takes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 pub use fields::FieldChange;
 pub use order::{cycles, dependency_order};
+pub use removal::{Removal, removal};
 pub use takes::{Takes, takes};
 
 use crate::lint::{self, Hazard};
-use crate::model::{RevisionNumber, RouteName, Service, ServiceName, Stack};
+use crate::model::{FreezeName, Pace, RevisionNumber, RouteName, Service, ServiceName, Stack};
 
 /// What is there now, as far as a plan needs to know.
 #[derive(Clone, Debug)]
@@ -116,6 +118,7 @@ pub fn plan(now: &Now<'_>, wanted: &Stack) -> Plan {
     routes(now.stack, wanted, &mut plan);
     listeners(now.stack, wanted, &mut plan);
     receivers::plan(now.stack, wanted, &mut plan);
+    control(now.stack, wanted, &mut plan);
     plan.hazards = lint::hazards(now, wanted, &plan);
     plan
 }
@@ -262,6 +265,38 @@ fn listeners(old: &Stack, new: &Stack, plan: &mut Plan) {
     for addr in old.edge.listen.iter().filter(|addr| !new.edge.listen.contains(addr)) {
         plan.contract.push(format!("close {addr}"));
         plan.destroys.push(format!("listener {addr}"));
+    }
+}
+
+/// When nothing is released, and how fast the rest is. Nothing is started, moved or stopped.
+fn control(old: &Stack, new: &Stack, plan: &mut Plan) {
+    let names: BTreeSet<&FreezeName> = old.freezes.keys().chain(new.freezes.keys()).collect();
+    for name in names {
+        let (before, after) = (old.freezes.get(name), new.freezes.get(name));
+        if before != after {
+            plan.changes.push(Change {
+                component: format!("freeze.{name}"),
+                action: match (before, after) {
+                    (None, _) => ChangeAction::Create,
+                    (Some(_), None) => ChangeAction::Remove,
+                    (Some(_), Some(_)) => ChangeAction::Change,
+                },
+                revision: None,
+                fields: fields::of_freeze(before, after),
+            });
+        }
+    }
+    if old.pace != new.pace {
+        plan.changes.push(Change {
+            component: "pace".to_owned(),
+            action: match (old.pace == Pace::default(), new.pace == Pace::default()) {
+                (true, _) => ChangeAction::Create,
+                (_, true) => ChangeAction::Remove,
+                (false, false) => ChangeAction::Change,
+            },
+            revision: None,
+            fields: fields::of_pace(&old.pace, &new.pace),
+        });
     }
 }
 

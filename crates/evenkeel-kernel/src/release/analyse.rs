@@ -51,6 +51,42 @@ pub struct Standing {
     pub evidence: f64,
 }
 
+/// A [`Standing`] that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// Which track.
+    pub track: Track,
+    /// What the new revision counted lately.
+    pub canary: Tally,
+    /// What the stable revision counted lately.
+    pub stable: Tally,
+    /// The part of the way from no evidence to enough of it, in thousandths.
+    pub evidence: u32,
+}
+
+impl From<Standing> for Judged {
+    fn from(standing: Standing) -> Self {
+        let Standing { track, canary, stable, evidence } = standing;
+        Self { track, canary, stable, evidence: thousandths(evidence) }
+    }
+}
+
+impl From<Judged> for Standing {
+    fn from(judged: Judged) -> Self {
+        let Judged { track, canary, stable, evidence } = judged;
+        Self { track, canary, stable, evidence: f64::from(evidence) / 1_000.0 }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is bounded before, and such a cast saturates"
+)]
+fn thousandths(part: f64) -> u32 {
+    (part * 1_000.0).round().clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
 impl Watched {
     /// The same with the batch that ends now; `None` when none is due, or nothing was counted.
     fn gathered(&self, read: Read, tolerance: Tolerance) -> Option<Self> {

@@ -21,7 +21,7 @@ pub(super) fn strategy(described: &model::Service) -> Strategy {
         Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => BAKE,
     };
     let (exposure, bake) = (Exposure::Weight(EXPOSURE), BAKE.min(usual));
-    Strategy::Canary { steps: vec![Step { exposure, bake, gate: false }] }
+    Strategy::Canary { steps: vec![Step { exposure, bake, gate: None }] }
 }
 
 /// The plan of a change, and how long it takes at least; of a hotfix by its own steps.

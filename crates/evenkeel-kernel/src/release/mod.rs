@@ -8,6 +8,7 @@
 mod act;
 mod analyse;
 mod checks;
+mod closed;
 mod decide;
 mod doubt;
 mod hotfix;
@@ -21,13 +22,14 @@ mod wants;
 mod why;
 
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
-pub use analyse::{Standing, Watched};
+pub use analyse::{Judged, Standing, Watched};
 pub use checks::{Checking, Said};
+pub use closed::Closed;
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
 pub use state::{
-    Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports, Queued,
-    Release, Rollout, Service, Slot, Stage, State,
+    Approval, Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports,
+    Queued, Release, Rollout, Service, Slot, Stage, State,
 };
 pub use why::Wait;
 

@@ -298,6 +298,7 @@ impl Service {
             port_since: now,
             held_back: BTreeMap::new(),
             slow: None,
+            released: None,
         }
     }
 }

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::analyse::Watched;
+use super::analyse::{Judged, Watched};
 use super::checks::Checking;
 use super::ledger::Ledger;
 use crate::model::{
-    self, CheckName, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route,
-    RouteName, ServiceName, Stack, Strategy, Weight,
+    self, CheckName, Digest, FreezeName, Generation, PoolId, ReleaseId, Revision, RevisionNumber,
+    Route, RouteName, ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::routing::Slow;
@@ -84,6 +84,21 @@ pub struct Gate {
     pub approved_by: Option<String>,
 }
 
+/// Somebody's word that a step may be left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The service that moved.
+    pub service: ServiceName,
+    /// Its step, from 0.
+    pub step: usize,
+    /// Who gave it.
+    pub by: String,
+    /// When.
+    pub at: Timestamp,
+    /// Why they did although they may not.
+    pub forced: Option<String>,
+}
+
 /// One service as it is deployed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -109,6 +124,9 @@ pub struct Service {
     /// started.
     #[serde(default)]
     pub slow: Option<Slow>,
+    /// When its last release was started that was neither a hotfix nor a way back.
+    #[serde(default)]
+    pub released: Option<Timestamp>,
 }
 
 /// A revision and its pool.
@@ -187,6 +205,9 @@ pub struct Release {
     /// The present step waits at its gate, or has passed it.
     #[serde(default)]
     pub gate: Option<Gate>,
+    /// The approvals it was given, in order; at most one for each of its steps.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
     /// Why it is a hotfix, if it is one: it takes one short step and needs no requests.
     #[serde(default)]
     pub hotfix: Option<String>,
@@ -228,6 +249,9 @@ pub struct Rollout {
     /// How its checks stand, as far as any was asked.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<CheckName, Checking>,
+    /// How its requests compared at the last batch before all traffic had moved.
+    #[serde(default)]
+    pub judged: Vec<Judged>,
 }
 
 /// How far a release is.
@@ -335,6 +359,9 @@ pub struct Paused {
     pub because: Option<String>,
     /// Since when.
     pub since: Timestamp,
+    /// The freeze at whose end it goes on by itself.
+    #[serde(default)]
+    pub freeze: Option<FreezeName>,
 }
 
 /// A change that waits for the release under way to end.
@@ -374,6 +401,12 @@ pub struct Past {
     pub moved: BTreeMap<ServiceName, (Option<RevisionNumber>, RevisionNumber)>,
     /// What its requests came to.
     pub ledger: Ledger,
+    /// The approvals it was given, in order.
+    #[serde(default)]
+    pub approvals: Vec<Approval>,
+    /// How the requests of its services compared when they were last judged.
+    #[serde(default)]
+    pub judged: BTreeMap<ServiceName, Vec<Judged>>,
 }
 
 /// One line for the journal: a decision, and why.
@@ -532,7 +565,8 @@ impl Phase {
 impl Release {
     /// Evenkeel itself holds it where it is.
     pub(super) fn hold(&mut self, reason: String, now: Timestamp) {
-        self.paused = Some(Paused { by: "evenkeel".to_owned(), because: Some(reason), since: now });
+        let (by, because) = ("evenkeel".to_owned(), Some(reason));
+        self.paused = Some(Paused { by, because, since: now, freeze: None });
         self.bake.seen = None;
     }
 

@@ -12,9 +12,9 @@ use expect_test::Expect;
 use super::*;
 use crate::analysis::{Batch, Tally};
 use crate::model::{
-    Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Generation, Health as Probing,
-    InstanceId, Limits, Number, PoolId, Rollout as Policy, Route, Service as Described,
-    ServiceName, Share, Stack, Step, Stop, Strategy, Weight, When, Workload,
+    Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate, Generation,
+    Health as Probing, InstanceId, Limits, Number, PoolId, Rollout as Policy, Route,
+    Service as Described, ServiceName, Share, Stack, Step, Stop, Strategy, Weight, When, Workload,
 };
 use crate::time::Timestamp;
 use crate::want::Want;
@@ -22,9 +22,11 @@ use crate::world::{
     self, Backend, Counts, Fence, Health, InstancePhase, Lately, Measured, Observed, Reading, World,
 };
 
+mod again;
 mod analysis;
 mod back;
 mod checks;
+mod control;
 mod forward;
 mod people;
 mod scenarios;
@@ -66,14 +68,24 @@ enum Fate {
 }
 
 /// A plan says what the change then comes to.
-fn assert_foreseen(foreseen: &Prospect, force: bool, answer: &Result<Accepted, Refusal>) {
+fn assert_foreseen(
+    foreseen: &Prospect,
+    force: bool,
+    expected: Option<u32>,
+    answer: &Result<Accepted, Refusal>,
+) {
     let agrees = match (foreseen, answer) {
         (Prospect::Nothing, Ok(it)) => it.decision.is_none() && it.release.is_none(),
         (Prospect::OnItsWay(id), Ok(it)) => it.decision.is_none() && it.release == Some(*id),
         (Prospect::Release { held_back: Some(reason), .. }, Err(refusal)) => {
             !force && refusal.reason == *reason
         }
-        (Prospect::Release { locked: Some(reason), .. }, Err(refusal)) => refusal.reason == *reason,
+        (Prospect::Release { locked: Some(closed), .. }, Err(refusal)) => {
+            refusal.reason == closed.reason
+        }
+        (Prospect::Release { removal, .. }, Err(refusal)) => {
+            removal.refuses(expected).is_some_and(|reason| reason == refusal.reason)
+        }
         (Prospect::Release { before, held_back, .. }, Ok(it)) => {
             it.decision.is_some()
                 && (force || held_back.is_none())
@@ -116,6 +128,8 @@ struct Story {
     taken: BTreeSet<u16>,
     refused: bool,
     blind: bool,
+    /// How many hours the clocks are ahead of the story's; nobody can see them without.
+    zone: Option<i32>,
     incarnation: u64,
     edge_since: u64,
     serving: Fence,
@@ -148,6 +162,7 @@ impl Story {
             taken: BTreeSet::new(),
             refused: false,
             blind: false,
+            zone: Some(0),
             incarnation: 1,
             edge_since: 0,
             serving: Fence::default(),
@@ -323,6 +338,7 @@ impl Story {
             edge: Observed::Known(edge, now),
             keeper: Observed::Known(keeper, now),
             checks: self.answers(),
+            calendar: self.calendar(),
         }
     }
 
@@ -398,6 +414,8 @@ impl Story {
                 self.fates.insert(who.to_owned(), fate);
                 return false;
             }
+            ["zone", shift] => self.zone = Some(shift.parse().unwrap()),
+            ["no", "clocks"] => self.zone = None,
             _ => self.asks(what, &words),
         }
         true
@@ -407,14 +425,20 @@ impl Story {
         self.say(&format!("> {what}"));
         let force = words.contains(&"--force");
         let world = self.world();
-        let action = self.action(words, force);
+        let said = |word: &&&str| !word.starts_with("by=") && !word.starts_with("because=");
+        let plain: Vec<&str> = words.iter().filter(said).copied().collect();
+        let reason = words.iter().find_map(|word| word.strip_prefix("because="));
+        let action = self.action(&plain, force, reason.map(str::to_owned));
         let mut foreseen = None;
         if let Action::Change(change) = &action {
-            foreseen = Some(self.state.prospect(&change.wanted, change.hotfix.is_some()));
+            let (wanted, is_hotfix) = (&change.wanted, change.hotfix.is_some());
+            let expected = change.expect_destroy;
+            foreseen = Some((self.state.prospect(wanted, is_hotfix, &world, self.now()), expected));
         }
-        let answer = self.state.act(action, "ann", &world, self.now());
-        if let Some(foreseen) = foreseen {
-            assert_foreseen(&foreseen, force, &answer);
+        let who = words.iter().find_map(|word| word.strip_prefix("by="));
+        let answer = self.state.act(action, who.unwrap_or("ann"), &world, self.now());
+        if let Some((foreseen, expected)) = foreseen {
+            assert_foreseen(&foreseen, force, expected, &answer);
         }
         match answer {
             Ok(Accepted { decision, text, .. }) => {
@@ -427,21 +451,25 @@ impl Story {
         }
     }
 
-    fn action(&mut self, words: &[&str], force: bool) -> Action {
+    fn action(&mut self, words: &[&str], force: bool, reason: Option<String>) -> Action {
         let service = |name: &str| name.parse::<ServiceName>().unwrap();
         match words {
-            ["pause"] => Action::Pause,
+            ["pause"] => Action::Pause { reason },
             ["resume"] => Action::Resume,
             ["promote"] => Action::Promote { full: false },
             ["promote", "full"] => Action::Promote { full: true },
-            ["approve"] => Action::Approve,
+            ["approve"] => Action::Approve { force: None },
+            ["approve", "--force"] => Action::Approve { force: Some("it burns".to_owned()) },
             ["lock", reason] => Action::Lock { reason: (*reason).to_owned() },
             ["unlock"] => Action::Unlock,
-            ["abort"] => Action::Abort,
-            ["rollback"] => Action::Rollback { to: None, force: false },
-            ["rollback", name, revision, ..] => {
-                let revision = crate::model::RevisionNumber(revision[1..].parse().unwrap());
-                Action::Rollback { to: Some((service(name), revision)), force }
+            ["abort"] => Action::Abort { reason },
+            ["rollback", rest @ ..] => {
+                let mut rest = rest.iter().filter(|word| !word.starts_with("--"));
+                let to = rest.next().map(|name| {
+                    let number = rest.next().map(|it| it[1..].parse().unwrap());
+                    (service(name), number.map(crate::model::RevisionNumber))
+                });
+                Action::Rollback { to, force, reason }
             }
             ["scale", name, replicas] => {
                 Action::Scale { service: service(name), replicas: replicas.parse().unwrap() }
@@ -456,7 +484,10 @@ impl Story {
                 }
                 let wanted = self.file.clone();
                 let hotfix = words.contains(&"--hotfix").then(|| "it burns".to_owned());
-                Action::Change(Box::new(Change { wanted, kind: Kind::Apply, force, hotfix }))
+                let expected = words.iter().find_map(|word| word.strip_prefix("--destroy="));
+                let expect_destroy = expected.map(|count| count.parse().unwrap());
+                let kind = Kind::Apply;
+                Action::Change(Box::new(Change { wanted, kind, force, hotfix, expect_destroy }))
             }
             other => panic!("{other:?} is no command"),
         }
@@ -464,7 +495,8 @@ impl Story {
 
     /// Edits the file: `web:v2`, `web=5` (replicas), `-web`, `/api>web` (a route), `:9090`.
     fn edit(&mut self, change: &str) {
-        if let Some(name) = change.strip_prefix('-') {
+        if control::edit(&mut self.file, change) {
+        } else if let Some(name) = change.strip_prefix('-') {
             self.file.services.remove(&name.parse::<ServiceName>().unwrap());
             self.file.routes.retain(|_, route| route.to.as_str() != name);
         } else if let Some((path, to)) = change.split_once('>') {
@@ -530,7 +562,13 @@ fn described(line: &str) -> (ServiceName, Described) {
             let step = |weight| Step {
                 exposure: Exposure::Weight(Weight(weight)),
                 bake: Duration::from_secs(5),
-                gate: words.contains(&"gated"),
+                gate: match after("gated") {
+                    None => words.contains(&"gated").then(Gate::default),
+                    Some(who) => Some(Gate {
+                        approvers: who.split(',').map(str::to_owned).collect(),
+                        own: false,
+                    }),
+                },
             };
             Strategy::Canary { steps: weights.map(step).collect() }
         }

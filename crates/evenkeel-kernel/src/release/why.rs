@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::decide::openers;
 use super::judge::{Seen, phase_text};
 use super::state::{Phase, Release, Rollout, State};
 use crate::analysis::Verdict;
@@ -33,15 +34,14 @@ impl State {
     #[must_use]
     pub fn waits(&self, world: &World, now: Timestamp) -> Vec<Wait> {
         let mut waits = blind(world, now);
-        if let Some(lock) = &self.lock {
+        for closed in self.closed(world, now) {
+            let then = "changes may be released again".to_owned();
             waits.push(Wait {
-                what: lock.to_string(),
-                since: lock.since,
-                until: None,
+                what: closed.reason,
+                since: closed.since,
+                until: closed.until.map(|until| (until, then)),
                 last_error: None,
-                unblock:
-                    "`evenkeel unlock` opens it, `evenkeel apply --hotfix REASON` goes past it"
-                        .to_owned(),
+                unblock: closed.hint,
             });
         }
         if let Some(release) = &self.release {
@@ -60,9 +60,15 @@ impl State {
                     None => format!("release {} is paused by {}", release.id, paused.by),
                 },
                 since: paused.since,
-                until: None,
+                until: paused.freeze.as_ref().and_then(|_| {
+                    let until = self.holding(release, world, now)?.1.until?;
+                    Some((until, "it goes on".to_owned()))
+                }),
                 last_error: None,
                 unblock: match &paused.because {
+                    Some(_) if paused.freeze.is_some() => {
+                        "it goes on by itself when the freeze is over, `evenkeel abort` goes back"
+                    }
                     Some(_) => {
                         "`evenkeel resume` watches on, `evenkeel promote` takes the next step all \
                          the same, `evenkeel abort` goes back"
@@ -197,7 +203,10 @@ impl State {
                 since: gate.since,
                 until: None,
                 last_error: None,
-                unblock: "`evenkeel approve` lets it pass, `evenkeel abort` goes back".to_owned(),
+                unblock: format!(
+                    "{} lets it pass, `evenkeel abort` goes back",
+                    release.gate_policy().map(openers).unwrap_or_default()
+                ),
             });
         }
         let mut wait = self.bake_wait(

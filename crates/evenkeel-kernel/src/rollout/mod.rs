@@ -5,7 +5,7 @@
 
 mod rolling;
 
-use crate::model::{Exposure, RevisionNumber, Service, ServiceName, Step, Strategy, Weight};
+use crate::model::{Exposure, Gate, RevisionNumber, Service, ServiceName, Step, Strategy, Weight};
 use crate::time::human;
 
 /// One of the two pools of a rollout, in numbers.
@@ -184,7 +184,7 @@ pub fn describe(
                         Exposure::Instances(1) => "1 instance".to_owned(),
                         Exposure::Instances(n) => format!("{n} instances"),
                     };
-                    let gate = if step.gate { " until it is approved" } else { "" };
+                    let gate = step.gate.as_ref().map(gate).unwrap_or_default();
                     format!("{exposure} for {}{gate}", human(step.bake))
                 })
                 .collect();
@@ -192,6 +192,16 @@ pub fn describe(
             format!("move traffic of {name} from {from} to {to}: {}", parts.join(", "))
         }
     }
+}
+
+/// What a step waits for at its gate, for the plan.
+fn gate(gate: &Gate) -> String {
+    let by = match gate.approvers.is_empty() {
+        true => String::new(),
+        false => format!(" by {}", gate.approvers.join(" or ")),
+    };
+    let own = if gate.own { "" } else { ", but not by who asked for it" };
+    format!(" until it is approved{by}{own}")
 }
 
 #[cfg(test)]

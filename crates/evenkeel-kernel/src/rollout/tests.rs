@@ -82,7 +82,7 @@ fn a_rollout_repairs_a_service_that_is_broken_altogether() {
 
 #[test]
 fn a_canary_grows_with_its_steps_and_leaves_the_old_pool_whole() {
-    let step = |exposure| Step { exposure, bake: Duration::from_secs(1), gate: false };
+    let step = |exposure| Step { exposure, bake: Duration::from_secs(1), gate: None };
     let strategy = Strategy::Canary {
         steps: vec![
             step(Exposure::Weight(Weight(100))),

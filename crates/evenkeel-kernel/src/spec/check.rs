@@ -108,6 +108,19 @@ impl Fields {
         self.fields.get(key)?.value.as_ref()
     }
 
+    /// A flag, or a table in its place.
+    pub(crate) fn flag_or_table(&self, key: &str) -> Option<Result<bool, &Self>> {
+        let value = self.value(key)?;
+        if let Value::Flag(flag) = value {
+            return Some(Ok(*flag));
+        }
+        let Value::Fields(fields) = value else {
+            debug_assert!(false, "`{key}` is described otherwise: {value:?}");
+            return None;
+        };
+        Some(Err(fields))
+    }
+
     /// What stands at a key, right or wrong.
     pub(crate) fn field(&self, key: &str) -> Option<&Field> {
         self.fields.get(key)
@@ -169,7 +182,7 @@ fn read(
     mistakes: &mut Mistakes,
 ) -> Option<Value> {
     match (kind, value.get_ref()) {
-        (Kind::Table(of), DeValue::Table(inner)) => {
+        (Kind::Table(of) | Kind::FlagOr(of), DeValue::Table(inner)) => {
             Some(Value::Fields(table(of, inner, value.span(), path.to_owned(), mistakes)))
         }
         (Kind::Table(of), bare) => short(of, bare, value, key, path, mistakes).map(Value::Fields),
@@ -316,7 +329,7 @@ fn meant_by(of: &'static Table, word: &str) -> Option<&'static str> {
 /// The key of that name one table further down, and the key of that table.
 fn deeper(of: &'static Table, word: &str) -> Option<(&'static Key, &'static Key)> {
     of.keys.iter().find_map(|key| {
-        let Kind::Table(inner) = key.kind else { return None };
+        let (Kind::Table(inner) | Kind::FlagOr(inner)) = key.kind else { return None };
         Some((key, inner.key(word)?))
     })
 }

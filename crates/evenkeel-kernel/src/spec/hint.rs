@@ -1,6 +1,7 @@
 //! Hints: what a person most likely meant by a value that cannot be read.
 
 use super::schema::{nearest, one_of};
+use crate::calendar::{Moment, Weekday};
 use crate::model::ServiceName;
 
 pub(crate) fn full_address(text: &str) -> Option<String> {
@@ -26,8 +27,21 @@ pub(crate) fn unit(text: &str) -> Option<String> {
     let spoken = spoken.into_iter().chain([("hour", "h"), ("hr", "h"), ("day", "d")]);
     let (digits, word) = number.split_at(number.find(|c: char| !c.is_ascii_digit())?);
     let word = word.trim().trim_end_matches('s').to_lowercase();
-    let unit = spoken.filter(|(name, _)| word == *name).map(|(_, unit)| unit).next()?;
-    (!digits.is_empty()).then(|| format!("write `\"{digits}{unit}\"`"))
+    let unit = spoken.filter(|(name, _)| word == *name).map(|(_, unit)| unit).next();
+    (!digits.is_empty()).then(|| match unit {
+        Some(unit) => format!("write `\"{digits}{unit}\"`"),
+        None => "the units are `ms`, `s`, `m`, `h` and `d`".to_owned(),
+    })
+}
+
+pub(crate) fn moment(text: &str) -> Option<String> {
+    let (day, time) = text.split_once(' ').unwrap_or((text, ""));
+    // `Friday 8:00` has all that is needed, only longer and shorter than it is written here.
+    let start = day.get(..3)?;
+    let day = Weekday::ALL.into_iter().find(|it| it.name().eq_ignore_ascii_case(start))?.name();
+    let time = if time.len() == 4 { format!("0{time}") } else { time.to_owned() };
+    let better = format!("{day} {time}").trim().to_owned();
+    Moment::from(&better).map(|_| format!("write `\"{better}\"`"))
 }
 
 pub(crate) fn binary(text: &str) -> Option<String> {

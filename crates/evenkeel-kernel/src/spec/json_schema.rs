@@ -13,6 +13,8 @@ use super::service::SIGNALS;
 const NAME: &str = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 const HOST: &str = "^[A-Za-z0-9.-]+$";
+const MOMENT: &str = "^([A-Za-z]{3}|[0-9]{4}-[0-9]{2}-[0-9]{2})([ T][0-9]{2}:[0-9]{2})?$";
+const ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$";
 const URL_PATH: &str = "^/[^?#\\s]*$";
 const SECRET: &str = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|age:.+)$";
 const URL: &str = "^(https?://.+|env:[A-Za-z_][A-Za-z0-9_]*|file:.+|age:.+)$";
@@ -50,7 +52,11 @@ fn define(of: &Table, definitions: &mut Map<String, Value>) {
     });
     definitions.insert(of.id.to_owned(), definition);
     for key in of.keys {
-        if let Kind::Table(of) | Kind::Tables { of, .. } | Kind::List { of, .. } = key.kind {
+        if let Kind::Table(of)
+        | Kind::FlagOr(of)
+        | Kind::Tables { of, .. }
+        | Kind::List { of, .. } = key.kind
+        {
             define(of, definitions);
         }
     }
@@ -128,6 +134,12 @@ fn of(kind: Kind) -> Value {
         Kind::Url => text(URL),
         Kind::Secret => text(SECRET),
         Kind::Addresses => one_or_many(text(ADDRESS)),
+        Kind::Moment => text(MOMENT),
+        Kind::Zone => text(ZONE),
+        Kind::FlagOr(table) => json!({ "anyOf": [
+            { "$ref": format!("#/$defs/{}", table.id) },
+            { "type": "boolean" },
+        ] }),
         Kind::Table(table) => {
             let whole = json!({ "$ref": format!("#/$defs/{}", table.id) });
             match table.short.and_then(|short| table.key(short)) {

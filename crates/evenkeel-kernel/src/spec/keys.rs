@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use super::checks::{CHECK_ERRORS, CHECK_EVERY, CHECK_TIMEOUT};
+use super::freeze::ZONE;
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
-use crate::model::{Analysis, Health, Rollout, Stop};
+use crate::model::{Analysis, Gate, Health, Rollout, Stop};
 
 /// Where the edge listens when there are routes and the file does not say.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -23,6 +24,8 @@ pub const REPLICAS_MAX: u64 = 10_000;
 const REQUESTS_MAX: u64 = 1_000_000_000;
 /// The most checks of one service.
 const CHECKS_MAX: usize = 20;
+/// The most freezes of one file; a year's holidays are a dozen.
+pub const FREEZES_MAX: usize = 100;
 /// The most steps of one canary; a person watches each of them.
 pub const STEPS_MAX: usize = 20;
 
@@ -68,6 +71,15 @@ pub(crate) static STACK: Table = Table {
             "Who is told what happens, by name.",
         )
         .elsewhere(&["notifications", "alerts", "receivers", "hooks"]),
+        Key::new(
+            "freeze",
+            Kind::Tables { of: &FREEZE, max: FREEZES_MAX },
+            "{ weekend = { from = \"Fri 16:00\", to = \"Mon 08:00\" } }",
+            "The freezes, by name.",
+        )
+        .elsewhere(&["freezes", "freeze_window", "maintenance", "blackout"]),
+        Key::new("pace", Kind::Table(&PACE), "{ between = \"10m\" }", "How fast changes may come.")
+            .elsewhere(&["rate", "rate_limit", "limits", "concurrency"]),
     ],
 };
 
@@ -668,12 +680,39 @@ static STEP: Table = Table {
         .elsewhere(&["duration", "pause", "wait", "time", "for"]),
         Key::new(
             "gate",
-            Kind::Flag,
+            Kind::FlagOr(&GATE),
             "true",
-            "Somebody must approve (`evenkeel approve`) before the next step.",
+            "Somebody must approve (`evenkeel approve`) before the next step; a table says who.",
         )
         .preset(|| "false".to_owned())
         .elsewhere(&["approval", "manual", "approve"]),
+    ],
+};
+
+/// The gate of a step
+static GATE: Table = Table {
+    id: "gate",
+    header: "gate = { … }",
+    doc: "Who lets a step pass at its gate. `evenkeel promote` past it needs the same right; \
+          `evenkeel approve --force REASON` goes past it all the same, loud in the journal.",
+    short: None,
+    keys: &[
+        Key::new(
+            "approvers",
+            Kind::Texts,
+            "[\"alice\", \"bob\"]",
+            "Who may approve, by the names of their users on this machine.",
+        )
+        .otherwise("anybody who may use Evenkeel here")
+        .elsewhere(&["users", "by", "who", "reviewers"]),
+        Key::new(
+            "own",
+            Kind::Flag,
+            "false",
+            "Whether the person who asked for the release may approve it.",
+        )
+        .preset(|| Gate::default().own.to_string())
+        .elsewhere(&["self", "self_approval"]),
     ],
 };
 
@@ -705,6 +744,81 @@ static ROUTE: Table = Table {
         )
         .preset(|| "\"/\"".to_owned())
         .elsewhere(&["prefix", "path_prefix", "location", "paths"]),
+    ],
+};
+
+/// `[freeze.NAME]`
+static FREEZE: Table = Table {
+    id: "freeze",
+    header: "[freeze.NAME]",
+    doc: "A time in which nothing new is released, every week or once. Ways back and \
+          `evenkeel apply --hotfix REASON` go past it, and `evenkeel scale` still works. A release \
+          that was started before goes on. A change cannot lift the freeze that it comes in: the \
+          freezes of what is released count as well as those of the file.",
+    short: None,
+    keys: &[
+        Key::new(
+            "from",
+            Kind::Moment,
+            "\"Fri 16:00\"",
+            "When it begins; a day without a time from its beginning.",
+        )
+        .required()
+        .elsewhere(&["start", "begin", "since"]),
+        Key::new(
+            "to",
+            Kind::Moment,
+            "\"Mon 08:00\"",
+            "When it ends; a day without a time to its end.",
+        )
+        .required()
+        .elsewhere(&["end", "until", "till"]),
+        Key::new(
+            "zone",
+            Kind::Zone,
+            "\"Europe/Berlin\"",
+            "Whose clocks count: a name of the IANA time zone database. An hour that comes twice, \
+             when the clocks are put back, is frozen both times.",
+        )
+        .preset(|| format!("\"{ZONE}\""))
+        .elsewhere(&["timezone", "time_zone", "tz"]),
+        Key::new("reason", Kind::Text, "\"nobody is there\"", "For everybody who meets it.")
+            .elsewhere(&["because", "description", "message", "comment"]),
+        Key::new(
+            "holds",
+            Kind::Flag,
+            "true",
+            "A release that was started before is held at its step, and goes on by itself \
+             afterwards.",
+        )
+        .preset(|| "false".to_owned())
+        .elsewhere(&["hold", "pause", "pauses"]),
+    ],
+};
+
+/// `[pace]`
+static PACE: Table = Table {
+    id: "pace",
+    header: "[pace]",
+    doc: "How fast changes may come. Ways back are never slowed down.",
+    short: None,
+    keys: &[
+        Key::new(
+            "starts",
+            Kind::Count { min: 1, max: REPLICAS_MAX },
+            "10",
+            "How many instances a release may be starting at one time, over all services.",
+        )
+        .otherwise("as many as its strategies ask for")
+        .elsewhere(&["max_starts", "concurrency", "parallel"]),
+        Key::new(
+            "between",
+            Kind::Span { min: 0, max: 7 * DAY },
+            "\"10m\"",
+            "The least time between the starts of two releases of one service; a hotfix goes past \
+             it.",
+        )
+        .elsewhere(&["interval", "cooldown", "min_interval"]),
     ],
 };
 

@@ -44,6 +44,9 @@ pub struct Materials {
     /// The digest of each secret by where it comes from, or why it could not be read.
     #[serde(default)]
     pub secrets: BTreeMap<String, Result<Digest, String>>,
+    /// The candidates at whose path there is nothing at all.
+    #[serde(default)]
+    pub missing: BTreeSet<String>,
     /// What is not there, or cannot be used.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
@@ -303,20 +306,47 @@ fn variables(
 /// is started, and belongs to the machine rather than to the revision.
 fn candidates(workload: &Workload) -> impl Iterator<Item = String> {
     let program = workload.run.first().filter(|program| program.contains('/'));
-    let arguments = workload.run.iter().skip(1).filter_map(|argument| {
+    program
+        .map(String::as_str)
+        .into_iter()
+        .chain(arguments(workload))
+        .filter(|it| !it.is_empty() && !it.contains(['\0', '\n', '$']))
+        .map(|it| path::resolve(&workload.dir, it))
+        .filter(|it| it.len() <= PATH_MAX)
+}
+
+/// What a command hands its program: arguments, and the values of options.
+fn arguments(workload: &Workload) -> impl Iterator<Item = &str> {
+    workload.run.iter().skip(1).filter_map(|argument| {
         match (argument.starts_with('-'), argument.split_once('=')) {
             (true, Some((_, value))) => Some(value),
             (true, None) => None,
             (false, _) => Some(argument.as_str()),
         }
+    })
+}
+
+/// The arguments of a command that look like files of its folder, and are not there.
+pub(crate) fn absent<'w>(workload: &'w Workload, materials: &Materials) -> Vec<&'w str> {
+    let missing =
+        |argument: &&str| materials.missing.contains(&path::resolve(&workload.dir, argument));
+    arguments(workload).filter(|it| looks_like_a_file(it)).filter(missing).collect()
+}
+
+/// Endings of scripts, which are most often what an interpreter is started with.
+const SCRIPTS: [&str; 14] =
+    ["cjs", "exs", "jar", "js", "lua", "mjs", "php", "pl", "ps1", "py", "rb", "sh", "ts", "war"];
+
+/// Whether an argument is most likely a file of the folder: it ends like a script, or leads through
+/// folders from there. `/healthz`, `text/html; q=1` and addresses do not.
+fn looks_like_a_file(argument: &str) -> bool {
+    let ending = argument.rsplit_once('.').map(|(_, ending)| ending);
+    let script = ending.is_some_and(|ending| SCRIPTS.contains(&ending));
+    let odd = argument.contains(|c: char| {
+        c.is_whitespace() || matches!(c, ':' | '@' | ',' | ';' | '*' | '{' | '\'')
     });
-    program
-        .map(String::as_str)
-        .into_iter()
-        .chain(arguments)
-        .filter(|it| !it.is_empty() && !it.contains(['\0', '\n', '$']))
-        .map(|it| path::resolve(&workload.dir, it))
-        .filter(|it| it.len() <= PATH_MAX)
+    let path = argument.contains('/') && !argument.starts_with('/');
+    !odd && (script || path)
 }
 
 fn complete(workload: &mut Workload, read: &Variables<'_>, materials: &Materials) {

@@ -9,10 +9,11 @@ mod check;
 mod checks;
 mod command;
 mod env_file;
+mod freeze;
 mod hint;
 mod json_schema;
 mod keys;
-mod materials;
+pub(crate) mod materials;
 mod notify;
 mod path;
 mod problem;
@@ -29,7 +30,9 @@ mod word;
 
 pub use env_file::ENV_FILE_MAX;
 pub use json_schema::json_schema;
-pub use keys::{LISTEN_DEFAULT, RECEIVERS_MAX, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
+pub use keys::{
+    FREEZES_MAX, LISTEN_DEFAULT, RECEIVERS_MAX, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX,
+};
 pub use materials::{Bound, Draft, EnvProblem, Materials, Needs, Obstacle, Part};
 pub use problem::{PROBLEMS_MAX, Problem};
 pub use reference::reference;

@@ -76,7 +76,9 @@ fn table(out: &mut String, of: &Table) {
 }
 
 fn below(kind: Kind) -> Option<&'static Table> {
-    if let Kind::Table(of) | Kind::Tables { of, .. } | Kind::List { of, .. } = kind {
+    if let Kind::Table(of) | Kind::FlagOr(of) | Kind::Tables { of, .. } | Kind::List { of, .. } =
+        kind
+    {
         return Some(of);
     }
     None

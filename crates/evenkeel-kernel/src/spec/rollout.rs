@@ -55,7 +55,7 @@ impl Profile {
             .map(|(percent, minutes)| Step {
                 exposure: Exposure::Weight(Weight(percent * 100)),
                 bake: Duration::from_secs(minutes * 60),
-                gate: false,
+                gate: None,
             })
             .collect()
     }
@@ -215,7 +215,7 @@ fn steps(list: &[Fields], replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> {
     for fields in list {
         let Some(exposure) = exposure(fields, mistakes) else { continue };
         let bake = fields.span("bake").copied().unwrap_or(STEP_BAKE);
-        let gate = fields.flag("gate").copied().unwrap_or(false);
+        let gate = super::freeze::gate(fields);
         let step = Step { exposure, bake, gate };
         if let Exposure::Instances(count) = exposure
             && count >= replicas.max(2)

@@ -156,6 +156,12 @@ pub(crate) enum Kind {
     Secret,
     /// Addresses with ports, or one.
     Addresses,
+    /// A date or a day of the week, with a time of day if need be.
+    Moment,
+    /// The name of a time zone.
+    Zone,
+    /// `true`, `false`, or a table that says more.
+    FlagOr(&'static Table),
     /// One table.
     Table(&'static Table),
     /// Tables by name.
@@ -208,6 +214,11 @@ impl Kind {
             }
             Self::Secret => "`env:NAME`, `file:PATH` or `age:PATH`".to_owned(),
             Self::Addresses => "an address with its port, such as \"127.0.0.1:8080\"".to_owned(),
+            Self::Moment => {
+                "a moment such as \"Fri 16:00\", \"2026-12-20\" or \"2026-12-20 16:00\"".to_owned()
+            }
+            Self::Zone => "a time zone such as \"Europe/Berlin\"".to_owned(),
+            Self::FlagOr(_) => "`true`, `false` or a table".to_owned(),
             Self::Table(table) => match table.short.and_then(|short| table.key(short)) {
                 Some(key) => format!("a table, or {}", key.kind.expected()),
                 None => "a table".to_owned(),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::check::{Fields, Named, Span};
+use super::freeze;
 use super::keys::LISTEN_DEFAULT;
 use super::materials::{self, Mention};
 use super::notify;
@@ -43,7 +44,9 @@ pub(crate) fn build(
     // same.
     let name = fields.text("stack").and_then(|name| name.parse().ok());
     let name = name.or_else(|| "unnamed".parse().ok())?;
-    Some((Stack { name, services, routes, edge, notify }, mentions))
+    let freezes = freeze::freezes(named("freeze"), mistakes);
+    let pace = freeze::pace(fields.table("pace"));
+    Some((Stack { name, services, routes, edge, notify, freezes, pace }, mentions))
 }
 
 fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {

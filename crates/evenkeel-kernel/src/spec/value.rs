@@ -12,11 +12,13 @@ use toml::Spanned;
 use toml::de::{DeArray, DeInteger, DeString, DeTable, DeValue};
 
 use super::check::{Span, Value, last};
-use super::hint::{as_name, binary, brief, full_address, percent_sign, unit};
+use super::freeze::is_zone;
+use super::hint::{as_name, binary, brief, full_address, moment, percent_sign, unit};
 use super::problem::{Mistake, Mistakes};
 use super::schema::{Kind, nearest, span_text};
 use super::word::{host, is_reserved, is_variable, url, url_path};
 use super::{command, quantity};
+use crate::calendar::Moment;
 use crate::model::{Number, Share, StackName, Weight};
 
 /// The longest text a process can be given in one piece (Linux: 32 pages).
@@ -68,6 +70,10 @@ pub(crate) fn read(
         (_, DeValue::Integer(number)) => from_integer(kind, number, path),
         (Kind::Cpu, DeValue::Float(number)) => from_float(number.as_str()),
         (Kind::Number, DeValue::Float(number)) => decimal(number.as_str()),
+        (Kind::Moment, DeValue::Datetime(date)) => {
+            let hint = format!("write `{} = \"{}\"`", last(path), date);
+            Err(Wrong::new(wrong_type(path, value.get_ref())).hint(hint))
+        }
         (_, other) => Err(Wrong::new(wrong_type(path, other))),
     };
     match read {
@@ -157,7 +163,13 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
             let hint = "a secret itself never stands in this file".to_owned();
             return Err(Wrong::new(format!("`{key}` does not say where it comes from")).hint(hint));
         }
-        Kind::Flag | Kind::Yes if matches!(text, "true" | "false") => {
+        Kind::Moment => {
+            Moment::from(text).ok_or_else(|| no("a moment").hint(moment(text)))?;
+            Value::Text(text.to_owned())
+        }
+        Kind::Zone if is_zone(text) => Value::Text(text.to_owned()),
+        Kind::Zone => return Err(no("a time zone")),
+        Kind::Flag | Kind::Yes | Kind::FlagOr(_) if matches!(text, "true" | "false") => {
             let hint = format!("write `{key} = {text}`, without quotes");
             return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
         }
@@ -171,6 +183,7 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
         | Kind::Count { .. }
         | Kind::Variables
         | Kind::Addresses
+        | Kind::FlagOr(_)
         | Kind::Table(_)
         | Kind::Tables { .. }
         | Kind::List { .. } => return Err(Wrong::new(format!("`{key}` is a text"))),
@@ -181,7 +194,7 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
 fn from_flag(kind: Kind, flag: bool, path: &str) -> Result<Value, Wrong> {
     let key = last(path);
     match kind {
-        Kind::Flag => Ok(Value::Flag(flag)),
+        Kind::Flag | Kind::FlagOr(_) => Ok(Value::Flag(flag)),
         Kind::Yes if flag => Ok(Value::Flag(true)),
         Kind::Yes => Err(Wrong::new(format!("`{key}` is `false`")).hint("leave it out".to_owned())),
         _ => Err(Wrong::new(format!("`{key}` is true or false"))),

@@ -8,7 +8,8 @@ use evenkeel_control::api::types::{Answer, PlanView, Submission};
 use super::{Context, plan};
 use crate::cli::Apply;
 use crate::exit::Exit;
-use crate::{stackfile, term};
+use crate::stackfile::{self, Files};
+use crate::term;
 
 /// Hazards that nobody walks into without having said yes.
 const NEED_A_YES: [&str; 2] = ["mass-removal", "service-removed"];
@@ -25,8 +26,13 @@ pub(super) async fn run(context: &Context<'_>, args: &Apply) -> anyhow::Result<E
 /// Reads the stack file, and says everything that is wrong with it.
 pub(super) fn read(context: &Context<'_>, args: &Apply) -> anyhow::Result<Submission> {
     let path = stackfile::find(args.file.file.as_deref())?;
-    let read = stackfile::read(&path, context.home)?;
-    let submission = Submission { force: args.force, hotfix: args.hotfix.clone(), ..read };
+    let read = stackfile::read(&path, context.home, Files::Keep)?;
+    let submission = Submission {
+        force: args.force,
+        hotfix: args.hotfix.clone(),
+        expect_destroy: args.expect_destroy,
+        ..read
+    };
     stackfile::check(&submission)?;
     Ok(submission)
 }
@@ -43,9 +49,11 @@ pub(super) async fn submit(
         plan::show(&planned, args.force);
     }
     let held_back = planned.held_back.is_some() && !args.force;
-    let refused = held_back || planned.locked.is_some();
-    // What would be refused is, by control, and nobody is asked first.
-    if !args.yes && !refused && !consents(&planned)? {
+    let refused = held_back || planned.locked.is_some() || planned.removal.is_some();
+    // What would be refused is, by control, and nobody is asked first. Who names the number of
+    // instances that go has said more than yes.
+    let said_yes = args.yes || args.expect_destroy.is_some();
+    if !said_yes && !refused && !consents(&planned)? {
         let text = "nothing was changed".to_owned();
         term::note(&text);
         return Ok((Answer { release: None, text, journal: 0 }, Some(Exit::Error)));

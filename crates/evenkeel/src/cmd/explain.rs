@@ -47,6 +47,13 @@ pub(super) async fn run(context: &Context<'_>, args: &cli::Explain) -> anyhow::R
     for line in term::table(&rows) {
         term::line(&line);
     }
+    let judged = status::judged_rows(release);
+    if judged.len() > 1 {
+        term::line("");
+        for line in term::table(&judged) {
+            term::line(&line);
+        }
+    }
     Ok(Exit::Done)
 }
 
@@ -62,7 +69,9 @@ fn decision<'a>(event: &'a Event, release: &ReleaseView) -> Decision<'a> {
 
 fn row(decision: &Decision<'_>) -> Vec<String> {
     let text = match decision.kind {
-        "release.turned-back" | "release.held" => paint(Tone::Bad, decision.text),
+        "release.turned-back" | "release.held" | "release.frozen" | "gate.forced" => {
+            paint(Tone::Bad, decision.text)
+        }
         "step.passed" | "release.promoted" => paint(Tone::Good, decision.text),
         _ => decision.text.to_owned(),
     };

@@ -22,7 +22,7 @@ const LINE_BYTES_MAX: u64 = 64 << 10;
 
 pub(super) fn run(context: &Context<'_>, args: &Logs) -> anyhow::Result<Exit> {
     let wanted = args.of.as_deref().map(parse).transpose()?.unwrap_or_default();
-    let mut printer = Printer { json: context.json, offsets: BTreeMap::new() };
+    let mut printer = Printer { json: context.json, seen: None, offsets: BTreeMap::new() };
     let found = printer.show_last(context, &wanted, args.lines)?;
     if !found && !args.follow {
         bail!(
@@ -35,6 +35,7 @@ pub(super) fn run(context: &Context<'_>, args: &Logs) -> anyhow::Result<Exit> {
     }
     loop {
         std::thread::sleep(LOOK);
+        printer.seen = args.times.then(term::now_ms);
         printer.show_new(context, &wanted)?;
     }
 }
@@ -77,6 +78,9 @@ fn parse(text: &str) -> anyhow::Result<Wanted> {
 /// Prints lines with the instance they come from, and knows how far each file was read.
 struct Printer {
     json: bool,
+    /// When the lines that are printed now were seen, in milliseconds since 1970 UTC, if that is to
+    /// be told. Of lines that were there before nobody knows when they were printed.
+    seen: Option<u64>,
     offsets: BTreeMap<PathBuf, u64>,
 }
 
@@ -124,12 +128,18 @@ impl Printer {
     }
 
     fn print(&self, instance: &InstanceId, text: &str) {
+        let mut who = instance.to_string();
         if self.json {
-            let line = serde_json::json!({ "instance": instance.to_string(), "line": text });
-            term::line(&line.to_string());
-        } else {
-            term::line(&format!("{}  {text}", paint(Tone::Dim, &instance.to_string())));
+            let mut line = serde_json::json!({ "instance": who, "line": text });
+            if let (Some(seen), Some(line)) = (self.seen, line.as_object_mut()) {
+                line.insert("seen_ms".to_owned(), seen.into());
+            }
+            return term::line(&line.to_string());
         }
+        if let Some(seen) = self.seen {
+            who = format!("{}  {who}", term::clock(seen));
+        }
+        term::line(&format!("{}  {text}", paint(Tone::Dim, &who)));
     }
 }
 

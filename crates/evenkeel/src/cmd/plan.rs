@@ -8,17 +8,19 @@ use evenkeel_kernel::layout;
 use super::Context;
 use crate::cli::File;
 use crate::exit::Exit;
-use crate::stackfile;
+use crate::stackfile::{self, Files};
 use crate::term::{self, Tone, paint};
 
 pub(super) async fn run(context: &Context<'_>, args: &File) -> anyhow::Result<Exit> {
     let path = stackfile::find(args.file.as_deref())?;
-    let submission = stackfile::read(&path, context.home)?;
+    let submission = stackfile::read(&path, context.home, Files::LookAt)?;
     let stack = stackfile::check(&submission)?;
     let plan: PlanView = match context.client.post("/v1/plan", &submission).await {
         Ok(plan) => plan,
         // Where nothing was ever released, everything is to be created.
-        Err(CallError::Unreachable { .. }) if !was_used(context) => api::plan_from_nothing(&stack),
+        Err(CallError::Unreachable { .. }) if !was_used(context) => {
+            api::plan_from_nothing(&stack, &submission)
+        }
         Err(error) => return Err(error.into()),
     };
     if context.json {
@@ -54,6 +56,14 @@ pub(super) fn show(plan: &PlanView, forced: bool) {
     }
     if let Some(reason) = &plan.locked {
         term::line(&paint(Tone::Bad, &format!("refused without --hotfix: {reason}")));
+        if let Some(hint) = &plan.locked_hint {
+            term::line(&format!("  {hint}"));
+        }
+        term::line("");
+    }
+    if let Some(reason) = &plan.removal {
+        let text = format!("refused without --expect-destroy {}: {reason}", plan.gone);
+        term::line(&paint(Tone::Bad, &text));
         term::line("");
     }
     if let Some(before) = &plan.before {

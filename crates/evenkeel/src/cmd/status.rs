@@ -125,7 +125,20 @@ pub(super) fn release_line(release: &ReleaseView) -> String {
         text = format!("{text}  {}", paint(Tone::Bad, &format!("HOTFIX: {reason}")));
     }
     if release.waits_at_gate {
-        text = format!("{text}  {}", paint(Tone::Warn, "waits at its gate"));
+        let whom = match release.approvers.is_empty() {
+            true => String::new(),
+            false => format!(" for {}", release.approvers.join(" or ")),
+        };
+        text = format!("{text}  {}", paint(Tone::Warn, &format!("waits at its gate{whom}")));
+    }
+    if let Some(last) = release.approvals.last() {
+        let by = format!("step {} approved by {}", last.step, last.by);
+        text = match &last.forced {
+            Some(reason) => {
+                format!("{text}  {}", paint(Tone::Bad, &format!("{by}, FORCED: {reason}")))
+            }
+            None => format!("{text}  {by} at {}", term::clock(last.at_ms)),
+        };
     }
     if let Some(reason) = &release.held {
         text = format!("{text}  {}", paint(Tone::Warn, &format!("held: {reason}")));
@@ -234,7 +247,7 @@ pub(super) fn ledger_lines(ledger: &LedgerView) -> Vec<String> {
 }
 
 /// How the new revisions compare with those they replace, one line per kind of bad request.
-fn judged_rows(release: &ReleaseView) -> Vec<Vec<String>> {
+pub(super) fn judged_rows(release: &ReleaseView) -> Vec<Vec<String>> {
     let head = ["JUDGED", "BY", "NEW", "OLD", "EVIDENCE (100 % GOES BACK)"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for rollout in &release.rollouts {

@@ -1,15 +1,15 @@
 //! `evenkeel pause`, `resume`, `promote`, `abort`, `rollback`: a person steers the release.
 
 use anyhow::Context as _;
-use evenkeel_control::api::types::{Answer, Lock, Promote, ReleaseView, Rollback};
+use evenkeel_control::api::types::{Answer, Approve, Lock, Promote, Reason, ReleaseView, Rollback};
 
 use super::Context;
 use crate::cli::{self, Wait, WaitFor};
 use crate::exit::Exit;
 use crate::follow;
 
-pub(super) async fn pause(context: &Context<'_>) -> anyhow::Result<Exit> {
-    let answer: Answer = context.client.post("/v1/pause", &()).await?;
+pub(super) async fn pause(context: &Context<'_>, args: cli::Reason) -> anyhow::Result<Exit> {
+    let answer: Answer = context.client.post("/v1/pause", &Reason { reason: args.reason }).await?;
     context.conclude(&answer, None).await
 }
 
@@ -23,8 +23,8 @@ pub(super) async fn promote(context: &Context<'_>, args: &cli::Promote) -> anyho
     context.conclude(&answer, None).await
 }
 
-pub(super) async fn approve(context: &Context<'_>) -> anyhow::Result<Exit> {
-    let answer: Answer = context.client.post("/v1/approve", &()).await?;
+pub(super) async fn approve(context: &Context<'_>, args: cli::Approve) -> anyhow::Result<Exit> {
+    let answer: Answer = context.client.post("/v1/approve", &Approve { force: args.force }).await?;
     context.conclude(&answer, None).await
 }
 
@@ -38,14 +38,16 @@ pub(super) async fn unlock(context: &Context<'_>) -> anyhow::Result<Exit> {
     context.conclude(&answer, None).await
 }
 
-pub(super) async fn abort(context: &Context<'_>, args: &Wait) -> anyhow::Result<Exit> {
-    let answer: Answer = context.client.post("/v1/abort", &()).await?;
-    back(context, &answer, args).await
+pub(super) async fn abort(context: &Context<'_>, args: cli::Abort) -> anyhow::Result<Exit> {
+    let reason = Reason { reason: args.reason.reason };
+    let answer: Answer = context.client.post("/v1/abort", &reason).await?;
+    back(context, &answer, &args.wait).await
 }
 
 pub(super) async fn rollback(context: &Context<'_>, args: cli::Rollback) -> anyhow::Result<Exit> {
     let revision = args.revision.as_deref().map(number).transpose()?;
-    let request = Rollback { service: args.service, revision, force: args.force };
+    let (service, reason) = (args.service, args.reason.reason);
+    let request = Rollback { service, revision, force: args.force, reason };
     let answer: Answer = context.client.post("/v1/rollback", &request).await?;
     back(context, &answer, &args.wait).await
 }

@@ -44,7 +44,7 @@ fn scaling_and_restarting_lose_no_request() {
 }
 
 #[test]
-fn a_service_is_removed_only_when_somebody_says_yes() {
+fn a_service_is_removed_only_when_somebody_names_how_much_goes() {
     let house = House::new();
     let (web, more) = (node(&house, "VERSION = \"web\""), node(&house, "VERSION = \"more\""));
     let both = format!(
@@ -59,9 +59,11 @@ fn a_service_is_removed_only_when_somebody_says_yes() {
     let load = Load::start(house.listen, ALL);
 
     house.stack(&both[..both.find("[service.more]").unwrap()]);
-    house.run(&["apply"]).exits(1).says("--yes");
+    house.run(&["plan"]).exits(2).says("refused without --expect-destroy 1");
+    house.run(&["apply", "--yes"]).exits(1).says("more serves traffic and is removed");
+    house.run(&["apply", "--expect-destroy", "2"]).exits(1).says("--expect-destroy 1");
     assert_eq!(house.instances("more").len(), 1);
-    house.run(&["apply", "--yes", "--wait", "complete"]).exits(0);
+    house.run(&["apply", "--expect-destroy", "1", "--wait", "complete"]).exits(0);
     assert!(service(&house.status(), "more").is_none());
     assert_eq!(house.processes().values().filter(|it| it.contains("node")).count(), 1);
     // Its path belongs to the other route now.

@@ -6,6 +6,8 @@ mod changes;
 #[cfg(test)]
 mod checks;
 #[cfg(test)]
+mod control;
+#[cfg(test)]
 mod deaths;
 #[cfg(test)]
 mod disk;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use super::{Accepted, Change, Refusal};
 use crate::model::{ReleaseId, Stack};
-use crate::plan::{Plan, Takes};
+use crate::plan::{Plan, Removal, Takes, removal};
+use crate::release::closed::Closed;
 use crate::release::hotfix;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
@@ -33,19 +34,33 @@ pub enum Prospect {
         /// Why it is refused, unless it is forced.
         held_back: Option<String>,
         /// Why it is refused, unless it is a hotfix.
-        locked: Option<String>,
+        locked: Option<Closed>,
+        /// What it takes away for good, which may have to be named.
+        removal: Removal,
     },
 }
 
 impl State {
     /// What asking for `wanted` would come to now.
     #[must_use]
-    pub fn prospect(&self, wanted: &Stack, is_hotfix: bool) -> Prospect {
+    pub fn prospect(
+        &self,
+        wanted: &Stack,
+        is_hotfix: bool,
+        world: &World,
+        now: Timestamp,
+    ) -> Prospect {
         let wanted = self.carry_over(wanted.clone());
-        self.prospect_of(&wanted, is_hotfix)
+        self.prospect_of(&wanted, is_hotfix, world, now)
     }
 
-    fn prospect_of(&self, wanted: &Stack, is_hotfix: bool) -> Prospect {
+    fn prospect_of(
+        &self,
+        wanted: &Stack,
+        is_hotfix: bool,
+        world: &World,
+        now: Timestamp,
+    ) -> Prospect {
         if let Some(queued) = self.queued.as_ref().filter(|queued| *queued.wanted == *wanted) {
             return Prospect::OnItsWay(queued.id);
         }
@@ -55,8 +70,8 @@ impl State {
             return Prospect::OnItsWay(release.id);
         }
         let settled = self.settled();
-        let now = settled.now(wanted);
-        let (plan, takes) = hotfix::planned(&now, wanted, is_hotfix);
+        let there = settled.now(wanted);
+        let (plan, takes) = hotfix::planned(&there, wanted, is_hotfix);
         if plan.is_empty() && self.release.is_none() {
             return Prospect::Nothing;
         }
@@ -65,7 +80,11 @@ impl State {
             takes,
             before: self.comes_before(),
             held_back: self.held_back(wanted),
-            locked: self.lock.as_ref().filter(|_| !is_hotfix).map(ToString::to_string),
+            locked: match is_hotfix {
+                true => None,
+                false => self.closed_for(wanted, &there, world, now),
+            },
+            removal: removal(&there, wanted),
         }
     }
 
@@ -96,7 +115,7 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Result<Accepted, Refusal> {
-        let Change { wanted, kind, force, hotfix } = change;
+        let Change { wanted, kind, force, hotfix, expect_destroy } = change;
         let deployed = self.services.values().any(state::Service::is_there);
         if wanted.name != self.stack.name && (deployed || self.release.is_some()) {
             return Err(Refusal::new(
@@ -105,7 +124,7 @@ impl State {
             ));
         }
         let wanted = self.carry_over(wanted);
-        let before = match self.prospect_of(&wanted, hotfix.is_some()) {
+        let before = match self.prospect_of(&wanted, hotfix.is_some(), world, now) {
             Prospect::Nothing => {
                 let text = "nothing changes".to_owned();
                 return Ok(Accepted { decision: None, release: None, text });
@@ -119,16 +138,24 @@ impl State {
                 return Err(Refusal::new(reason, hint));
             }
             // The way back is never locked.
-            Prospect::Release { locked: Some(reason), .. } if kind != Kind::Rollback => {
-                let hint = "`evenkeel unlock` opens it; --hotfix REASON goes past it";
-                return Err(Refusal::new(reason, hint));
+            Prospect::Release { locked: Some(closed), .. } if kind != Kind::Rollback => {
+                return Err(Refusal::new(closed.reason, closed.hint));
             }
-            Prospect::Release { before, .. } => before,
+            Prospect::Release { before, removal, .. } => {
+                // Only an edited file can be a slip of the pen.
+                let refused = removal.refuses(expect_destroy).filter(|_| kind == Kind::Apply);
+                if let Some(reason) = refused {
+                    let gone = removal.gone;
+                    let hint = format!("`--expect-destroy {gone}` says that this is meant");
+                    return Err(Refusal::new(reason, hint));
+                }
+                before
+            }
         };
         let mut next = self.clone();
         let id = self.last_release.next();
         next.last_release = id;
-        if !deployed && self.release.is_none() {
+        if wanted.name != self.stack.name {
             next.stack = Arc::new(Stack::empty(wanted.name.clone()));
         }
         let wanted = Arc::new(wanted);
@@ -184,6 +211,8 @@ impl State {
             because: Some(because.to_string()),
             moved: BTreeMap::new(),
             ledger: Ledger::default(),
+            approvals: Vec::new(),
+            judged: BTreeMap::new(),
         });
         let text = format!("release {id} ended before it started: {outcome}, {because}");
         Some(Note { release: Some(id), kind: "release.ended", text })

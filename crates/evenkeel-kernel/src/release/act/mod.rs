@@ -1,6 +1,7 @@
 //! What people ask for: a change, a pause, a promotion, a way back. Each is a function from a
 //! state to another state, or to the reason why not.
 
+mod approve;
 mod back;
 mod change;
 mod size;
@@ -8,6 +9,7 @@ mod steer;
 
 use std::fmt;
 
+use back::Back;
 pub use change::Prospect;
 
 use super::decide::Decision;
@@ -28,6 +30,9 @@ pub struct Change {
     /// Why it cannot wait: it passes a lock, and takes one short step instead of those of its
     /// services.
     pub hotfix: Option<String>,
+    /// How many instances its sender expects to go for good; needed where it takes most of a
+    /// service away.
+    pub expect_destroy: Option<u32>,
 }
 
 /// What a person can ask of the release under way, or of a service.
@@ -36,7 +41,10 @@ pub enum Action {
     /// Lead to another stack.
     Change(Box<Change>),
     /// Stay at the present step.
-    Pause,
+    Pause {
+        /// Why, if they say so.
+        reason: Option<String>,
+    },
     /// Go on after a pause.
     Resume,
     /// Take the next step now; with `full`, all of them. After promotion: contract now.
@@ -45,7 +53,10 @@ pub enum Action {
         full: bool,
     },
     /// Let a step pass that waits at its gate.
-    Approve,
+    Approve {
+        /// Why they do although they may not.
+        force: Option<String>,
+    },
     /// Let nothing new be released, but for hotfixes.
     Lock {
         /// Why.
@@ -54,13 +65,19 @@ pub enum Action {
     /// Let changes be released again.
     Unlock,
     /// Stop and go back, before all traffic has moved.
-    Abort,
+    Abort {
+        /// Why, if they say so.
+        reason: Option<String>,
+    },
     /// Go back, whatever the release has reached; after it ended, by a new release.
     Rollback {
-        /// One service and the revision it goes back to; else everything the last release moved.
-        to: Option<(ServiceName, RevisionNumber)>,
-        /// Go ahead although that revision was taken back before.
+        /// One service and the revision it goes back to, by default the one before; else everything
+        /// the last release moved.
+        to: Option<(ServiceName, Option<RevisionNumber>)>,
+        /// Go ahead although that revision was taken back before, or this undoes a way back.
         force: bool,
+        /// Why, if they say so.
+        reason: Option<String>,
     },
     /// Have so many instances of a service.
     Scale {
@@ -127,14 +144,17 @@ impl State {
     ) -> Result<Accepted, Refusal> {
         match action {
             Action::Change(change) => self.change(*change, by, world, now),
-            Action::Pause => self.pause(by, world, now),
+            Action::Pause { reason } => self.pause(reason.as_deref(), by, world, now),
             Action::Resume => self.resume(by, world, now),
             Action::Promote { full } => self.promote(full, by, world, now),
-            Action::Approve => self.approve(by, world, now),
+            Action::Approve { force } => self.approve(force.as_deref(), by, world, now),
             Action::Lock { reason } => Ok(self.lock(reason, by, world, now)),
             Action::Unlock => Ok(self.unlock(by, world, now)),
-            Action::Abort => self.abort(by, world, now),
-            Action::Rollback { to, force } => self.roll_back(to, force, by, world, now),
+            Action::Abort { reason } => self.abort(reason.as_deref(), by, world, now),
+            Action::Rollback { to, force, reason } => {
+                let back = Back { to, force, reason: reason.as_deref() };
+                self.roll_back(back, by, world, now)
+            }
             Action::Scale { service, replicas } => self.scale(&service, replicas, by, world, now),
             Action::Restart { services, force } => self.restart(&services, force, by, world, now),
         }

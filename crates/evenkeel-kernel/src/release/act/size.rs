@@ -102,7 +102,7 @@ impl State {
             }
         }
         self.change(
-            Change { wanted, kind: Kind::Restart, force: true, hotfix: None },
+            Change { wanted, kind: Kind::Restart, force: true, hotfix: None, expect_destroy: None },
             by,
             world,
             now,

@@ -6,9 +6,19 @@ use crate::release::state::{Because, Lock, Note, Paused, Phase, State};
 use crate::time::Timestamp;
 use crate::world::World;
 
+/// What can be done about a release that a freeze holds.
+const HELD_BY_FREEZE: &str = "it goes on by itself when the freeze is over; `evenkeel abort` goes \
+                              back, and `evenkeel apply --hotfix REASON` goes past it";
+
+/// Who did something, and why if they said so.
+pub(super) fn with_reason(by: &str, reason: Option<&str>) -> String {
+    reason.map_or_else(|| by.to_owned(), |reason| format!("{by} ({reason})"))
+}
+
 impl State {
     pub(super) fn pause(
         &self,
+        reason: Option<&str>,
         by: &str,
         world: &World,
         now: Timestamp,
@@ -20,13 +30,15 @@ impl State {
             return Err(Refusal::new(text, "it ends by itself; there is nothing to pause"));
         }
         let id = release.id;
-        if release.paused.is_some() {
+        // What a freeze holds would go on by itself; a person's pause outlasts it.
+        if release.paused.as_ref().is_some_and(|paused| paused.freeze.is_none()) {
             let text = format!("release {id} is paused already");
             return Ok(Accepted { decision: None, release: Some(id), text });
         }
-        release.paused = Some(Paused { by: by.to_owned(), because: None, since: now });
+        release.paused =
+            Some(Paused { by: by.to_owned(), because: None, since: now, freeze: None });
         release.bake.seen = None;
-        let text = format!("release {id} paused by {by}");
+        let text = format!("release {id} paused by {}", with_reason(by, reason));
         Ok(self.accept_note(next, id, "release.paused", text, world, now))
     }
 
@@ -39,6 +51,11 @@ impl State {
         let mut next = self.clone();
         let release = next.release_under_way("resume")?;
         let id = release.id;
+        if let Some(name) = release.paused.as_ref().and_then(|paused| paused.freeze.clone()) {
+            let reason = release.paused.as_ref().and_then(|paused| paused.because.clone());
+            let text = format!("freeze {name} holds release {id}: {}", reason.unwrap_or_default());
+            return Err(Refusal::new(text, HELD_BY_FREEZE));
+        }
         if release.paused.take().is_none() {
             let text = format!("release {id} is not paused");
             return Ok(Accepted { decision: None, release: Some(id), text });
@@ -63,11 +80,19 @@ impl State {
             let text = format!("release {id} is {}", release.phase.name());
             return Err(Refusal::new(text, "it ends by itself; there is nothing to promote"));
         }
+        if let Some((name, closed)) = self.holding(release, world, now) {
+            let text = format!("freeze {name} holds release {id}: {}", closed.reason);
+            return Err(Refusal::new(text, HELD_BY_FREEZE));
+        }
+        release.refuse_to_skip(full, by)?;
         if release.phase == Phase::Expanding && !full {
             return Err(Refusal::new(
                 format!("release {id} is still starting the new instances"),
                 "wait for its first step, or use --full to skip all of them",
             ));
+        }
+        if !full {
+            release.note_approval(by, now);
         }
         release.paused = None;
         release.hurried = true;
@@ -96,27 +121,6 @@ impl State {
         Ok(self.accept_note(next, id, "release.promoted-by-hand", text, world, now))
     }
 
-    pub(super) fn approve(
-        &self,
-        by: &str,
-        world: &World,
-        now: Timestamp,
-    ) -> Result<Accepted, Refusal> {
-        let mut next = self.clone();
-        let release = next.release_under_way("approve")?;
-        let id = release.id;
-        let Some(gate) = release.gate.as_mut().filter(|gate| gate.approved_by.is_none()) else {
-            return Err(Refusal::new(
-                format!("release {id} waits for nobody's approval"),
-                "`evenkeel why` says what it waits for",
-            ));
-        };
-        gate.approved_by = Some(by.to_owned());
-        release.progress = now;
-        let text = format!("release {id} may take its next step: approved by {by}");
-        Ok(self.accept_note(next, id, "gate.approved", text, world, now))
-    }
-
     pub(super) fn lock(&self, reason: String, by: &str, world: &World, now: Timestamp) -> Accepted {
         let mut next = self.clone();
         let lock = Lock { by: by.to_owned(), reason, since: now };
@@ -126,6 +130,8 @@ impl State {
         };
         next.lock = Some(lock);
         let notes = vec![Note { release: None, kind: "lock.closed", text: text.clone() }];
+        // How many instances serve is no matter of releases: load does not wait for a sale to end.
+        let text = format!("{text}; `evenkeel scale`, hotfixes and ways back still work");
         self.accept(next, notes, None, text, world, now)
     }
 
@@ -142,6 +148,7 @@ impl State {
 
     pub(super) fn abort(
         &self,
+        reason: Option<&str>,
         by: &str,
         world: &World,
         now: Timestamp,
@@ -164,6 +171,6 @@ impl State {
                 ));
             }
         }
-        Ok(self.take_back(id, Because::Aborted(by.to_owned()), world, now))
+        Ok(self.take_back(id, Because::Aborted(with_reason(by, reason)), world, now))
     }
 }

@@ -21,7 +21,7 @@ use crate::model::{Check, CheckId, CheckName, PoolId, RevisionNumber, ServiceNam
 use crate::rollout;
 use crate::time::Timestamp;
 use crate::want;
-use crate::world::World;
+use crate::world::{Reading, World};
 
 /// How one check of a rollout stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,19 +92,36 @@ impl Release {
         self.checks(name).filter(decides).filter(move |(check, _)| !passed(check))
     }
 
-    /// The first check of the service that must still pass before the release goes on.
+    /// Checks of the service that must still pass before the release goes on.
+    fn awaited_checks<'a>(
+        &'a self,
+        name: &'a ServiceName,
+        rollout: &'a Rollout,
+    ) -> impl Iterator<Item = (&'a CheckName, &'a Check)> {
+        let now = match &self.phase {
+            Phase::Expanding => Some((When::Before, self.started)),
+            Phase::Shifting { .. } => Some((When::During, self.since)),
+            Phase::Baking => Some((When::After, self.since)),
+            Phase::Contracting | Phase::TurningBack(_) => None,
+        };
+        now.into_iter().flat_map(move |(when, since)| self.open_checks(name, rollout, when, since))
+    }
+
+    /// The first of them.
     pub(super) fn awaited_check<'a>(
         &'a self,
         name: &'a ServiceName,
         rollout: &'a Rollout,
     ) -> Option<(&'a CheckName, &'a Check)> {
-        let (when, since) = match &self.phase {
-            Phase::Expanding => (When::Before, self.started),
-            Phase::Shifting { .. } => (When::During, self.since),
-            Phase::Baking => (When::After, self.since),
-            Phase::Contracting | Phase::TurningBack(_) => return None,
-        };
-        self.open_checks(name, rollout, when, since).next()
+        self.awaited_checks(name, rollout).next()
+    }
+
+    /// Whether the release waits for this check now. While traffic moves, only those of the
+    /// service count whose traffic it is.
+    fn waits_for(&self, name: &ServiceName, check: &CheckName) -> bool {
+        let moves = self.moving().is_none_or(|(moving, ..)| moving == name);
+        let rollout = self.rollouts.get(name).filter(|_| moves);
+        rollout.is_some_and(|it| self.awaited_checks(name, it).any(|(one, _)| one == check))
     }
 
     /// Whether every check has passed that the phase waits for, of all services.
@@ -211,6 +228,20 @@ impl State {
 }
 
 impl Release {
+    /// The answers that have come to open questions: whose they are, and what they read.
+    fn answers<'a>(
+        &'a self,
+        world: &'a World,
+    ) -> impl Iterator<Item = (&'a ServiceName, &'a CheckName, &'a Check, &'a Reading)> {
+        self.rollouts.iter().flat_map(move |(name, rollout)| {
+            self.checks(name).filter_map(move |(check, policy)| {
+                let stands = rollout.checks.get(check).filter(|it| it.is_open())?;
+                let answer = world.checks.get(&self.check_id(name, check))?;
+                (answer.run == stands.run).then_some((name, check, policy, &answer.reading))
+            })
+        })
+    }
+
     fn check_id(&self, name: &ServiceName, check: &CheckName) -> CheckId {
         CheckId { release: self.id, service: name.clone(), name: check.clone() }
     }
@@ -279,43 +310,45 @@ impl State {
         if release.rollouts.keys().all(|name| release.checks(name).next().is_none()) {
             return None;
         }
+        let answers: Vec<(&ServiceName, &CheckName, &Check, &Reading)> =
+            release.answers(world).collect();
+        let seen = Seen::of(world);
+        let due = release.rollouts.iter().flat_map(|(name, rollout)| {
+            let due = self.checks_due(release, name, rollout, seen, now);
+            due.into_iter().map(move |check| (name, check))
+        });
+        let due: Vec<(&ServiceName, CheckName)> = due.collect();
+        if answers.is_empty() && due.is_empty() {
+            return None;
+        }
         let mut next = (**release).clone();
         let mut told = Vec::new();
-        for (name, rollout) in &mut next.rollouts {
-            for (check, policy) in release.checks(name) {
-                let Some(stands) = rollout.checks.get_mut(check).filter(|it| it.is_open()) else {
-                    continue;
-                };
-                let answer = world.checks.get(&release.check_id(name, check));
-                let Some(answer) = answer.filter(|answer| answer.run == stands.run) else {
-                    continue;
-                };
-                let analysis = release.wanted.services.get(name).map(|it| &it.rollout.analysis);
-                let needed = |stable| {
-                    analysis
-                        .and_then(|it| it.min_requests)
-                        .unwrap_or_else(|| requests_needed(stable))
-                };
-                let rivals = release.checks(name).filter(|(_, it)| it.ask.compares()).count();
-                let terms =
-                    answer::Terms { tolerance: release.tolerance(name), rivals, needed: &needed };
-                let said =
-                    stands.take(policy, &answer.reading, &terms, release.decides(policy), now);
+        for (name, check, policy, reading) in answers {
+            // What else is asked meanwhile does not bring the release any further.
+            if release.waits_for(name, check) {
                 next.progress = now;
-                if let Some(said) = said {
-                    let pool = PoolId::new(name, rollout.to);
-                    told.push(tell(check, policy, &pool, &said, release.decides(policy)));
-                }
+            }
+            let analysis = release.wanted.services.get(name).map(|it| &it.rollout.analysis);
+            let needed = |stable| {
+                analysis.and_then(|it| it.min_requests).unwrap_or_else(|| requests_needed(stable))
+            };
+            let rivals = release.checks(name).filter(|(_, it)| it.ask.compares()).count();
+            let terms =
+                answer::Terms { tolerance: release.tolerance(name), rivals, needed: &needed };
+            let Some(rollout) = next.rollouts.get_mut(name) else { continue };
+            let Some(stands) = rollout.checks.get_mut(check) else { continue };
+            let decides = release.decides(policy);
+            if let Some(said) = stands.take(policy, reading, &terms, decides, now) {
+                let pool = PoolId::new(name, rollout.to);
+                told.push(tell(check, policy, &pool, &said, decides));
             }
         }
-        let seen = Seen::of(world);
-        for (name, rollout) in &mut next.rollouts {
-            for check in self.checks_due(release, name, rollout, seen, now) {
-                let stands = rollout.checks.entry(check).or_default();
-                stands.run += 1;
-                stands.asked = now;
-                stands.answered = None;
-            }
+        for (name, check) in due {
+            let Some(rollout) = next.rollouts.get_mut(name) else { continue };
+            let stands = rollout.checks.entry(check).or_default();
+            stands.run += 1;
+            stands.asked = now;
+            stands.answered = None;
         }
         if next.paused.is_none()
             && let Some(reason) = next.unanswered()
@@ -324,7 +357,7 @@ impl State {
             next.hold(reason, now);
             next.pardon_checks();
         }
-        (next != **release).then(|| (Arc::new(next), told))
+        Some((Arc::new(next), told))
     }
 }
 

@@ -62,6 +62,8 @@ impl Deciding<'_> {
             },
         );
         let moved = release.rollouts.iter();
+        let judged = moved.clone().filter(|(_, it)| !it.judged.is_empty());
+        let judged = judged.map(|(name, it)| (name.clone(), it.judged.clone()));
         self.state.remember(Past {
             id,
             kind: release.kind,
@@ -72,6 +74,8 @@ impl Deciding<'_> {
             because,
             moved: moved.map(|(name, it)| (name.clone(), (it.from, it.to))).collect(),
             ledger: release.ledger.as_of(self.world.edge.known()),
+            approvals: release.approvals.clone(),
+            judged: judged.collect(),
         });
         self.state.release = None;
     }

@@ -6,6 +6,8 @@ mod back;
 mod bake;
 mod contract;
 mod expand;
+mod hold;
+mod pace;
 mod settle;
 mod shift;
 mod start;
@@ -13,7 +15,7 @@ mod watch;
 
 use std::sync::Arc;
 
-pub(super) use shift::WITHOUT_REQUESTS_MAX;
+pub(super) use shift::{WITHOUT_REQUESTS_MAX, openers};
 
 use super::pools::Moment;
 use super::state::{Bake, Note, Phase, Release, State};
@@ -129,6 +131,7 @@ impl Deciding<'_> {
         self.watch_requests();
         self.watch_checks();
         self.fail();
+        self.hold();
         let Some(release) = self.state.release.clone() else { return };
         if release.phase.is_forward() {
             self.keep_old_whole(&release);

@@ -31,7 +31,7 @@ impl Deciding<'_> {
         let wanted = self.state.forward().and_then(|release| release.wanted.services.get(name));
         let wanted = wanted.map_or(0, |service| service.replicas);
         let Some(service) = self.state.services.get_mut(name) else { return };
-        let replicas = service.replicas.max(wanted);
+        let (own, replicas) = (service.replicas, service.replicas.max(wanted));
         let stable = service.stable;
         if let Some(stable) = stable
             && !(service.split.len() == 1 && service.weight(stable) == Weight::ALL)
@@ -42,7 +42,9 @@ impl Deciding<'_> {
         for revision in revisions {
             if stable == Some(revision) {
                 let lost = self.state.succeed_lost(name, revision, self.world, self.moment);
-                self.resize(name, revision, replicas + lost);
+                // Only what a release adds is paced; what is there is kept whole at once.
+                let whole = own.max(self.paced(name, revision, replicas));
+                self.resize(name, revision, whole + lost);
             } else {
                 self.resize(name, revision, 0);
             }
@@ -59,6 +61,7 @@ impl Deciding<'_> {
         revision: RevisionNumber,
         size: u32,
     ) {
+        let size = self.paced(name, revision, size);
         if self.active(name, revision) < size {
             self.resize(name, revision, size);
         }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::Deciding;
 use crate::analysis::{Track, Verdict, percent};
-use crate::model::{NoData, ServiceName, Weight};
+use crate::model::{Gate, NoData, ServiceName, Weight};
 use crate::release::judge::Seen;
-use crate::release::state::{Gate, Phase, Release, Rollout};
+use crate::release::state::{self, Phase, Release, Rollout};
 use crate::rollout;
 use crate::time::human;
 
@@ -20,6 +20,16 @@ struct Missing {
     what: String,
     /// Nothing speaks against the revision; nothing speaks at all.
     is_silence: bool,
+}
+
+/// What opens a gate, and for whom.
+pub(in crate::release) fn openers(gate: &Gate) -> String {
+    let by = match gate.approvers.is_empty() {
+        true => String::new(),
+        false => format!(" by {}", gate.approvers.join(" or ")),
+    };
+    let own = if gate.own { "" } else { ", not by who asked for the release," };
+    format!("`evenkeel approve`{by}{own}")
 }
 
 impl Deciding<'_> {
@@ -38,7 +48,7 @@ impl Deciding<'_> {
         if !self.bake(bake) || (watched.is_some() && !self.has_shown_enough(release, bake)) {
             return;
         }
-        if watched.is_some_and(|step| step.gate) && !self.is_let_through(release) {
+        if watched.is_some_and(|step| step.gate.is_some()) && !self.is_let_through(release) {
             return;
         }
         self.tell_passed(release, watched.map(|step| step.bake));
@@ -61,14 +71,15 @@ impl Deciding<'_> {
         }
         let Some((name, rollout, step)) = release.moving() else { return true };
         let text = format!(
-            "{name} {} waits at the gate of step {}: `evenkeel approve` lets it pass",
+            "{name} {} waits at the gate of step {}: {} lets it pass",
             rollout.to,
-            step + 1
+            step + 1,
+            release.gate_policy().map(openers).unwrap_or_default()
         );
         self.note("gate.reached", text);
         let now = self.moment.now;
         if let Some(release) = self.state.release_mut() {
-            release.gate = Some(Gate { since: now, approved_by: None });
+            release.gate = Some(state::Gate { since: now, approved_by: None });
         }
         false
     }
@@ -151,7 +162,8 @@ impl Deciding<'_> {
         let Some(seen) = Seen::of(self.world) else { return false };
         let situation = self.state.situation(name, rollout, seen, self.moment.now);
         let target = rollout::target(&rollout.strategy, step, &situation);
-        self.resize(name, rollout.to, target.new);
+        let new = self.paced(name, rollout.to, target.new);
+        self.resize(name, rollout.to, new);
         if let Some(from) = rollout.from {
             self.resize(name, from, target.old);
         }

@@ -37,6 +37,9 @@ impl State {
             }
             let Some(service) = self.services.get_mut(name) else { continue };
             service.slow = None;
+            if kind != Kind::Rollback && hotfix.is_none() {
+                service.released = Some(now);
+            }
             service.keep(number, &described.workload);
             let mut rollout = rollout(kind, service.stable, number, described);
             if hotfix.is_some() && service.stable.is_some() {
@@ -62,6 +65,7 @@ impl State {
             blind: None,
             hurried: false,
             gate: None,
+            approvals: Vec::new(),
             hotfix,
             ledger: Ledger::default(),
         };
@@ -110,6 +114,7 @@ fn rollout(
         flip: false,
         watched: Watched::default(),
         checks: BTreeMap::new(),
+        judged: Vec::new(),
     }
 }
 

@@ -2,11 +2,12 @@
 //! edge that counts, and whether the release has failed.
 
 use super::Deciding;
-use crate::model::{PoolId, ServiceName};
-use crate::release::analyse::Watched;
+use crate::model::{PoolId, ServiceName, Weight};
+use crate::release::analyse::{Judged, Watched};
 use crate::release::judge::Seen;
-use crate::release::state::{Because, State};
+use crate::release::state::{Because, Rollout, State};
 use crate::routing::Slow;
+use crate::world::Edge;
 
 impl Deciding<'_> {
     /// Carries the ledger over as soon as another edge process counts.
@@ -115,12 +116,34 @@ impl Deciding<'_> {
         if gathered.is_empty() {
             return;
         }
+        let judged: Vec<(ServiceName, Vec<Judged>)> = gathered
+            .iter()
+            .filter_map(|(name, watched)| Some((name.clone(), self.judged(name, watched, edge)?)))
+            .collect();
         let Some(release) = self.state.release_mut() else { return };
         for (name, watched) in gathered {
             if let Some(rollout) = release.rollouts.get_mut(&name) {
                 rollout.watched = watched;
             }
         }
+        for (name, judged) in judged {
+            if let Some(rollout) = release.rollouts.get_mut(&name) {
+                rollout.judged = judged;
+            }
+        }
+    }
+
+    /// How the requests of a service compare by now, until all traffic has moved.
+    fn judged(&self, name: &ServiceName, watched: &Watched, edge: &Edge) -> Option<Vec<Judged>> {
+        let rollout = self.state.release.as_ref()?.rollouts.get(name)?;
+        let left = self.state.services.get(name)?.weight(rollout.from?);
+        if left == Weight::NONE {
+            return None;
+        }
+        let rollout = Rollout { watched: watched.clone(), ..rollout.clone() };
+        let standings = self.state.standings(name, &rollout, edge).into_iter();
+        let judged: Vec<Judged> = standings.map(Judged::from).collect();
+        (!judged.is_empty()).then_some(judged)
     }
 
     /// Takes in what the checks were answered, and asks what is due.

@@ -230,7 +230,10 @@ fn s14_abort_flips_the_split_in_the_decision_that_accepts_it() {
         let web: ServiceName = "web".parse().unwrap();
         let r2 = crate::model::RevisionNumber(2);
         assert_eq!(story.state.services[&web].weight(r2), weight, "before, at {at}");
-        let accepted = story.state.act(Action::Abort, "ann", &story.world(), story.now()).unwrap();
+        let accepted = story
+            .state
+            .act(Action::Abort { reason: None }, "ann", &story.world(), story.now())
+            .unwrap();
         let after = accepted.decision.unwrap().state;
         assert_eq!(after.services[&web].weight(r2), Weight::NONE, "after, at {at}");
         assert!(after.generation > story.state.generation || weight == Weight::NONE);
@@ -338,9 +341,12 @@ fn s14_s16_there_is_no_way_back_inside_contract() {
             }
         }
     }
-    let refusal = story.state.act(Action::Abort, "ann", &story.world(), story.now()).unwrap_err();
+    let refusal = story
+        .state
+        .act(Action::Abort { reason: None }, "ann", &story.world(), story.now())
+        .unwrap_err();
     assert_eq!(refusal.reason, "release #2 has passed its point of no return");
-    let back = Action::Rollback { to: None, force: false };
+    let back = Action::Rollback { to: None, force: false, reason: None };
     let accepted = story.state.act(back, "ann", &story.world(), story.now()).unwrap();
     assert_eq!(
         accepted.text,

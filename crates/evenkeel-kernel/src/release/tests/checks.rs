@@ -147,6 +147,55 @@ fn every_step_needs_a_pass_of_its_own() {
 }
 
 #[test]
+fn answers_that_nothing_waits_for_are_no_progress() {
+    check(
+        "db 2 rolling asks queue:during:max
+         web 4 blue-green uses db",
+        "0 says queue 3
+         0 apply
+         20 apply db:v2 web:v2
+         24 sick web.r2.1
+         24 sick web.r2.2
+         100 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: db r1, web r1
+            0   db r1 2+0 0 % | web
+            2   db r1 2+0 0 % | web r1 4+0 0 %
+            5 shifting db to r1: step 1 of 1
+            5 db: 100 % of the traffic goes to r1
+            5   db r1 2+0 100 % | web r1 4+0 0 %
+            5 check queue of db r1 passes: it is 3
+            6 shifting web to r1: step 1 of 1
+            6 web: 100 % of the traffic goes to r1
+            6   db r1 2+0 100 % | web r1 4+0 100 %
+            7 promoted
+            7 nothing was replaced, so nothing is stopped
+            7 release #1 ended: promoted
+            20 > apply db:v2 web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: db r1 to r2, web r1 to r2
+            20   db r1 2+0 100 % r2 1+0 0 % | web r1 4+0 100 % r2 4+0 0 %
+            23 shifting db to r2: step 1 of 1
+            23 db: 50 % of the traffic goes to r2
+            23   db r1 1+1 50 % r2 1+0 50 % | web r1 4+0 100 % r2 4+0 0 %
+            23 check queue of db r2 passes: it is 3
+            24   db r1 1+0 50 % r2 1+0 50 % | web r1 4+0 100 % r2 4+0 0 %
+            25   db r1 1+0 50 % r2 2+0 50 % | web r1 4+0 100 % r2 4+0 0 %
+            28 db: 100 % of the traffic goes to r2
+            28   db r1 1+0 0 % r2 2+0 100 % | web r1 4+0 100 % r2 4+0 0 %
+            29 shifting web to r2: step 1 of 1
+            89 release #2 turns back: no progress for 1m
+            89   db r1 1+0 100 % r2 0+2 0 % | web r1 4+0 100 % r2 0+4 0 %
+            90   db r1 1+0 100 % | web r1 4+0 100 %
+            91 release #2 ended: rolled_back, no progress for 1m
+            91   db r1 2+0 100 % | web r1 4+0 100 %
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_counted_of_both_revisions_is_compared() {
     check(
         "worker 4 canary 25 asks jobs:during:counts",

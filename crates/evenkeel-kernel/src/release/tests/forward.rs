@@ -160,7 +160,7 @@ fn a_service_goes_and_with_it_its_route() {
         "api 1 rolling
          web 1 rolling",
         "0 apply />web
-         20 apply -web
+         20 apply -web --destroy=1
          50 end",
         &expect![[r#"
             0 > apply />web
@@ -176,7 +176,7 @@ fn a_service_goes_and_with_it_its_route() {
             5 promoted
             6 nothing was replaced, so nothing is stopped
             6 release #1 ended: promoted
-            20 > apply -web
+            20 > apply -web --destroy=1
             20 < release #2 is started
             20 release #2 started by ann: no new revision
             20 promoted; what it replaced is kept for 10s

@@ -690,7 +690,7 @@ fn a_lock_lets_only_hotfixes_and_ways_back_pass() {
             5 nothing was replaced, so nothing is stopped
             5 release #1 ended: promoted
             10 > lock sale
-            10 < nothing new is released: locked by ann, sale
+            10 < nothing new is released: locked by ann, sale; `evenkeel scale`, hotfixes and ways back still work
             10 nothing new is released: locked by ann, sale
             11 ? nothing new is released: locked by ann, sale
             12 > apply web:v2

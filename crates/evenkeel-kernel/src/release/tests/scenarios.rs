@@ -277,7 +277,7 @@ fn s14_a_way_back_is_taken_after_every_decision_or_refused_for_good() {
             let phase = story.phase();
             *phases.entry(phase).or_insert(0) += 1;
             let context = format!("{services}, {phase} after {decisions} decisions");
-            let back = Action::Rollback { to: None, force: true };
+            let back = Action::Rollback { to: None, force: true, reason: None };
             let answer = story.state.act(back, "ann", &story.world(), story.now());
             let passed = phase == "contracting" || phase == "none";
             match answer {
@@ -291,7 +291,7 @@ fn s14_a_way_back_is_taken_after_every_decision_or_refused_for_good() {
             // Asked once more on its way back: there is nothing more to do.
             if !passed {
                 assert_eq!(story.phase(), "turning back", "{context}");
-                let again = Action::Rollback { to: None, force: true };
+                let again = Action::Rollback { to: None, force: true, reason: None };
                 let again = story.state.act(again, "bob", &story.world(), story.now()).unwrap();
                 assert!(again.text.contains("turning back already"), "{context}: {}", again.text);
             }
@@ -322,7 +322,10 @@ fn s16_a_straggler_of_the_old_revision_keeps_contract_open() {
     let old = crate::model::RevisionNumber(1);
     let web: ServiceName = "web".parse().unwrap();
     assert!(story.state.services[&web].revisions.contains_key(&old), "it is wanted empty");
-    let refusal = story.state.act(Action::Abort, "ann", &story.world(), story.now()).unwrap_err();
+    let refusal = story
+        .state
+        .act(Action::Abort { reason: None }, "ann", &story.world(), story.now())
+        .unwrap_err();
     assert_eq!(refusal.reason, "release #2 has passed its point of no return");
     let mut waits = story.state.waits(&story.world(), story.now()).into_iter();
     assert!(waits.any(|it| it.what.contains("drain and end")), "nobody is told of it");
@@ -491,7 +494,7 @@ fn s33_an_instance_that_does_not_stop_delays_no_other_services_way_back() {
     assert_eq!(story.phase(), "baking");
     let slow: InstanceId = "api.r2.1".parse().unwrap();
     let stays = story.running[&slow];
-    let back = Action::Rollback { to: None, force: false };
+    let back = Action::Rollback { to: None, force: false, reason: None };
     let accepted = story.state.act(back, "ann", &story.world(), story.now()).unwrap();
     story.take(accepted.decision.unwrap());
     // The traffic of both is back in this decision.

@@ -114,6 +114,7 @@ fn materials_travel_as_json() {
             reason: "/d does not exist".to_owned(),
         }],
         unread: [("/e".to_owned(), "gone".to_owned())].into(),
+        missing: ["/f.py".to_owned()].into(),
         secrets: [("env:KEY".to_owned(), Ok(Digest::of(b"key")))].into(),
     };
     let text = serde_json::to_string(&materials).unwrap();
@@ -168,7 +169,7 @@ dir = 7
         evenkeel.toml:2:1: error: unknown key `replica`
           |
         2 | replica = 1
-          | ^^^^^^^ expected `stack`, `service`, `route`, `edge` or `notify`
+          | ^^^^^^^ expected `stack`, `service`, `route`, `edge`, `notify`, `freeze` or `pace`
         evenkeel.toml:4:7: error: /srv/shop/app/web does not exist
           |
         4 | run = "./web"

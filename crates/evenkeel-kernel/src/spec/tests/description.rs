@@ -30,7 +30,7 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "stack" if matches!(key.kind, Kind::Tables { .. }) => {
             format!("{top}\n{line}\nservice.web.run = \"x\"")
         }
-        "stack" if key.name == "edge" => base(line, "", ""),
+        "stack" if matches!(key.name, "edge" | "pace") => base(line, "", ""),
         "stack" => base("", "", ""),
         "service" if key.name == "run" => base("", "", ""),
         "service" if key.name == "secrets_in_env" => {
@@ -40,6 +40,20 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "route" if key.name == "to" => base("", "", ""),
         "route" => base("", "", line),
         "edge" => base("", "", &format!("[edge]\n{line}")),
+        "freeze" => {
+            let other = match key.name {
+                "from" => "to = \"Mon 08:00\"",
+                "to" => "from = \"Fri 16:00\"",
+                _ => "from = \"Fri 16:00\"\nto = \"Mon 08:00\"",
+            };
+            base("", "", &format!("[freeze.f]\n{other}\n{line}"))
+        }
+        "pace" => base("", "", &format!("[pace]\n{line}")),
+        "gate" => {
+            let step = format!("steps = [{{ weight = \"1%\", gate = {{ {line} }} }}]");
+            let steps = format!("strategy = \"canary\"\n{step}");
+            base("", "replicas = 9", &format!("[service.web.rollout]\n{steps}"))
+        }
         "step" => {
             let beside = matches!(key.name, "bake" | "gate");
             let other = if beside { "weight = \"1%\", " } else { "" };
@@ -78,8 +92,10 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
 fn every_key(of: &'static Table, then: &mut impl FnMut(&'static Table, &'static Key)) {
     for key in of.keys {
         then(of, key);
-        if let Kind::Table(inner) | Kind::Tables { of: inner, .. } | Kind::List { of: inner, .. } =
-            key.kind
+        if let Kind::Table(inner)
+        | Kind::FlagOr(inner)
+        | Kind::Tables { of: inner, .. }
+        | Kind::List { of: inner, .. } = key.kind
         {
             every_key(inner, then);
         }

@@ -8,8 +8,9 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::control;
 use crate::model::{
-    Address, Analysis, Channel, Edge, Exposure, Health, KeptSecret, Limits, NoData, Probe,
+    Address, Analysis, Channel, Edge, Exposure, Gate, Health, KeptSecret, Limits, NoData, Probe,
     Receiver, ReceiverName, Rollout, Route, RouteName, SecretSource, Service, ServiceName, Share,
     Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
 };
@@ -79,12 +80,13 @@ fn shape(exclusive: bool) -> BoxedStrategy<Shape> {
     }
     let steps = btree_set(1_u16..10_000, 1..6).prop_flat_map(|weights| {
         let count = weights.len();
-        (Just(weights), vec(span(86_400), count))
+        (Just(weights), vec((span(86_400), control::gate()), count))
     });
     let steps = steps.prop_map(|(weights, bakes)| {
-        let step = |(weight, bake): (u16, Duration)| {
-            let gate = bake.as_millis() % 2 == 1;
-            Step { exposure: Exposure::Weight(Weight(weight)), bake, gate }
+        let step = |(weight, (bake, gate)): (u16, (Duration, Option<Gate>))| Step {
+            exposure: Exposure::Weight(Weight(weight)),
+            bake,
+            gate,
         };
         weights.into_iter().zip(bakes).map(step).collect()
     });
@@ -193,8 +195,9 @@ fn stack() -> impl Strategy<Value = Stack> {
         let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
         let ports = btree_set(1_u16.., 1..3);
         let notify = btree_map("[a-z]{1,5}", receiver(), 0..3);
-        let parts = (Just(names), services, routes, ports, notify);
-        parts.prop_map(|(names, services, routes, ports, notify)| {
+        let control = (control::freezes(), control::pace());
+        let parts = (Just(names), services, routes, ports, notify, control);
+        parts.prop_map(|(names, services, routes, ports, notify, (freezes, pace))| {
             let to = names.first().cloned();
             let route = |(number, (host, path)): (usize, _)| {
                 let name: RouteName = format!("r{number}").parse().unwrap();
@@ -208,6 +211,8 @@ fn stack() -> impl Strategy<Value = Stack> {
                     listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
                 },
                 notify: notify.into_iter().map(|(name, it)| (name.parse().unwrap(), it)).collect(),
+                freezes,
+                pace,
             }
         })
     })
@@ -247,6 +252,7 @@ fn print(stack: &Stack) -> String {
     for (name, receiver) in &stack.notify {
         print_receiver(&mut out, name, receiver).unwrap();
     }
+    control::print(&mut out, stack);
     out
 }
 
@@ -349,7 +355,7 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
                     out,
                     "  {{ {exposure}, bake = {}, gate = {} }},",
                     ms(step.bake),
-                    step.gate
+                    control::gate_text(step.gate.as_ref())
                 )?;
             }
             writeln!(out, "]")

@@ -124,7 +124,7 @@ impl Stage {
         let home = self.home.clone();
         let reader = std::thread::Builder::new()
             .name("reader".to_owned())
-            .spawn(move || stackfile::read(&path, &home))
+            .spawn(move || stackfile::read(&path, &home, stackfile::Files::Keep))
             .context("could not start a thread")?;
         self.reader.replace(Some(reader));
         let is_finished = || self.reader.borrow().as_ref().is_none_or(Reader::is_finished);
