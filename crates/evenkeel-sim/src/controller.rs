@@ -424,6 +424,7 @@ fn believed(state: &State, at: Timestamp) -> World {
                     streak: 0,
                     last_exit: None,
                     pid: None,
+                    cpu_milli: None,
                     fence: Fence::default(),
                 };
                 platform.instances.insert(id.clone(), instance);

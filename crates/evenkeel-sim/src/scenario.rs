@@ -181,7 +181,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         // No requests are simulated one by one.
         analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
     };
-    let service = Service { workload, replicas, rollout };
+    let service = Service { workload, replicas, rollout, scale: None };
     stack.services.insert(name.parse().expect("a name"), service);
 }
 

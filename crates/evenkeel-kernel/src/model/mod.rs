@@ -1,6 +1,7 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
 mod names;
+mod scale;
 mod service;
 mod stack;
 
@@ -8,6 +9,7 @@ pub use names::{
     Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId, RevisionNumber,
     RouteName, ServiceName, StackName,
 };
+pub use scale::Scale;
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,
     Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,

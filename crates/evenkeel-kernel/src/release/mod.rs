@@ -12,6 +12,7 @@ mod hotfix;
 mod judge;
 mod ledger;
 mod pools;
+mod scale;
 mod state;
 mod wants;
 mod why;
@@ -20,6 +21,7 @@ pub use act::{Accepted, Action, Change, Prospect, Refusal};
 pub use analyse::{Standing, Watched};
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
+pub use scale::Sized;
 pub use state::{
     Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports, Queued,
     Release, Rollout, Service, Slot, Stage, State,

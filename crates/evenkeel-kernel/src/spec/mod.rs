@@ -17,6 +17,7 @@ mod problem;
 mod quantity;
 mod reference;
 mod rollout;
+mod scale;
 mod schema;
 mod service;
 mod stack;

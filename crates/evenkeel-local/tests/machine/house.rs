@@ -168,6 +168,7 @@ impl House {
             probe: Probe::Process,
             surroundings: BTreeMap::new(),
             slots: BTreeMap::from([(1, Slot { port: free_port() })]),
+            measured: false,
             fence: fence(1, 1),
         }
     }

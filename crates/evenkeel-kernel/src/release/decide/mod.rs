@@ -6,6 +6,7 @@ mod back;
 mod bake;
 mod contract;
 mod expand;
+mod scale;
 mod settle;
 mod shift;
 mod start;
@@ -39,6 +40,7 @@ impl State {
         let moment = Moment { now, generation: self.generation.next() };
         let mut next = Deciding { state: self.clone(), world, moment, notes: Vec::new() };
         next.keep_house();
+        next.scale();
         next.step();
         next.settle();
         let Deciding { mut state, notes, .. } = next;
@@ -54,6 +56,7 @@ impl State {
     #[must_use]
     pub fn resumed(&self, now: Timestamp) -> Self {
         let mut state = self.clone();
+        state.scaling.clear();
         if let Some(release) = state.release_mut() {
             release.bake.seen = None;
             release.progress = now;
