@@ -22,6 +22,7 @@ mod shim;
 mod spec;
 mod status;
 mod tree;
+mod turn;
 
 pub use child::{Obstacle, look};
 pub use driver::{Config, Local, Routed};
