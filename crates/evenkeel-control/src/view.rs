@@ -190,7 +190,7 @@ fn scale(sized: Sized) -> ScaleView {
     let seen = measured.as_ref().filter(|it| it.ready > 0);
     let gauge = |metric: Metric, whole: f64, target: f64| {
         let found = seen.and_then(|it| it.gauges.iter().find(|it| it.metric == metric));
-        let known = seen.zip(found).filter(|(_, gauge)| gauge.unmeasured == 0);
+        let known = seen.zip(found).filter(|(all, gauge)| gauge.unmeasured < all.ready);
         GaugeView {
             metric: metric.name().to_owned(),
             now: known.map(|(all, gauge)| tenths(as_f64(gauge.mean(all.ready)) / whole)),

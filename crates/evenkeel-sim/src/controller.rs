@@ -178,6 +178,7 @@ impl Simulation {
             self.faults.fade(self.now);
             if !self.faults.active() {
                 self.calm_since = Some(self.now);
+                self.edge.demand.stay(self.now);
                 self.say(|| "nobody disturbs the world any more".to_owned());
             }
             return Ok(());
@@ -250,6 +251,7 @@ impl Simulation {
             for note in &decision.notes {
                 self.say(|| format!("  {}: {}", note.kind, note.text));
             }
+            invariants::scaled(&state, &decision, self.faults.saw)?;
             let mut next = decision.state;
             if self.bug == Some(Bug::SlotsReused) {
                 reuse_slots(&state, &mut next);

@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Instances,
     /// When controllers wake.
     Controllers,
+    /// What is asked of services, and which of them scale.
+    Load,
 }
 
 impl Rng {

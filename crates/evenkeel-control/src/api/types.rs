@@ -250,7 +250,7 @@ pub struct ScaleView {
 pub struct GaugeView {
     /// `in_flight`, in requests, or `cpu`, in percent of an instance's processor time.
     pub metric: String,
-    /// What a ready instance has in the mean; none while it is not known of all of them.
+    /// What a ready instance has in the mean; none while it is known of none of them.
     pub now: Option<f64>,
     /// What it is to have.
     pub target: f64,

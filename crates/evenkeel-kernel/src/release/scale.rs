@@ -43,6 +43,15 @@ impl Subject {
     }
 }
 
+impl Subject {
+    /// Whether fewer would be enough if what is not measured were nothing.
+    fn would_shrink(&self, measured: &Measured) -> bool {
+        let known = |gauge: &Gauge| Gauge { unmeasured: 0, ..*gauge };
+        let gauges = measured.gauges.iter().map(known).collect();
+        self.need(&Measured { gauges, ..measured.clone() }).size < self.size
+    }
+}
+
 /// How large a service is, and by what.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sized {
@@ -199,7 +208,7 @@ impl State {
             return wait(what, since, Some(until), unblock);
         }
         let unmeasured = measured.gauges.iter().find(|it| it.unmeasured > 0 && subject.shrinks);
-        if let Some(unmeasured) = unmeasured {
+        if let Some(unmeasured) = unmeasured.filter(|_| subject.would_shrink(measured)) {
             let metric = unmeasured.metric.name();
             let what = format!(
                 "{name}: {metric} of {} of its instances is not known, so it does not shrink",

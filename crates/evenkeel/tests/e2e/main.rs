@@ -22,6 +22,8 @@ mod machine;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]
+mod scaling;
+#[cfg(test)]
 mod start;
 #[cfg(test)]
 mod strategies;
