@@ -304,10 +304,7 @@ pub(crate) fn scaled(before: &State, decision: &Decision, saw: bool) -> Checked 
             return broken("scales-as-it-may", format!("{name} scales from {was} to {is}"));
         };
         let moves = before.release.as_ref().is_some_and(|it| it.rollouts.contains_key(name));
-        let wanted = before.release.as_ref().and_then(|it| it.wanted.services.get(name));
-        let wanted = wanted.and_then(|it| it.scale.as_ref()).filter(|_| moves);
-        let most = wanted.map_or(scale.max, |it| it.max.max(scale.max));
-        if is > most.max(was) || is < scale.min.min(was) {
+        if is > scale.max.max(was) || is < scale.min.min(was) {
             return broken("scales-within-bounds", format!("{name} scales from {was} to {is}"));
         }
         if is < was && (moves || !saw) {

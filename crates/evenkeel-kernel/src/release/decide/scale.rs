@@ -106,9 +106,8 @@ impl State {
     /// The revision that takes over grows. Once it has all the traffic, the one that is left must
     /// be able to carry as much, should everything go back.
     fn grow_new(&mut self, name: &ServiceName, revision: RevisionNumber, size: u32) {
-        let all = self.services.get(name).is_some_and(|it| it.weight(revision) == Weight::ALL);
-        if let Some(service) = self.services.get_mut(name).filter(|it| all && it.stable.is_some()) {
-            service.replicas = service.replicas.max(size);
+        if self.services.get(name).is_some_and(|it| it.weight(revision) == Weight::ALL) {
+            self.pin_old(name, size);
         }
         self.want_size(name, |wanted| wanted.max(size));
     }
@@ -118,8 +117,16 @@ impl State {
         self.want_size(name, |wanted| wanted.saturating_add(more));
         let rollout = self.release.as_deref().and_then(|release| release.rollouts.get(name));
         let wanted = rollout.map_or(0, |rollout| rollout.replicas);
-        if let Some(service) = self.services.get_mut(name) {
-            service.replicas = service.replicas.max(wanted);
+        self.pin_old(name, wanted);
+    }
+
+    /// The revision that is left can carry as much as `size` can, within its own bounds. One that
+    /// did not scale before is as large as people said, and nobody would make it smaller again.
+    fn pin_old(&mut self, name: &ServiceName, size: u32) {
+        let scale = self.stack.services.get(name).and_then(|it| it.scale.as_ref());
+        let Some(size) = scale.map(|scale| scale.within(size)) else { return };
+        if let Some(service) = self.services.get_mut(name).filter(|it| it.stable.is_some()) {
+            service.replicas = service.replicas.max(size);
         }
     }
 
