@@ -92,6 +92,7 @@ impl State {
             && self.routes() == before.routes()
             && self.addresses() == before.addresses()
             && self.previews() == before.previews()
+            && self.services.keys().all(|it| self.measures_cpu(it) == before.measures_cpu(it))
             && self.release.as_ref().map(|it| it.id) == before.release.as_ref().map(|it| it.id)
     }
 

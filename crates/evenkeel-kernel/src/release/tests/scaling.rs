@@ -2,7 +2,9 @@
 
 use expect_test::expect;
 
-use super::{check, play};
+use super::{Story, check, play};
+use crate::model::{Epoch, Weight};
+use crate::want::Want;
 
 /// A service that runs, before anything is asked of it.
 const RUNS: u64 = 20;
@@ -315,4 +317,29 @@ fn a_quiet_service_is_not_written_down_again_and_again() {
     let before = play("web 2 rolling scales 2-10", &quiet).commits;
     let later = play("web 2 rolling scales 2-10", &format!("{quiet}\n900 end")).commits;
     assert_eq!(later, before);
+}
+
+#[test]
+fn processor_time_is_measured_only_where_it_counts_and_that_is_a_want_of_its_own() {
+    let measured = |story: &Story| -> Vec<bool> {
+        let wants = story.state.wants(Epoch(1));
+        let pools = wants.into_iter().filter_map(|want| match want {
+            Want::Pool(pool) => Some(pool.measured),
+            Want::Listeners(_) | Want::Table(_) => None,
+        });
+        pools.collect()
+    };
+    let mut story = play("db 1 rolling\nweb 2 rolling scales 2-10", "0 apply\n10 end");
+    assert_eq!(measured(&story), [false, false]);
+    let mut apply = |cpu: Option<Weight>, until: u64| {
+        let web = story.file.services.get_mut(&"web".parse().unwrap()).unwrap();
+        web.scale.as_mut().unwrap().cpu = cpu;
+        let before = story.state.generation;
+        story.happens("apply");
+        story.run_until(until);
+        assert!(story.state.generation > before, "executors refuse what is not newer");
+        measured(&story)
+    };
+    assert_eq!(apply(Some(Weight(7_000)), 20), [false, true]);
+    assert_eq!(apply(None, 30), [false, false]);
 }
