@@ -49,6 +49,7 @@ fn obeys(state: &State, now: Timestamp) -> World {
                     streak: 0,
                     last_exit: None,
                     pid: None,
+                    cpu_milli: None,
                     fence: Fence::default(),
                 };
                 platform.instances.insert(id.clone(), instance);

@@ -7,17 +7,18 @@ use evenkeel_kernel::lint::Hazard;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
-    Approval, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage,
-    Standing, Wait,
+    Approval, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Sized, Slot,
+    Stage, Standing, Wait,
 };
 use evenkeel_kernel::rollout;
+use evenkeel_kernel::scaling::Metric;
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
-    AccountView, ApprovalView, BakeView, ChangeView, CheckView, EdgeView, FieldView, HazardView,
-    InstanceView, LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView,
-    Status, StepView, TrackView, UnroutedView, WaitView,
+    AccountView, ApprovalView, BakeView, ChangeView, CheckView, EdgeView, FieldView, GaugeView,
+    HazardView, InstanceView, LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView,
+    ScaleView, ServiceView, Status, StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -201,7 +202,40 @@ fn service(snapshot: &Snapshot, name: &ServiceName, service: &Service) -> Servic
         url: format!("http://127.0.0.1:{}", service.port),
         pools,
         kept: service.revisions.keys().map(ToString::to_string).collect(),
+        scale: snapshot.state.sized(name, &snapshot.world).map(scale),
     }
+}
+
+fn scale(sized: Sized) -> ScaleView {
+    let Sized { scale, measured } = sized;
+    let seen = measured.as_ref().filter(|it| it.ready > 0);
+    let gauge = |metric: Metric, whole: f64, target: f64| {
+        let found = seen.and_then(|it| it.gauges.iter().find(|it| it.metric == metric));
+        let known = seen.zip(found).filter(|(all, gauge)| gauge.unmeasured < all.ready);
+        GaugeView {
+            metric: metric.name().to_owned(),
+            now: known.map(|(all, gauge)| tenths(as_f64(gauge.mean(all.ready)) / whole)),
+            target,
+        }
+    };
+    let in_flight = scale.in_flight.map(|it| gauge(Metric::InFlight, 1_000.0, f64::from(it)));
+    let cpu = scale.cpu.map(|part| {
+        let target = f64::from(part.0) / 100.0;
+        let found = seen.and_then(|it| it.gauges.iter().find(|it| it.metric == Metric::Cpu));
+        // In percent of what one instance may use.
+        let whole = found.map_or(1.0, |gauge| as_f64(gauge.target) / target);
+        gauge(Metric::Cpu, whole, target)
+    });
+    let by = in_flight.into_iter().chain(cpu).collect();
+    ScaleView { min: scale.min, max: scale.max, by }
+}
+
+fn tenths(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn as_f64(value: u64) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(u32::MAX))
 }
 
 fn rollout_of<'a>(

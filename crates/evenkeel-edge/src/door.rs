@@ -147,6 +147,7 @@ fn observe(shared: &Shared) -> Observation {
         health: it.reported(),
         age_ms: now.saturating_sub(it.since_ms()),
         in_flight: it.in_flight(),
+        load_milli: it.load.milli(),
         long_lived: it.long_lived(),
         lately: it.tallies.lately(now),
     };

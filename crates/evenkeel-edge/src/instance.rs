@@ -16,6 +16,7 @@ use crate::clock::{ms, now_ms};
 use crate::ewma::{Ewma, PENALTY_MS, SEED_MS};
 use crate::knock::Knocks;
 use crate::limits::{PASSIVE_FAILURES, SLOW_START_MS};
+use crate::load::Load;
 use crate::table::Surroundings;
 use crate::tally::Tallies;
 use crate::wake::Wake;
@@ -52,6 +53,10 @@ pub(crate) struct Instance {
     failures_in_a_row: AtomicU32,
     in_flight_max: u32,
     pub(crate) knocks: Knocks,
+    pub(crate) load: Load,
+    /// It could not be connected to since it was last seen to be well: that it is unwell is no
+    /// mistake of its check.
+    broke_off: AtomicBool,
     pub(crate) tallies: Tallies,
     wake: Arc<Wake>,
 }
@@ -84,6 +89,8 @@ impl Instance {
             long_lived: AtomicU32::new(0),
             failures_in_a_row: AtomicU32::new(0),
             knocks: Knocks::default(),
+            load: Load::default(),
+            broke_off: AtomicBool::new(false),
             tallies: Tallies::new(around.threads, now_ms()),
             in_flight_max: around.limits.in_flight_max,
             wake: Arc::clone(&around.wake),
@@ -181,6 +188,7 @@ impl Instance {
         let now = now_ms();
         self.ewma.record(PENALTY_MS, now);
         self.knocks.failed(now);
+        self.break_off();
         self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1 >= PASSIVE_FAILURES
     }
 
@@ -192,13 +200,33 @@ impl Instance {
             return false;
         }
         *opinion = Hysteresis::new(Health::Unhealthy);
+        self.break_off();
         self.assumed.store(false, Ordering::Relaxed);
         self.set(Health::Unhealthy);
         true
     }
 
+    /// Notes that it could not be connected to.
+    pub(crate) fn break_off(&self) {
+        self.broke_off.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes that a connection was made.
+    pub(crate) fn hold_again(&self) {
+        if self.believed() == Health::Healthy {
+            self.broke_off.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nothing but its check speaks against it.
+    pub(crate) fn is_doubted(&self) -> bool {
+        let unwell = self.believed() == Health::Unhealthy && self.was_healthy();
+        unwell && !self.broke_off.load(Ordering::Relaxed)
+    }
+
     fn set(&self, health: Health) {
         if health == Health::Healthy {
+            self.broke_off.store(false, Ordering::Relaxed);
             self.once_healthy.store(true, Ordering::Relaxed);
         }
         self.believed.store(code(health), Ordering::Relaxed);

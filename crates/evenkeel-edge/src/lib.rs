@@ -23,6 +23,7 @@ mod instance;
 mod knock;
 mod lanes;
 mod limits;
+mod load;
 mod log;
 mod peer;
 mod pick;

@@ -4,7 +4,12 @@
 //! has none passes its share on. The instance: of a few candidates the one with the least
 //! `average time × (requests in flight + 1)`. Healthy ones first; when no pool has any, those that
 //! once were.
+//!
+//! Panic: when more than half of a service's instances are unwell, those against which only their
+//! check speaks count as healthy. A check that is broken must not leave a few instances with the
+//! load of all.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use evenkeel_kernel::model::{PoolId, RevisionNumber};
@@ -63,32 +68,47 @@ impl Service {
         })
     }
 
-    fn candidate(
-        &self,
+    fn candidate<'s>(
+        &'s self,
         wish: &Wish<'_>,
         standard: Standard,
-    ) -> Option<(&Arc<Pool>, &Arc<Instance>)> {
-        let within = |pool: &'_ Arc<Pool>| pool.choose(wish, standard).is_some();
+    ) -> Option<(&'s Arc<Pool>, &'s Arc<Instance>)> {
+        // Looked for only where somebody is unwell, and once.
+        let panics = OnceCell::new();
+        let doubts = || *panics.get_or_init(|| self.panics());
+        let choose = |pool: &'s Arc<Pool>| pool.choose(wish, standard, &doubts);
+        let within = |pool: &'s Arc<Pool>| choose(pool).is_some();
         if let Some(revision) = wish.revision {
             let pool = self.pools.iter().find(|pool| pool.id.revision == revision)?;
-            return pool.choose(wish, standard).map(|it| (pool, it));
+            return choose(pool).map(|it| (pool, it));
         }
         let preferred = self
             .weighted()
             .map(|(pool, _)| pool)
             .find(|pool| wish.prefer == Some(&pool.id) && within(pool));
         if let Some(pool) = preferred {
-            return pool.choose(wish, standard).map(|it| (pool, it));
+            return choose(pool).map(|it| (pool, it));
         }
         // The common case: the pool that the split draws has somebody.
         let drawn = draw(self.weighted())?;
-        if let Some(it) = drawn.choose(wish, standard) {
+        if let Some(it) = choose(drawn) {
             return Some((drawn, it));
         }
         let able = self.weighted().filter(|(pool, _)| within(pool));
         let able: Vec<_> = able.collect();
         let pool = draw(able.iter().copied())?;
-        pool.choose(wish, standard).map(|it| (pool, it))
+        choose(pool).map(|it| (pool, it))
+    }
+
+    /// Whether more than half of the instances that were well, of pools with traffic, are not.
+    fn panics(&self) -> bool {
+        let serving = self.weighted().flat_map(|(pool, _)| &pool.instances);
+        let (mut unwell, mut all) = (0_usize, 0_usize);
+        for it in serving.filter(|it| !it.is_draining() && it.was_healthy()) {
+            all += 1;
+            unwell += usize::from(it.believed() == Health::Unhealthy);
+        }
+        unwell * 2 > all
     }
 
     fn weighted(&self) -> impl Iterator<Item = (&Arc<Pool>, u32)> + Clone {
@@ -113,15 +133,23 @@ fn draw<'a>(pools: impl Iterator<Item = (&'a Arc<Pool>, u32)> + Clone) -> Option
 }
 
 impl Pool {
-    /// The instance of this pool to try, if there is one.
-    fn choose(&self, wish: &Wish<'_>, standard: Standard) -> Option<&Arc<Instance>> {
+    /// The instance of this pool to try, if there is one. `doubts`: what only its check speaks
+    /// against counts as healthy.
+    fn choose(
+        &self,
+        wish: &Wish<'_>,
+        standard: Standard,
+        doubts: &dyn Fn() -> bool,
+    ) -> Option<&Arc<Instance>> {
         let able = |it: &&Arc<Instance>| {
             !it.is_draining()
                 && it.has_room()
                 && !wish.tried.contains(&it.key)
                 && (!wish.waited || it.knocks.is_free(now_ms()))
                 && match standard {
-                    Standard::Healthy => it.believed() == Health::Healthy,
+                    Standard::Healthy => {
+                        it.believed() == Health::Healthy || it.is_doubted() && doubts()
+                    }
                     Standard::OnceHealthy => it.was_healthy(),
                 }
         };
@@ -251,6 +279,26 @@ mod tests {
         instance(&table, "web.r1.1").eject();
         instance(&table, "web.r2.1").eject();
         about(shares(&table, &Wish::default()).get("web.r1.1"), 5_000);
+    }
+
+    #[test]
+    fn more_than_half_unwell_by_their_check_means_that_the_check_is_not_believed() {
+        let table = table(&[(10_000, 4)]);
+        let unwell = |number: u32| {
+            let it = instance(&table, &format!("web.r1.{number}"));
+            it.probed(false, 1, 1);
+            Arc::clone(it)
+        };
+        unwell(1);
+        unwell(2);
+        assert_eq!(shares(&table, &Wish::default()).len(), 2, "half of them may be unwell");
+        let third = unwell(3);
+        let all = shares(&table, &Wish::default());
+        assert_eq!(all.len(), 4);
+        about(all.get("web.r1.1"), 2_500);
+        // One that cannot be connected to is away, whatever its check says.
+        third.failed();
+        assert_eq!(shares(&table, &Wish::default()).get("web.r1.3"), None);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -172,8 +171,8 @@ async fn ask(key: u64, subject: Subject, home: Rc<Path>) -> (u64, bool) {
     let Subject { pool, instance, .. } = subject;
     let answer = async {
         match &pool.health.probe {
-            Probe::Http { path } => http(instance.addr, path).await,
-            Probe::Tcp => TcpStream::connect(instance.addr).await.map(|_stream| true),
+            Probe::Http { path } => http(&instance, path).await,
+            Probe::Tcp => connect(&instance).await.map(|_stream| true),
             Probe::Exec { .. } | Probe::Notify | Probe::Process => {
                 shim(&home.join(layout::shim_socket(&instance.id))).await
             }
@@ -183,9 +182,19 @@ async fn ask(key: u64, subject: Subject, home: Rc<Path>) -> (u64, bool) {
     (key, well)
 }
 
+/// Connects to an instance; that it cannot be done is noted.
+async fn connect(instance: &Instance) -> io::Result<TcpStream> {
+    let connected = TcpStream::connect(instance.addr).await;
+    if connected.is_err() {
+        instance.break_off();
+    }
+    connected
+}
+
 /// Whether `GET path` answers 200 to 399.
-async fn http(addr: SocketAddr, path: &str) -> io::Result<bool> {
-    let mut stream = TcpStream::connect(addr).await?;
+async fn http(instance: &Instance, path: &str) -> io::Result<bool> {
+    let addr = instance.addr;
+    let mut stream = connect(instance).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {addr}\r\nuser-agent: evenkeel-probe\r\nconnection: close\r\n\r\n"
     );

@@ -58,6 +58,8 @@ pub(crate) struct Instance {
     pub(crate) health: Health,
     pub(crate) age_ms: u64,
     pub(crate) in_flight: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) load_milli: Option<u32>,
     pub(crate) long_lived: u32,
     #[serde(default, skip_serializing_if = "is_silent")]
     pub(crate) lately: world::Lately,
@@ -78,6 +80,7 @@ impl Observation {
                 health: it.health,
                 since,
                 in_flight: it.in_flight,
+                load_milli: it.load_milli,
                 long_lived: it.long_lived,
                 lately: it.lately,
             };

@@ -23,7 +23,7 @@ use crate::limits::{FDS_RESERVED, Limits};
 use crate::shared::Shared;
 use crate::table::Surroundings;
 use crate::wake::Wake;
-use crate::{door, log, probe};
+use crate::{door, load, log, probe};
 
 /// Client connections there may always be, however few files the system allows.
 const CONNECTIONS_MIN: u64 = 64;
@@ -209,6 +209,7 @@ fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &No
         tokio::select! {
             () = door::run(Arc::clone(shared), door) => {}
             () = probe::run(Arc::clone(shared)) => {}
+            () = load::run(Arc::clone(shared)) => {}
             () = door::keep_saved(Arc::clone(shared)) => {}
             () = wake.send(shared.home.clone()) => {}
             () = end.notified() => {}

@@ -169,6 +169,7 @@ impl Shared {
     /// Takes note of a connection that was made.
     pub(crate) fn reached(&self, pool: &Pool, instance: &Instance) {
         if instance.knocks.reached() {
+            instance.hold_again();
             pool.queue.wake_all();
         }
     }

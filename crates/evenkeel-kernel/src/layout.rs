@@ -13,6 +13,8 @@ pub const WAKE_SOCKET: &str = "run/wake.sock";
 pub const EDGE_SOCKET: &str = "run/edge.sock";
 /// The keeper's door: listening sockets are handed over here.
 pub const KEEPER_SOCKET: &str = "run/keeper.sock";
+/// Files of which each is locked by an instance that is starting.
+pub const TURNS: &str = "run/turns";
 /// Folder of the shims' sockets, one per instance, named by [`shim_socket`].
 pub const SHIM_SOCKETS: &str = "run/shim";
 /// The journal and the state.

@@ -17,6 +17,7 @@ pub mod plan;
 pub mod release;
 pub mod rollout;
 pub mod routing;
+pub mod scaling;
 pub mod spec;
 pub mod time;
 pub mod want;

@@ -76,6 +76,8 @@ pub struct Pool {
     pub surroundings: BTreeMap<String, String>,
     /// The instances, by slot.
     pub slots: BTreeMap<u32, Slot>,
+    /// The processor time of its instances is to be measured.
+    pub measured: bool,
     /// Which decision this is.
     pub fence: Fence,
 }

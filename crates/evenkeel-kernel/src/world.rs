@@ -151,6 +151,10 @@ pub struct Instance {
     pub last_exit: Option<String>,
     /// The process, while there is one.
     pub pid: Option<u32>,
+    /// The processor time that all its processes use together, in thousandths of a core, over the
+    /// last seconds; `None` where that is not asked for ([`crate::want::Pool::measured`]) or not
+    /// known.
+    pub cpu_milli: Option<u32>,
     /// The highest epoch and generation its shim has been spoken to with.
     pub fence: Fence,
 }
@@ -227,6 +231,9 @@ pub struct Backend {
     pub since: Timestamp,
     /// Requests it is answering now.
     pub in_flight: u32,
+    /// The mean of `in_flight` over the last seconds, in thousandths; `None` while the edge has not
+    /// watched it for long enough.
+    pub load_milli: Option<u32>,
     /// Upgraded connections it holds now.
     pub long_lived: u32,
     /// What it counted lately.
@@ -450,6 +457,7 @@ mod tests {
             streak: 2,
             last_exit: None,
             pid: None,
+            cpu_milli: None,
             fence: Fence::default(),
         };
         let steady = Timestamp(u64::try_from(STEADY.as_millis()).unwrap());

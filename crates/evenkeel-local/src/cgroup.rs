@@ -106,6 +106,14 @@ impl Leaf {
     }
 }
 
+/// Processor time that was used so far in the leaf of an instance, in microseconds. `None` where it
+/// has none.
+pub(crate) fn used(home: &Path, instance: &InstanceId) -> Option<u64> {
+    let path = base()?.join(leaf_name(home, instance)).join("cpu.stat");
+    let text = fs::read_to_string(path).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("usage_usec "))?.parse().ok()
+}
+
 fn leaf_name(home: &Path, instance: &InstanceId) -> String {
     let home = Digest::of(home.as_os_str().as_encoded_bytes());
     format!("{}-{instance}", &home.hex()[..8])

@@ -23,6 +23,7 @@ mod shim;
 mod spec;
 mod status;
 mod tree;
+mod turn;
 mod user;
 
 pub use child::{Obstacle, look};

@@ -27,6 +27,10 @@ pub(crate) struct Stat {
     pub(crate) parent: u32,
     pub(crate) group: u32,
     pub(crate) session: u32,
+    /// Processor time that it has used, in clock ticks.
+    pub(crate) used: u64,
+    /// The same of its children that have ended and that it has asked about.
+    pub(crate) used_by_gone: u64,
     /// All of it has ended, and it only waits for its parent to ask how.
     pub(crate) ended: bool,
 }
@@ -51,7 +55,10 @@ fn parse_stat(pid: u32, line: &[u8]) -> Option<Stat> {
     let field = |number: usize| fields.get(number - 3).copied();
     // A process whose first thread has ended looks the same, but has other threads.
     let threads: u32 = field(20)?.parse().ok()?;
+    let ticks = |number: usize| field(number).and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
     Some(Stat {
+        used: ticks(14) + ticks(15),
+        used_by_gone: ticks(16) + ticks(17),
         ident: Ident { pid, start: field(22)?.parse().ok()? },
         parent: field(4)?.parse().ok()?,
         group: field(5)?.parse().ok()?,
@@ -86,6 +93,15 @@ pub(crate) fn descendants(root: u32, more: &[u32]) -> Option<Vec<Stat>> {
         }
     }
     Some(found)
+}
+
+/// Processor time used so far by all descendants of process `root`, in microseconds, with what those
+/// used that are gone. `None` where they cannot be seen.
+pub(crate) fn used_below(root: u32) -> Option<u64> {
+    let gone = stat(root)?.used_by_gone;
+    let living = descendants(root, &[])?.into_iter().map(|it| it.used + it.used_by_gone);
+    let ticks = gone + living.sum::<u64>();
+    Some(ticks.saturating_mul(1_000_000) / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// The children of every thread of process `pid`. `None` when they cannot be seen.

@@ -180,6 +180,7 @@ impl Simulation {
             self.faults.fade(self.now);
             if !self.faults.active() {
                 self.calm_since = Some(self.now);
+                self.edge.demand.stay(self.now);
                 self.say(|| "nobody disturbs the world any more".to_owned());
             }
             return Ok(());
@@ -254,6 +255,7 @@ impl Simulation {
             for note in &decision.notes {
                 self.say(|| format!("  {}: {}", note.kind, note.text));
             }
+            invariants::scaled(&state, &decision, self.faults.saw)?;
             let mut next = decision.state;
             if self.bug == Some(Bug::SlotsReused) {
                 reuse_slots(&state, &mut next);
@@ -435,6 +437,7 @@ fn believed(state: &State, at: Timestamp) -> World {
                     streak: 0,
                     last_exit: None,
                     pid: None,
+                    cpu_milli: None,
                     fence: Fence::default(),
                 };
                 platform.instances.insert(id.clone(), instance);

@@ -8,6 +8,7 @@ use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, Counts, Fence, Health};
 
+use crate::load::Demand;
 use crate::platform::Platform;
 use crate::scenario::Behaviour;
 
@@ -17,6 +18,8 @@ const RISE_MS: u64 = 100;
 const FALL_MS: u64 = 250;
 /// How long a revision that fails its requests takes to fail ten in a row.
 const STREAK_MS: u64 = 700;
+/// How long an instance is watched before its load is told.
+const WATCHED_MS: u64 = 1_500;
 /// How long a revision that turns sick bears traffic.
 const SICKENS_MS: u64 = 800;
 
@@ -49,10 +52,11 @@ pub(crate) struct Edge {
     known: BTreeMap<InstanceId, Known>,
     pools: BTreeMap<PoolId, Pool>,
     refreshed: u64,
+    pub(crate) demand: Demand,
 }
 
 impl Edge {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(demand: Demand) -> Self {
         Self {
             up: true,
             table: Rc::new(RoutingTable::default()),
@@ -62,6 +66,7 @@ impl Edge {
             known: BTreeMap::new(),
             pools: BTreeMap::new(),
             refreshed: 0,
+            demand,
         }
     }
 
@@ -177,6 +182,24 @@ impl Edge {
         self.known.get(id).is_some_and(|it| it.health == Health::Unhealthy)
     }
 
+    /// The mean of an instance's requests in flight; `None` until it was watched for long enough.
+    fn load(&self, id: &InstanceId, known: &Known, now: u64) -> Option<u32> {
+        if now < known.added + WATCHED_MS {
+            return None;
+        }
+        let serves =
+            |id: &InstanceId, known: &Known| known.health == Health::Healthy && self.routes_to(id);
+        if !serves(id, known) {
+            return Some(0);
+        }
+        let weight = self.table.services.get(&id.pool.service)?.split.get(&id.pool.revision);
+        let all = self.demand.of(&id.pool.service, now);
+        let of_pool = all * u64::from(weight.map_or(0, |weight| weight.0)) / 10_000;
+        let others = self.known.iter().filter(|(other, _)| other.pool == id.pool);
+        let sharing = others.filter(|(other, known)| serves(other, known)).count() as u64;
+        u32::try_from(of_pool / sharing.max(1)).ok()
+    }
+
     /// What an observer sees.
     pub(crate) fn observe(&self, now: u64) -> world::Edge {
         let instances = self.known.iter().map(|(id, known)| {
@@ -185,6 +208,7 @@ impl Edge {
                 health: known.health,
                 since: Timestamp(known.since),
                 in_flight: u32::from(busy),
+                load_milli: self.load(id, known, now),
                 long_lived: 0,
                 ..world::Backend::default()
             };

@@ -6,7 +6,7 @@ use std::fmt;
 use evenkeel_kernel::model::{
     Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight, When,
 };
-use evenkeel_kernel::release::{Because, Outcome, Phase, Stage, State};
+use evenkeel_kernel::release::{Because, Decision, Outcome, Phase, Stage, State};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::InstancePhase;
 
@@ -271,7 +271,11 @@ impl Checker {
                 kept.extend(ids);
             }
             let removed_well = before.values().flat_map(|(_, ids)| ids).any(|id| {
-                let it = platform.procs.get(id).filter(|it| it.was_healthy);
+                // One that fails by itself is well now and then; that it goes is no loss.
+                let lasts = |it: &&Proc| {
+                    !matches!(it.behaviour, Behaviour::CrashLoop | Behaviour::TurnsSick)
+                };
+                let it = platform.procs.get(id).filter(|it| it.was_healthy).filter(lasts);
                 // One that is back, which nobody can know yet, is no loss that anybody decided on.
                 !kept.contains(id) && it.is_some_and(|it| it.condition(now).0) && !is_ill(id)
             });
@@ -302,6 +306,36 @@ fn unseen(before: &State, after: &State, saw: bool) -> Checked {
                     return broken("nothing-unseen", format!("{id} goes while nobody looks"));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// Sizes follow the load within their bounds, never fall by what nobody saw, and never fall while
+/// their service is released.
+pub(crate) fn scaled(before: &State, decision: &Decision, saw: bool) -> Checked {
+    if !decision.notes.iter().any(|note| note.kind == "scale.changed") {
+        return Ok(());
+    }
+    let after = &decision.state;
+    for (name, service) in &after.services {
+        let Some(earlier) = before.services.get(name) else { continue };
+        // What it was before this decision: by the point of no return the file's word counts.
+        let ended = before.release.as_ref().map(|it| it.phase.name())
+            != after.release.as_ref().map(|it| it.phase.name());
+        let (was, is) = (earlier.replicas, service.replicas);
+        if was == is || ended {
+            continue;
+        }
+        let Some(scale) = before.stack.services.get(name).and_then(|it| it.scale.as_ref()) else {
+            return broken("scales-as-it-may", format!("{name} scales from {was} to {is}"));
+        };
+        let moves = before.release.as_ref().is_some_and(|it| it.rollouts.contains_key(name));
+        if is > scale.max.max(was) || is < scale.min.min(was) {
+            return broken("scales-within-bounds", format!("{name} scales from {was} to {is}"));
+        }
+        if is < was && (moves || !saw) {
+            return broken("shrinks-as-it-may", format!("{name} scales from {was} to {is}"));
         }
     }
     Ok(())

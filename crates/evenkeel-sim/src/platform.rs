@@ -141,6 +141,7 @@ impl Platform {
                 streak: it.exits,
                 last_exit: (it.exits > 0).then(|| "exit status 1".to_owned()),
                 pid: None,
+                cpu_milli: None,
                 fence: it.fence,
             };
             (id.clone(), seen)

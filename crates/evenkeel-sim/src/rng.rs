@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Checks,
     /// What they are answered.
     Answers,
+    /// What is asked of services, and which of them scale.
+    Load,
 }
 
 impl Rng {

@@ -194,7 +194,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
         checks: BTreeMap::new(),
     };
-    let service = Service { workload, replicas, rollout };
+    let service = Service { workload, replicas, rollout, scale: None };
     stack.services.insert(name.parse().expect("a name"), service);
 }
 

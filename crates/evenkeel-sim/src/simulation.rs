@@ -19,6 +19,7 @@ use crate::controller::Controller;
 use crate::edge::Edge;
 use crate::faults::Faults;
 use crate::invariants::{self, Checked, Checker, Violation, broken};
+use crate::load::{self, Demand};
 use crate::network::Message;
 use crate::people::People;
 use crate::platform::{Order, Platform, Proc};
@@ -149,7 +150,8 @@ pub(crate) struct Simulation {
 
 impl Simulation {
     fn new(seed: u64, bug: Option<Bug>, tell: bool) -> Self {
-        let scenario = Scenario::new(seed);
+        let mut scenario = Scenario::new(seed);
+        load::scale_some(seed, &mut scenario);
         let nothing = Stack::empty("sim".parse().expect("a name"));
         let ports = Ports { first: 20_000, last: 20_120, next: 20_000 };
         let state = Rc::new(State::new(nothing, ports));
@@ -169,7 +171,7 @@ impl Simulation {
             states: [(state.generation, Rc::clone(&state))].into(),
             store: Store { state, epoch: Epoch(0) },
             platform: Platform::default(),
-            edge: Edge::new(),
+            edge: Edge::new(Demand::new(seed)),
             sockets: BTreeMap::new(),
             controllers: Vec::new(),
             checker: Checker::new(scenario.roughness, bug),

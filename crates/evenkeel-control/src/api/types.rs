@@ -257,6 +257,31 @@ pub struct ServiceView {
     pub pools: Vec<PoolView>,
     /// Revisions that are kept and can be gone back to.
     pub kept: Vec<String>,
+    /// How its size follows its load, if it does.
+    #[serde(default)]
+    pub scale: Option<ScaleView>,
+}
+
+/// How the size of a service follows its load.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ScaleView {
+    /// Never fewer instances than this.
+    pub min: u32,
+    /// Never more than this.
+    pub max: u32,
+    /// What is measured.
+    pub by: Vec<GaugeView>,
+}
+
+/// One thing that the size of a service follows.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct GaugeView {
+    /// `in_flight`, in requests, or `cpu`, in percent of an instance's processor time.
+    pub metric: String,
+    /// What a ready instance has in the mean; none while it is known of none of them.
+    pub now: Option<f64>,
+    /// What it is to have.
+    pub target: f64,
 }
 
 /// One pool.

@@ -242,3 +242,18 @@ fn a_look_at_its_lock_does_not_keep_an_edge_from_starting() {
     rig.start_edge();
     looking.join().unwrap();
 }
+
+#[test]
+fn what_an_instance_has_to_do_is_told_as_a_mean() {
+    let (instance, go) = patient();
+    let rig = Rig::new();
+    rig.serve(&table(1, &[(10_000, &[&instance])]));
+    let load = || rig.observe().instances[&"web.r1.1".parse().unwrap()].load_milli;
+    assert_eq!(load(), None, "nobody has watched it for long enough");
+    let mut slow = rig.client();
+    slow.write("GET /slow HTTP/1.1\r\nHost: test\r\n\r\n");
+    until("its mean nears what it has", || load().is_some_and(|load| (600..1_001).contains(&load)));
+    go.send(()).unwrap();
+    assert_eq!(slow.answer(false).unwrap().body, "patient");
+    until("it is forgotten", || load().is_some_and(|load| load < 500));
+}

@@ -226,3 +226,37 @@ fn a_shim_is_asked_for_what_only_it_knows() {
     ready.store(false, Ordering::SeqCst);
     until("also in this", || rig.health("web.r1.1") == Health::Unhealthy);
 }
+
+#[test]
+fn s10_a_check_that_breaks_for_most_of_them_takes_nobody_out() {
+    let well = Arc::new(AtomicBool::new(true));
+    let named = |name: &'static str| {
+        let says = Arc::clone(&well);
+        Instance::new(move |request, stream| {
+            let status = match request.path() == "/up" && !says.load(Ordering::SeqCst) {
+                true => "503 Service Unavailable",
+                false => "200 OK",
+            };
+            crate::instance::answer(stream, status, name)
+        })
+    };
+    let (one, two, three) = (named("one"), named("two"), named("three"));
+    let four = Instance::says("four");
+    let rig = Rig::new();
+    let mut it = table(1, &[(10_000, &[&one, &two, &three, &four])]);
+    pool_of(&mut it, 1).health.probe =
+        evenkeel_kernel::model::Probe::Http { path: "/up".to_owned() };
+    rig.serve(&it);
+    well.store(false, Ordering::SeqCst);
+    for id in ["web.r1.1", "web.r1.2", "web.r1.3"] {
+        until("its check breaks", || rig.health(id) == Health::Unhealthy);
+    }
+    let mut client = rig.client();
+    let mut answered = std::collections::BTreeSet::new();
+    until("all of them answer", || {
+        let answer = client.get("/");
+        assert_eq!(answer.status, 200);
+        answered.insert(answer.body);
+        answered.len() == 4
+    });
+}

@@ -4,6 +4,7 @@ mod check;
 mod freeze;
 mod names;
 mod notify;
+mod scale;
 mod service;
 mod stack;
 
@@ -14,6 +15,7 @@ pub use names::{
     ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName, StackName,
 };
 pub use notify::{Address, Channel, KeptSecret, Receiver};
+pub use scale::Scale;
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,
     Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,

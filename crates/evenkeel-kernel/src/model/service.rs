@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::check::Check;
 use super::freeze::{Gate, saved_gate};
 use super::names::{CheckName, Digest, ServiceName};
+use super::scale::Scale;
 
 /// One service of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct Service {
     pub replicas: u32,
     /// How a new revision takes over. Not part of the revision.
     pub rollout: Rollout,
+    /// How `replicas` follows the load; `None`: people say how many. Not part of the revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
 }
 
 /// Everything that makes a revision what it is: program, arguments, configuration.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exposure, Freeze, Gate, Health, Limits, NoData, Pace, Probe, Rollout, Route, Service, Stop,
-    Strategy, Workload,
+    Exposure, Freeze, Gate, Health, Limits, NoData, Pace, Probe, Rollout, Route, Scale, Service,
+    Stop, Strategy, Workload,
 };
 use crate::time::human;
 
@@ -71,6 +71,7 @@ fn plain() -> Service {
         },
         replicas: 1,
         rollout: Rollout::default(),
+        scale: None,
     }
 }
 
@@ -204,6 +205,9 @@ fn service_fields(service: &Service) -> Fields {
         set("limits.files", files.to_string());
     }
     rollout_fields(service, &mut fields);
+    if let Some(scale) = &service.scale {
+        scale_fields(scale, &mut fields);
+    }
     fields
 }
 
@@ -215,6 +219,20 @@ fn gate(gate: &Gate) -> String {
     };
     let own = if gate.own { "" } else { ", not for who asked" };
     format!(" and a gate{by}{own}")
+}
+
+fn scale_fields(scale: &Scale, fields: &mut Fields) {
+    let mut set = |name: &str, value: String| fields.insert(format!("scale.{name}"), value);
+    set("min", scale.min.to_string());
+    set("max", scale.max.to_string());
+    if let Some(in_flight) = scale.in_flight {
+        set("in_flight", in_flight.to_string());
+    }
+    if let Some(cpu) = scale.cpu {
+        set("cpu", cpu.to_string());
+    }
+    set("up_after", human(scale.up_after));
+    set("down_after", human(scale.down_after));
 }
 
 fn rollout_fields(service: &Service, fields: &mut Fields) {

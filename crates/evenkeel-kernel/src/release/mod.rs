@@ -17,6 +17,7 @@ mod ledger;
 mod leftover;
 pub mod news;
 mod pools;
+mod scale;
 mod state;
 mod wants;
 mod why;
@@ -27,6 +28,7 @@ pub use checks::{Checking, Said};
 pub use closed::Closed;
 pub use decide::Decision;
 pub use ledger::{Account, Ledger};
+pub use scale::Sized;
 pub use state::{
     Approval, Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports,
     Queued, Release, Rollout, Service, Slot, Stage, State,

@@ -50,6 +50,7 @@ pub static EVENTS: &[Event] = &[
     told("lock.closed", "Nothing new is released from now on, and why."),
     told("lock.opened", "Changes are released again."),
     quiet("service.scaled", "Somebody has set how many instances a service has."),
+    quiet("scale.changed", "The load has set how many instances a service has."),
     quiet("port.replaced", "A port was taken by somebody else, and another is used."),
 ];
 

@@ -17,6 +17,7 @@ use crate::model::{
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::routing::Slow;
+use crate::scaling::Watch;
 use crate::time::Timestamp;
 
 /// Everything the control plane has decided.
@@ -42,6 +43,9 @@ pub struct State {
     /// Nothing new is to be released, but for hotfixes.
     #[serde(default)]
     pub lock: Option<Lock>,
+    /// For how long more instances have been needed, or fewer enough, of each pool that scales.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scaling: BTreeMap<ServiceName, BTreeMap<RevisionNumber, Watch>>,
     /// How the last releases ended, oldest first, at most [`State::PAST_MAX`].
     pub past: Vec<Arc<Past>>,
 }
@@ -440,6 +444,7 @@ impl State {
             release: None,
             queued: None,
             lock: None,
+            scaling: BTreeMap::new(),
             past: Vec::new(),
         }
     }

@@ -13,7 +13,7 @@ use super::*;
 use crate::analysis::{Batch, Tally};
 use crate::model::{
     Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate, Generation,
-    Health as Probing, InstanceId, Limits, Number, PoolId, Rollout as Policy, Route,
+    Health as Probing, InstanceId, Limits, Number, PoolId, Rollout as Policy, Route, Scale,
     Service as Described, ServiceName, Share, Stack, Step, Stop, Strategy, Weight, When, Workload,
 };
 use crate::time::Timestamp;
@@ -29,6 +29,7 @@ mod checks;
 mod control;
 mod forward;
 mod people;
+mod scaling;
 mod scenarios;
 
 /// Seconds from the start of an instance until it is healthy.
@@ -125,6 +126,9 @@ struct Story {
     loads: BTreeMap<String, Load>,
     /// What each check is answered, by its name.
     readings: BTreeMap<String, Reading>,
+    /// Requests in flight by pool; `None`: nobody measures it.
+    busy: BTreeMap<String, Option<u32>>,
+    commits: u32,
     taken: BTreeSet<u16>,
     refused: bool,
     blind: bool,
@@ -159,6 +163,8 @@ impl Story {
             fates: BTreeMap::new(),
             loads: BTreeMap::new(),
             readings: BTreeMap::new(),
+            busy: BTreeMap::new(),
+            commits: 0,
             taken: BTreeSet::new(),
             refused: false,
             blind: false,
@@ -213,6 +219,7 @@ impl Story {
     }
 
     fn take(&mut self, decision: Decision) {
+        self.commits += 1;
         for note in decision.notes {
             self.say(&note.text);
         }
@@ -269,6 +276,15 @@ impl Story {
         self.fates.get(&id.to_string()).or_else(|| self.fates.get(&pool)).copied()
     }
 
+    /// How many instances of a pool share its requests.
+    fn ready(&self, pool: &PoolId) -> u32 {
+        let all = self.running.iter().filter(|(id, _)| id.pool == *pool);
+        let ready = all.filter(|(id, (started, _))| {
+            self.fate(id).is_none() && self.second >= started + STARTS_IN
+        });
+        u32::try_from(ready.count()).unwrap()
+    }
+
     fn world(&self) -> World {
         if self.blind {
             return World::unknown();
@@ -297,6 +313,7 @@ impl Story {
                 streak: if crashes { u32::try_from(age / 2).unwrap() } else { 0 },
                 last_exit: crashes.then(|| "exit status 1".to_owned()),
                 pid: None,
+                cpu_milli: None,
                 fence: Fence::default(),
             };
             platform.instances.insert(id.clone(), instance);
@@ -315,8 +332,10 @@ impl Story {
             let load = self.loads.get(&pool).copied().unwrap_or_default();
             let siblings = self.running.keys().filter(|it| it.pool == id.pool).count() as u64;
             let lately = Lately { errors: load.lately(siblings), ..Lately::default() };
-            edge.instances
-                .insert(id.clone(), Backend { health, since, lately, ..Backend::default() });
+            let busy = self.busy.get(&pool).copied().unwrap_or(Some(0));
+            let load_milli = busy.map(|busy| busy * 1_000 / self.ready(&id.pool).max(1));
+            let backend = Backend { health, since, lately, load_milli, ..Backend::default() };
+            edge.instances.insert(id.clone(), backend);
             let (requests, status_5xx) = (load.asked, load.bad / 1000);
             let counts = Counts { requests, status_5xx, ..Counts::default() };
             edge.pools.insert(id.pool.clone(), counts);
@@ -391,6 +410,10 @@ impl Story {
                     _ => None,
                 };
                 self.readings.extend(reading.map(|it| (check.to_owned(), it)));
+                return false;
+            }
+            ["busy", pool, in_flight] => {
+                self.busy.insert(pool.to_owned(), in_flight.parse().ok());
                 return false;
             }
             ["why"] => {
@@ -493,7 +516,8 @@ impl Story {
         }
     }
 
-    /// Edits the file: `web:v2`, `web=5` (replicas), `-web`, `/api>web` (a route), `:9090`.
+    /// Edits the file: `web:v2`, `web=5` (replicas), `web~2-8` (its bounds), `-web`, `/api>web` (a
+    /// route), `:9090`.
     fn edit(&mut self, change: &str) {
         if control::edit(&mut self.file, change) {
         } else if let Some(name) = change.strip_prefix('-') {
@@ -504,6 +528,9 @@ impl Story {
             self.file.routes.insert("main".parse().unwrap(), route);
         } else if let Some(port) = change.strip_prefix(':') {
             self.file.edge.listen.push(format!("127.0.0.1:{port}").parse().unwrap());
+        } else if let Some((name, bounds)) = change.split_once('~') {
+            let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
+            service.unwrap().scale = Some(scales(bounds));
         } else if let Some((name, replicas)) = change.split_once('=') {
             let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
             service.unwrap().replicas = replicas.parse().unwrap();
@@ -602,6 +629,20 @@ fn described(line: &str) -> (ServiceName, Described) {
         },
         checks: after("asks").into_iter().flat_map(|it| it.split(',')).map(asked).collect(),
     };
-    let service = Described { workload, replicas: words[1].parse().unwrap(), rollout };
+    let scale = after("scales").map(scales);
+    let service = Described { workload, replicas: words[1].parse().unwrap(), rollout, scale };
     (words[0].parse().unwrap(), service)
+}
+
+/// `2-10`: bounds, at ten requests in flight per instance.
+fn scales(bounds: &str) -> Scale {
+    let (min, max) = bounds.split_once('-').unwrap();
+    Scale {
+        min: min.parse().unwrap(),
+        max: max.parse().unwrap(),
+        in_flight: Some(10),
+        cpu: None,
+        up_after: Duration::from_secs(4),
+        down_after: Duration::from_secs(30),
+    }
 }

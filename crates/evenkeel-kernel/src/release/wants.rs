@@ -120,6 +120,7 @@ impl State {
                 .iter()
                 .map(|(number, slot)| (*number, want::Slot { port: slot.port }))
                 .collect(),
+            measured: self.measures_cpu(name),
             workload,
             fence,
         }

@@ -8,7 +8,7 @@ use super::checks::{CHECK_ERRORS, CHECK_EVERY, CHECK_TIMEOUT};
 use super::freeze::ZONE;
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
-use crate::model::{Analysis, Gate, Health, Rollout, Stop};
+use crate::model::{Analysis, Gate, Health, Rollout, Scale, Stop};
 
 /// Where the edge listens when there are routes and the file does not say.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -20,6 +20,8 @@ pub const ROUTES_MAX: usize = 1_000;
 pub const RECEIVERS_MAX: usize = 20;
 /// The most instances of one service.
 pub const REPLICAS_MAX: u64 = 10_000;
+/// The most requests at a time that an instance can be meant to have: as many as the edge sends it.
+const IN_FLIGHT_MAX: u64 = 1_000;
 /// The most requests that a step can be asked to see.
 const REQUESTS_MAX: u64 = 1_000_000_000;
 /// The most checks of one service.
@@ -89,8 +91,8 @@ static SERVICE: Table = Table {
     header: "[service.NAME]",
     doc: "A program that Evenkeel keeps running, as one or more equal instances. An instance \
           listens on `$PORT`, finds a service that it uses in `<NAME>_URL`, and has said that it \
-          is ready when its health check succeeds. A change of anything but `replicas` and \
-          `rollout` makes a new revision.",
+          is ready when its health check succeeds. A change of anything but `replicas`, \
+          `scale` and `rollout` makes a new revision.",
     short: None,
     keys: &[
         Key::new(
@@ -160,8 +162,8 @@ static SERVICE: Table = Table {
             "4",
             "How many instances serve.",
         )
-        .preset(|| "1".to_owned())
-        .elsewhere(&["instances", "count", "scale", "num", "size", "numprocs"]),
+        .otherwise("1, or `min` where it scales")
+        .elsewhere(&["instances", "count", "num", "size", "numprocs"]),
         Key::new(
             "uses",
             Kind::Services,
@@ -207,6 +209,13 @@ static SERVICE: Table = Table {
         )
         .preset(|| "false".to_owned())
         .elsewhere(&["singleton", "single"]),
+        Key::new(
+            "scale",
+            Kind::Table(&SCALE),
+            "{ max = 10, in_flight = 20 }",
+            "How the number of its instances follows the load; `replicas` is then where it begins.",
+        )
+        .elsewhere(&["autoscale", "autoscaling", "autoscaler", "hpa", "scaling"]),
         Key::new(
             "rollout",
             Kind::Table(&ROLLOUT),
@@ -348,6 +357,69 @@ static LIMITS: Table = Table {
         .elsewhere(&["cpus", "cores", "processor"]),
         Key::new("files", Kind::Count { min: 16, max: 1 << 20 }, "4096", "Open files per process.")
             .elsewhere(&["nofile", "fds", "open_files"]),
+    ],
+};
+
+/// `[service.NAME.scale]`
+static SCALE: Table = Table {
+    id: "scale",
+    header: "[service.NAME.scale]",
+    doc: "How the number of instances follows the load, for each revision by its own. There are \
+          as many as bring each of them near its target; a tenth to either side changes nothing. \
+          It grows to the double at most, or by four, at a time, and never shrinks because of \
+          something that could not be measured, nor while it is released. A change of it makes no \
+          new revision.",
+    short: None,
+    keys: &[
+        Key::new(
+            "min",
+            Kind::Count { min: 1, max: REPLICAS_MAX },
+            "2",
+            "Never fewer instances than this.",
+        )
+        .preset(|| "1".to_owned())
+        .elsewhere(&["min_replicas", "minimum", "floor", "min_count"]),
+        Key::new(
+            "max",
+            Kind::Count { min: 1, max: REPLICAS_MAX },
+            "10",
+            "Never more instances than this.",
+        )
+        .required()
+        .elsewhere(&["max_replicas", "maximum", "ceiling", "max_count"]),
+        Key::new(
+            "in_flight",
+            Kind::Count { min: 1, max: IN_FLIGHT_MAX },
+            "20",
+            "Requests that one instance is to be answering at a time.",
+        )
+        .otherwise("`10`, unless there is `cpu`")
+        .elsewhere(&["concurrency", "requests", "target_concurrency", "soft_limit"]),
+        Key::new(
+            "cpu",
+            Kind::Part,
+            "\"70%\"",
+            "The part of its processor time that one instance is to use: of `limits.cpu`, or of \
+             one core. With `in_flight` too, what asks for more instances counts.",
+        )
+        .elsewhere(&["target_cpu", "cpu_percent", "target_cpu_utilization_percentage"]),
+        Key::new(
+            "up_after",
+            Kind::Span { min: 0, max: HOUR },
+            "\"5s\"",
+            "How long more instances must have been needed before it grows.",
+        )
+        .preset(|| span(Scale::UP_AFTER))
+        .elsewhere(&["scale_up_delay", "up_delay"]),
+        Key::new(
+            "down_after",
+            Kind::Span { min: 1_000, max: DAY },
+            "\"10m\"",
+            "How long fewer instances must have been enough before it shrinks, and then only to as \
+             many as were needed at most in that time.",
+        )
+        .preset(|| span(Scale::DOWN_AFTER))
+        .elsewhere(&["cooldown", "scale_down_delay", "down_delay", "stabilization_window"]),
     ],
 };
 

@@ -20,6 +20,7 @@ mod problem;
 mod quantity;
 mod reference;
 mod rollout;
+mod scale;
 mod schema;
 mod service;
 mod stack;

@@ -6,7 +6,7 @@ use super::check::{Fields, Named, last};
 use super::hint::{did_you_mean, one_among};
 use super::path;
 use super::problem::{Mistake, Mistakes};
-use super::rollout;
+use super::{rollout, scale};
 use crate::model::{
     Health, Limits, Probe, Secret, SecretSource, Service, ServiceName, Signal, Stop, Workload,
 };
@@ -34,8 +34,10 @@ pub(crate) fn build(
 ) -> Option<(ServiceName, Service)> {
     let fields = named.fields.as_ref()?;
     let name: ServiceName = named.name.parse().ok()?;
-    let replicas = fields.count("replicas").unwrap_or(1);
+    let scale = fields.table("scale").map(|it| scale::build(it, mistakes));
+    let replicas = fields.count("replicas").or(scale.as_ref().map(|it| it.min)).unwrap_or(1);
     let exclusive = fields.flag("exclusive").copied().unwrap_or(false);
+    scale::agree(fields, scale.as_ref(), exclusive, mistakes);
     if exclusive && replicas > 1 {
         let wrong = format!("`{name}` is exclusive but has {replicas} replicas");
         mistakes.add(
@@ -65,7 +67,7 @@ pub(crate) fn build(
     no_home(fields, mistakes);
     let rollout =
         rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
-    Some((name, Service { workload, replicas, rollout }))
+    Some((name, Service { workload, replicas, rollout, scale }))
 }
 
 fn words(fields: &Fields, key: &str) -> Vec<String> {

@@ -12,6 +12,7 @@ use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, InstancePhase, Platform};
 
 use super::Wanted;
+use super::meter::Meter;
 use super::watch::{Watch, reap};
 use crate::folder::Folder;
 use crate::process::Ident;
@@ -52,6 +53,8 @@ pub(super) struct Entry {
     pub(super) waited: bool,
     /// The shim has acknowledged this order to stop, then.
     pub(super) stop_sent: Option<Instant>,
+    /// How much processor time it uses, if somebody asks for it.
+    pub(super) meter: Option<Meter>,
 }
 
 /// A living shim, and the handle by which its end is noticed.
@@ -85,6 +88,11 @@ impl Entry {
         }
     }
 
+    /// Its shim, while it lives.
+    pub(super) fn shim(&self) -> Option<Ident> {
+        self.shim.as_ref().map(|shim| shim.ident)
+    }
+
     /// How long to wait before the next try to start its shim.
     pub(super) fn retry_after(&self) -> Duration {
         let factor = 1_u32.checked_shl(self.failures.saturating_sub(1)).unwrap_or(u32::MAX);
@@ -108,6 +116,15 @@ impl Book {
 
     pub(super) fn entry(&mut self, id: &InstanceId) -> &mut Entry {
         self.entries.entry(id.clone()).or_default()
+    }
+
+    /// An instance whose process runs.
+    pub(super) fn running(&mut self, id: &InstanceId) -> Option<&mut Entry> {
+        let runs = |entry: &Entry| {
+            let phase = entry.status.as_ref().map(|status| status.phase);
+            entry.life() == Life::Held && phase == Some(Phase::Running)
+        };
+        self.entries.get_mut(id).filter(|entry| runs(entry))
     }
 
     pub(super) fn life(&self, id: &InstanceId) -> Life {
@@ -245,6 +262,7 @@ impl Entry {
             streak: status.streak,
             last_exit: status.last_exit.clone(),
             pid: status.process.map(|process| process.pid),
+            cpu_milli: self.meter.as_ref().and_then(Meter::rate),
             fence: status.fence,
         })
     }

@@ -7,6 +7,7 @@
 mod ask;
 mod book;
 mod due;
+mod meter;
 mod watch;
 mod work;
 
@@ -102,6 +103,7 @@ struct State {
     busy: BTreeSet<InstanceId>,
     dirty: BTreeSet<InstanceId>,
     looked_at: Instant,
+    metered_at: Instant,
 }
 
 #[derive(Clone)]
@@ -137,6 +139,7 @@ impl Local {
             busy: BTreeSet::new(),
             dirty: folder::instances(&config.home)?.into_iter().collect(),
             looked_at: Instant::now(),
+            metered_at: Instant::now(),
         };
         let shared = Arc::new(Shared {
             boot_id: boot_id()?,
@@ -178,6 +181,7 @@ impl Local {
             }
         }
         self.shared.read_dirty(&mut state);
+        self.shared.read_meters(&mut state);
         Observed::Known(state.book.platform(now, process::now_ms()), now)
     }
 

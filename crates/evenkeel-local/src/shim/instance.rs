@@ -1,6 +1,7 @@
 //! One instance as its shim sees it: which state it is in, and what comes next.
 
 mod start;
+mod starting;
 mod stop;
 
 use std::collections::BTreeSet;
@@ -24,6 +25,7 @@ use crate::protocol::{self, Mandate, Order, Reply};
 use crate::spec::Spec;
 use crate::status::{Phase, Slate, Status};
 use crate::tree::Tree;
+use starting::Starting;
 
 /// How often the memory of an instance with a limit is summed up, where the kernel does not.
 const MEMORY_LOOK_MS: u64 = 1_000;
@@ -54,6 +56,7 @@ pub(super) struct Instance {
     notify: Option<Notify>,
     exec: Exec,
     backoff: Backoff,
+    starting: Starting,
 }
 
 /// The process that was started or taken over.
@@ -100,6 +103,7 @@ impl Instance {
             State::Waiting { until_ms } if now_ms >= until_ms => self.start(now_ms),
             State::Running => {
                 self.exec.advance(&self.home, &self.spec, now_ms);
+                self.see_whether_it_is_up(now_ms);
                 self.watch_memory(now_ms);
             }
             State::Asked { kill_at_ms, look_at_ms, pause_ms } if now_ms >= look_at_ms => {
@@ -127,6 +131,7 @@ impl Instance {
 
     fn next_look_ms(&self) -> u64 {
         let memory = if self.watches_memory() { self.memory_at_ms } else { u64::MAX };
+        let memory = memory.min(self.starting.look_at_ms());
         match self.spec.probe {
             Probe::Exec { .. } => memory.min(self.exec.next_ms()),
             Probe::Http { .. } | Probe::Tcp | Probe::Notify | Probe::Process => memory,

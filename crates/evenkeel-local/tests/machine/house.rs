@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
 pub(crate) struct House {
+    since: Instant,
     dir: tempfile::TempDir,
     local: Mutex<Option<Local>>,
     /// 0: not routed, 1: routed, 2: unknown.
@@ -99,6 +100,7 @@ pub(crate) fn instance_id() -> InstanceId {
 impl House {
     pub(crate) fn new() -> Self {
         let house = Self {
+            since: Instant::now(),
             dir: tempfile::tempdir().unwrap(),
             local: Mutex::new(None),
             routed: Arc::default(),
@@ -107,6 +109,11 @@ impl House {
         fs::create_dir(house.path("work")).unwrap();
         house.open();
         house
+    }
+
+    /// How long it has been there.
+    pub(crate) fn age(&self) -> Duration {
+        self.since.elapsed()
     }
 
     pub(crate) fn home(&self) -> PathBuf {
@@ -168,6 +175,7 @@ impl House {
             probe: Probe::Process,
             surroundings: BTreeMap::new(),
             slots: BTreeMap::from([(1, Slot { port: free_port() })]),
+            measured: false,
             fence: fence(1, 1),
         }
     }

@@ -17,6 +17,7 @@ mod lives;
 mod measures;
 mod orders;
 mod roles;
+mod storms;
 mod trees;
 
 use std::collections::VecDeque;
@@ -107,7 +108,8 @@ fn all() -> Vec<Test> {
             the_shim_ends_its_instance_on_sigterm;
         orders: s02_s03_older_orders_are_refused notify_makes_ready a_command_makes_ready
             stuck_clients_hold_nobody_up control_is_woken_by_name a_new_surrounding_comes_with_the_next_start;
-        measures: shims_are_small_and_quick;
+        measures: shims_are_small_and_quick processor_time_is_measured_where_it_is_asked_for;
+        storms: s30_a_few_start_at_a_time_however_many_have_died;
     }
     .to_vec()
 }

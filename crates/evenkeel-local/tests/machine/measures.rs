@@ -65,3 +65,27 @@ pub(crate) fn shims_are_small_and_quick() {
     until("none is left", || house.platform().instances.is_empty().then_some(()));
     println!("{count} instances ended in {:.1?}", began.elapsed());
 }
+
+pub(crate) fn processor_time_is_measured_where_it_is_asked_for() {
+    let cpu = |line: &str, measured: bool| {
+        let house = House::new();
+        let mut pool = house.shell(line);
+        pool.measured = measured;
+        house.run(&pool);
+        // Others use the machine too, so a busy one may be given less than it would take.
+        until("it is known, or time passes", || {
+            let seen = house.instance()?.cpu_milli;
+            (seen.is_some() || house.age() > Duration::from_secs(8)).then_some(seen)
+        })
+    };
+    // What does the work is a child, as it often is.
+    let (busy, idle, unasked) = std::thread::scope(|scope| {
+        let busy = scope.spawn(|| cpu("sh -c 'while :; do :; done'; exit", true));
+        let idle = scope.spawn(|| cpu("sleep 100", true));
+        let unasked = scope.spawn(|| cpu("while :; do :; done", false));
+        (busy.join().unwrap(), idle.join().unwrap(), unasked.join().unwrap())
+    });
+    assert!(busy.is_some_and(|milli| (100..1_200).contains(&milli)), "{busy:?}");
+    assert!(idle.is_some_and(|milli| milli < 100), "{idle:?}");
+    assert_eq!(unasked, None);
+}

@@ -1,6 +1,7 @@
 //! Programs that the tests run as instances, where a shell cannot do it.
 
 use std::ffi::OsString;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::process::ExitCode;
 use std::thread;
@@ -21,6 +22,16 @@ pub(crate) fn play(mut args: impl Iterator<Item = OsString>) -> ExitCode {
         let held = vec![1_u8; argument.parse::<usize>().unwrap() << 20];
         thread::sleep(LIFE);
         drop(held);
+    } else if role == "late" {
+        // Takes so many milliseconds to listen, and leaves a file in its folder meanwhile.
+        let port: u16 = std::env::var("PORT").unwrap().parse().unwrap();
+        let name = format!("starting.{}", std::process::id());
+        std::fs::write(&name, "").unwrap();
+        thread::sleep(Duration::from_millis(argument.parse().unwrap()));
+        std::fs::remove_file(&name).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        thread::sleep(LIFE);
+        drop(listener);
     }
     ExitCode::SUCCESS
 }

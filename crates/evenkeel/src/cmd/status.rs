@@ -67,6 +67,7 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     }
     lines.push(String::new());
     lines.extend(term::table(&service_rows(&status.services)));
+    lines.extend(status.services.iter().filter_map(scale_line));
     if instances {
         lines.push(String::new());
         lines.extend(term::table(&instance_rows(status)));
@@ -167,6 +168,22 @@ fn service_rows(services: &[ServiceView]) -> Vec<Vec<String>> {
         }
     }
     rows
+}
+
+/// `web: replicas 4 (2 to 10, by in_flight 8.1 of 10)`
+fn scale_line(service: &ServiceView) -> Option<String> {
+    let scale = service.scale.as_ref()?;
+    let by = scale.by.iter().map(|gauge| {
+        let unit = if gauge.metric == "cpu" { " %" } else { "" };
+        let (metric, target) = (&gauge.metric, gauge.target);
+        match gauge.now {
+            Some(now) => format!("{metric} {now}{unit} of {target}{unit}"),
+            None => format!("{metric}, not known yet, of {target}{unit}"),
+        }
+    });
+    let by = by.collect::<Vec<_>>().join(" and ");
+    let (name, replicas) = (&service.name, service.replicas);
+    Some(format!("{name}: replicas {replicas} ({} to {}, by {by})", scale.min, scale.max))
 }
 
 fn ready(pool: &PoolView) -> String {

@@ -32,6 +32,8 @@ mod programs;
 #[cfg(test)]
 mod saved;
 #[cfg(test)]
+mod scaling;
+#[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 mod start;

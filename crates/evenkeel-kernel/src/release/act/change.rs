@@ -61,12 +61,12 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Prospect {
-        if let Some(queued) = self.queued.as_ref().filter(|queued| *queued.wanted == *wanted) {
+        if let Some(queued) = self.queued.as_ref().filter(|it| leads_to(&it.wanted, wanted)) {
             return Prospect::OnItsWay(queued.id);
         }
         let turns = |release: &Release| matches!(release.phase, Phase::TurningBack(_));
         let under_way = self.release.as_ref().filter(|it| self.queued.is_none() && !turns(it));
-        if let Some(release) = under_way.filter(|release| *release.wanted == *wanted) {
+        if let Some(release) = under_way.filter(|release| leads_to(&release.wanted, wanted)) {
             return Prospect::OnItsWay(release.id);
         }
         let settled = self.settled();
@@ -230,7 +230,7 @@ impl State {
     }
 
     /// The wanted stack with what only the running system knows: how often a person asked for a
-    /// restart.
+    /// restart, and how large a service is that scales.
     fn carry_over(&self, mut wanted: Stack) -> Stack {
         let settled = self.settled();
         for (name, service) in &mut wanted.services {
@@ -239,7 +239,19 @@ impl State {
             let restarts = kept.map_or(0, |kept| kept.revision.workload.restarts);
             service.workload.restarts = service.workload.restarts.max(restarts);
         }
+        settled.keep_sizes(&mut wanted);
         wanted
+    }
+
+    /// Services that scale stay as large as they are, within their bounds: what the file says of
+    /// `replicas` is only where they began.
+    pub(in crate::release) fn keep_sizes(&self, wanted: &mut Stack) {
+        for (name, service) in &mut wanted.services {
+            let live = self.services.get(name).filter(|live| live.stable.is_some());
+            if let (Some(live), Some(scale)) = (live, &service.scale) {
+                service.replicas = scale.within(live.replicas);
+            }
+        }
     }
 
     /// The state as it will be once the release under way has ended by itself: a promoted one by
@@ -263,4 +275,14 @@ impl State {
         settled.stack = release.wanted.clone();
         Cow::Owned(settled)
     }
+}
+
+/// Whether what a release wants is `wanted`. It may have scaled since it was started.
+fn leads_to(there: &Stack, wanted: &Stack) -> bool {
+    let mut wanted = wanted.clone();
+    for (name, service) in &mut wanted.services {
+        let there = there.services.get(name).filter(|_| service.scale.is_some());
+        service.replicas = there.map_or(service.replicas, |there| there.replicas);
+    }
+    *there == wanted
 }

@@ -39,6 +39,17 @@ impl State {
                 "take `exclusive` out of the stack file first",
             ));
         }
+        let scale = described.and_then(|service| service.scale.as_ref());
+        if let Some(scale) = scale.filter(|scale| !scale.allows(replicas)) {
+            return Err(Refusal::new(
+                format!("{name} scales by itself, from {scale} instances"),
+                "change `min` or `max` in its [service.NAME.scale] first, or take that out",
+            ));
+        }
+        let goes_on = match scale {
+            Some(scale) => format!("; it goes on scaling from {scale} by its load"),
+            None => String::new(),
+        };
         let before = match service.stable {
             Some(_) => service.replicas,
             None => described.map_or(0, |service| service.replicas),
@@ -52,11 +63,13 @@ impl State {
                 wanted.replicas = replicas;
             }
         }
-        let text = format!("{name} scales from {before} to {replicas} instances, by {by}");
+        let text = format!("{name} scales from {before} to {replicas} instances, by {by}{goes_on}");
         if next == *self {
             let text = format!("{name} has {replicas} instances already");
             return Ok(Accepted { decision: None, release: None, text });
         }
+        // What the load asked for before was asked of another size.
+        next.scaling.remove(name);
         let notes = vec![Note { release: None, kind: "service.scaled", text: text.clone() }];
         Ok(self.accept(next, notes, None, text, world, now))
     }

@@ -8,6 +8,7 @@ mod contract;
 mod expand;
 mod hold;
 mod pace;
+mod scale;
 mod settle;
 mod shift;
 mod start;
@@ -41,6 +42,7 @@ impl State {
         let moment = Moment { now, generation: self.generation.next() };
         let mut next = Deciding { state: self.clone(), world, moment, notes: Vec::new() };
         next.keep_house();
+        next.scale();
         next.step();
         next.settle();
         let Deciding { mut state, notes, .. } = next;
@@ -56,6 +58,7 @@ impl State {
     #[must_use]
     pub fn resumed(&self, now: Timestamp) -> Self {
         let mut state = self.clone();
+        state.scaling.clear();
         if let Some(release) = state.release_mut() {
             release.bake.seen = None;
             release.progress = now;
@@ -91,6 +94,7 @@ impl State {
             && self.routes() == before.routes()
             && self.addresses() == before.addresses()
             && self.previews() == before.previews()
+            && self.services.keys().all(|it| self.measures_cpu(it) == before.measures_cpu(it))
             && self.release.as_ref().map(|it| it.id) == before.release.as_ref().map(|it| it.id)
     }
 

@@ -69,7 +69,6 @@ impl Deciding<'_> {
 
     /// How many instances of the pool are meant to serve.
     pub(super) fn active(&self, name: &ServiceName, revision: RevisionNumber) -> u32 {
-        let count = self.state.kept(name, revision).map_or(0, |kept| kept.active().count());
-        u32::try_from(count).unwrap_or(u32::MAX)
+        self.state.active(name, revision)
     }
 }

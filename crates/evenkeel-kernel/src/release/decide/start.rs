@@ -22,7 +22,9 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Vec<Note> {
-        let Queued { id, kind, by, wanted, hotfix } = change;
+        let Queued { id, kind, by, mut wanted, hotfix } = change;
+        // It may have waited while its services scaled.
+        self.keep_sizes(Arc::make_mut(&mut wanted));
         let from = self.now(&wanted);
         let (plan, _) = hotfix::planned(&from, &wanted, hotfix.is_some());
         let order = moving(&from, &wanted);

@@ -245,6 +245,42 @@ fn routes_and_previews_do_not_share_requests() {
 }
 
 #[test]
+fn scaling_agrees_with_its_service() {
+    check(
+        "replicas = 12\nscale = { min = 2, max = 10 }",
+        &expect![[r#"
+            4:12 service.web.replicas: it begins with 12 instances, and scales between 2 and 10; a number from 2 to 10
+        "#]],
+    );
+    check(
+        "scale = { min = 5, max = 4, cpu = \"0%\" }",
+        &expect![[r#"
+        4:26 service.web.scale.max: `min` is 5 and `max` is 4; at least 5
+        4:35 service.web.scale.cpu: `cpu` is nothing; a part such as "70%"
+    "#]],
+    );
+    check(
+        "exclusive = true\nscale = { max = 4 }",
+        &expect![[r#"
+        5:1 service.web.scale: an exclusive service cannot scale; no `scale`, as only one instance may run at a time
+    "#]],
+    );
+    check(
+        "scale = { max = 4, in_flight = 0, cpu = 70 }",
+        &expect![[r#"
+        4:32 service.web.scale.in_flight: `in_flight` is 0; a whole number from 1 to 1000
+        4:41 service.web.scale.cpu: `cpu` has no unit; a part such as "50%", at most "100%" (write `cpu = "70%"`)
+    "#]],
+    );
+    check(
+        "autoscaling = { max = 4 }",
+        &expect![[r#"
+        4:1 service.web.autoscaling: unknown key `autoscaling` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive`, `scale` or `rollout` (it is called `scale` here)
+    "#]],
+    );
+}
+
+#[test]
 fn tables_in_the_wrong_place_are_told() {
     check(
         "[route]\nto = \"web\"\n[route.x]\nto = 5",
@@ -276,7 +312,7 @@ fn tables_in_the_wrong_place_are_told() {
             4:7 service.web.dir: `~` in `dir` is not replaced: no shell is involved; a path from the file's folder, or one that begins with `/`
             5:13 service.web.env_file: a path in `env_file` is empty; a path
             6:19 service.web.health.http: `/a b` has a character that must be written as `%xx`; a path that begins with `/`
-            7:1 service.web.cpu: unknown key `cpu` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive` or `rollout` (`cpu` belongs in `limits`)
+            7:1 service.web.cpu: unknown key `cpu` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive`, `scale` or `rollout` (`cpu` belongs in `limits`)
         "#]],
     );
 }

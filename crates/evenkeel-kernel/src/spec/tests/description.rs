@@ -85,6 +85,10 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             base("", "", &format!("[notify.ops]\n{way}{line}"))
         }
         "analysis" => base("", "", &format!("[service.web.rollout.analysis]\n{line}")),
+        "scale" => {
+            let max = if key.name == "max" { "" } else { "max = 10\n" };
+            base("", "replicas = 9", &format!("[service.web.scale]\n{max}{line}"))
+        }
         id => base("", "replicas = 9", &format!("[service.web.{id}]\n{strategy}{line}")),
     }
 }
@@ -177,6 +181,8 @@ fn the_schema_refuses_what_the_reader_refuses() {
         "rollout = { strategy = \"canary\", steps = [] }",
         "rollout = { strategy = \"canary\", steps = [{ weight = 5 }] }",
         "rollout = { max_surge = -1 }",
+        "scale = { max = 0 }",
+        "scale = { min = 2 }",
     ] {
         let run = if line.starts_with("run") { "" } else { "run = \"./web\"\n" };
         let text =

@@ -11,8 +11,8 @@ use proptest::sample::select;
 use super::control;
 use crate::model::{
     Address, Analysis, Channel, Edge, Exposure, Gate, Health, KeptSecret, Limits, NoData, Probe,
-    Receiver, ReceiverName, Rollout, Route, RouteName, SecretSource, Service, ServiceName, Share,
-    Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
+    Receiver, ReceiverName, Rollout, Route, RouteName, Scale, SecretSource, Service, ServiceName,
+    Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -130,6 +130,20 @@ fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
     )
 }
 
+fn scale(exclusive: bool) -> impl Strategy<Value = Option<Scale>> {
+    let targets = (proptest::option::of(1_u32..=1_000), proptest::option::of(1_u16..=10_000));
+    let parts = (1_u32..=5_000, 0_u32..=5_000, targets, span(3_600), span(86_400));
+    let some = parts.prop_map(|(min, more, (in_flight, cpu), up_after, down_after)| Scale {
+        min,
+        max: min + more,
+        in_flight: in_flight.or(cpu.is_none().then_some(Scale::IN_FLIGHT)),
+        cpu: cpu.map(Weight),
+        up_after,
+        down_after,
+    });
+    if exclusive { Just(None).boxed() } else { proptest::option::of(some).boxed() }
+}
+
 fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Service> + use<> {
     let others: Vec<ServiceName> = all.iter().filter(|other| *other != name).cloned().collect();
     let uses = (0..=others.len())
@@ -138,8 +152,9 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
     let files = vec("/[a-z]{1,5}(/[a-z]{1,5}){0,2}", 0..3);
     let texts = (vec(text(), 1..4), "/[a-z]{1,5}", env, files, uses).boxed();
     any::<bool>().prop_flat_map(move |exclusive| {
-        let parts = (texts.clone(), health(), stop(), limits(), rollout(exclusive), 1_u32..=10_000);
-        parts.prop_map(move |(texts, health, stop, limits, rollout, replicas)| {
+        let sizes = (1_u32..=10_000, scale(exclusive));
+        let parts = (texts.clone(), health(), stop(), limits(), rollout(exclusive), sizes);
+        parts.prop_map(move |(texts, health, stop, limits, rollout, (replicas, scale))| {
             let (run, dir, env, env_files, uses) = texts;
             let workload = Workload {
                 run,
@@ -156,7 +171,12 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
                 secrets: BTreeMap::new(),
                 restarts: 0,
             };
-            Service { workload, replicas: if exclusive { 1 } else { replicas }, rollout }
+            let replicas = match &scale {
+                Some(scale) => scale.within(replicas),
+                None if exclusive => 1,
+                None => replicas,
+            };
+            Service { workload, replicas, rollout, scale }
         })
     })
 }
@@ -277,7 +297,7 @@ fn print_receiver(out: &mut String, name: &ReceiverName, it: &Receiver) -> std::
 }
 
 fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std::fmt::Result {
-    let Service { workload, replicas, rollout } = service;
+    let Service { workload, replicas, rollout, scale } = service;
     writeln!(out, "[service.{name}]\nrun = {}\nreplicas = {replicas}", list(&workload.run))?;
     writeln!(out, "dir = {}\nenv_file = {}", quoted(&workload.dir), list(&workload.env_files))?;
     writeln!(out, "exclusive = {}", workload.exclusive)?;
@@ -301,7 +321,19 @@ fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std
     let signal = format!("{:?}", stop.signal).to_uppercase();
     writeln!(out, "[service.{name}.stop]\nsignal = \"SIG{signal}\"\ngrace = {}", ms(stop.grace))?;
     writeln!(out, "drain = {}\ndrain_long_lived = {}", ms(stop.drain), ms(stop.drain_long_lived))?;
-    print_rollout(out, name, rollout)
+    print_rollout(out, name, rollout)?;
+    scale.iter().try_for_each(|scale| print_scale(out, name, scale))
+}
+
+fn print_scale(out: &mut String, name: &ServiceName, scale: &Scale) -> std::fmt::Result {
+    writeln!(out, "[service.{name}.scale]\nmin = {}\nmax = {}", scale.min, scale.max)?;
+    if let Some(in_flight) = scale.in_flight {
+        writeln!(out, "in_flight = {in_flight}")?;
+    }
+    if let Some(cpu) = scale.cpu {
+        writeln!(out, "cpu = \"{cpu}\"")?;
+    }
+    writeln!(out, "up_after = {}\ndown_after = {}", ms(scale.up_after), ms(scale.down_after))
 }
 
 fn print_health(out: &mut String, name: &ServiceName, health: &Health) -> std::fmt::Result {

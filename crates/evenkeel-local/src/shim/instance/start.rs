@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use evenkeel_kernel::model::Probe;
 use rustix::net::{AddressFamily, SocketType};
 
-use super::{Instance, Leader, MEMORY_LOOK_MS, State, Then};
+use super::{Instance, Leader, MEMORY_LOOK_MS, Starting, State, Then};
 use crate::artifact;
 use crate::backoff::Backoff;
 use crate::cgroup::Leaf;
@@ -75,6 +75,7 @@ impl Instance {
             notify: None,
             exec: Exec::new(),
             backoff: Backoff::default(),
+            starting: Starting::default(),
         };
         it.adjust();
         if goes_on {
@@ -147,6 +148,10 @@ impl Instance {
             self.status.port = self.spec.port;
             self.status.phase = Phase::Backoff;
         }
+        if let Some(pause_ms) = self.starting.wait_ms(&self.home, now_ms) {
+            self.state = State::Waiting { until_ms: now_ms + pause_ms };
+            return;
+        }
         let started = self.try_start();
         self.status.starting = false;
         let (phase, reason, wait_ms) = match started {
@@ -154,6 +159,7 @@ impl Instance {
                 self.leader = Some(Leader { ident, since_ms: now_ms, handle: None });
                 self.session = Some(ident);
                 self.state = State::Running;
+                self.starting.began(now_ms);
                 self.enter(Phase::Running, now_ms);
                 return;
             }
@@ -168,6 +174,7 @@ impl Instance {
                 (Phase::Backoff, format!("could not start: {reason}"), self.backoff.failed(0))
             }
         };
+        self.starting = Starting::default();
         self.status.last_exit = Some(reason);
         self.state = State::Waiting { until_ms: now_ms + wait_ms };
         self.enter(phase, now_ms);
@@ -239,6 +246,7 @@ impl Instance {
     /// The leader has ended, asked or not. `how` is known of our own children only.
     pub(super) fn leader_ended(&mut self, how: Option<String>, now_ms: u64) {
         let Some(leader) = self.leader.take() else { return };
+        self.starting = Starting::default();
         let how = how.unwrap_or_else(|| ENDED_UNSEEN.to_owned());
         match self.state {
             State::Running => {

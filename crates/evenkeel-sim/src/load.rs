@@ -1,0 +1,85 @@
+//! What is asked of services: requests in flight, now more, now fewer. Which services scale, and
+//! within which bounds.
+
+use std::time::Duration;
+
+use evenkeel_kernel::model::{Scale, ServiceName, Stack};
+
+use crate::rng::{Purpose, Rng};
+use crate::scenario::{Scenario, What};
+
+/// For how long the same is asked of a service.
+const SPELL_MS: u64 = 10_000;
+/// Requests in flight that an instance is to have.
+const TARGET: u32 = 10;
+/// The most that is asked of a service: beyond the largest size that any may have.
+const MOST: u64 = 100;
+
+/// What is asked of every service, by a seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    seed: u64,
+    /// It stays as it was then.
+    since: Option<u64>,
+}
+
+impl Demand {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { seed, since: None }
+    }
+
+    /// Lets the same be asked from now on.
+    pub(crate) fn stay(&mut self, now: u64) {
+        self.since.get_or_insert(now);
+    }
+
+    /// Thousandths of requests that a service has in flight.
+    pub(crate) fn of(&self, name: &ServiceName, now: u64) -> u64 {
+        let spell = self.since.unwrap_or(now) / SPELL_MS;
+        let mut rng = Rng::new(self.seed ^ number(name) ^ (spell << 20), Purpose::Load);
+        // Half of the time hardly anybody asks, or as many as ever will.
+        let asked = match rng.below(6) {
+            0 | 1 => rng.below(5),
+            2 => MOST,
+            _ => rng.between(1, MOST / 2),
+        };
+        asked * 1_000
+    }
+}
+
+fn number(name: &ServiceName) -> u64 {
+    name.as_str().bytes().fold(7, |sum, byte| sum * 31 + u64::from(byte))
+}
+
+/// Lets some services of a scenario scale; draws from a stream of its own, so that the rest of it
+/// stays as it is.
+pub(crate) fn scale_some(seed: u64, scenario: &mut Scenario) {
+    let mut rng = Rng::new(seed, Purpose::Load);
+    let scales: Vec<bool> = (0..3).map(|_| rng.chance(500)).collect();
+    for act in &mut scenario.acts {
+        if let What::Apply { stack, .. } = &mut act.what {
+            scale_stack(stack, &scales, &mut rng);
+        }
+    }
+}
+
+fn scale_stack(stack: &mut Stack, scales: &[bool], rng: &mut Rng) {
+    for (name, service) in &mut stack.services {
+        let place = usize::try_from(number(name) % 3).unwrap_or(0);
+        let bounds = (rng.small(1, 3), rng.small(0, 5));
+        let spans = (rng.between(0, 3_000), rng.between(1_000, 6_000));
+        if !scales[place] || service.workload.exclusive {
+            continue;
+        }
+        let scale = Scale {
+            min: bounds.0,
+            max: bounds.0 + bounds.1,
+            in_flight: Some(TARGET),
+            cpu: None,
+            up_after: Duration::from_millis(spans.0),
+            down_after: Duration::from_millis(spans.1),
+        };
+        service.replicas = scale.within(service.replicas);
+        service.scale = Some(scale);
+    }
+}
