@@ -1,9 +1,11 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
+mod job;
 mod names;
 mod service;
 mod stack;
 
+pub use job::{Job, When};
 pub use names::{
     Digest, Epoch, Generation, InstanceId, InvalidName, PoolId, ReleaseId, RevisionNumber,
     RouteName, ServiceName, StackName,

@@ -54,6 +54,9 @@ pub struct Workload {
     /// How often a person asked for a restart; part of the revision, so that a restart is a
     /// rollout like any other.
     pub restarts: u32,
+    /// It is started once and ends; a job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
 }
 
 /// A secret: where it comes from, never what it is.

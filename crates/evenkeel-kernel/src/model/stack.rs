@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::job::Job;
 use super::names::{Digest, RevisionNumber, RouteName, ServiceName, StackName};
 use super::service::{Probe, Service, Workload};
 
@@ -16,6 +17,9 @@ pub struct Stack {
     pub name: StackName,
     /// Its services.
     pub services: BTreeMap<ServiceName, Service>,
+    /// What runs once per release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jobs: BTreeMap<ServiceName, Job>,
     /// Where requests from outside go.
     pub routes: BTreeMap<RouteName, Route>,
     /// Where the edge listens.
@@ -26,14 +30,32 @@ impl Stack {
     /// A stack with nothing in it.
     #[must_use]
     pub fn empty(name: StackName) -> Self {
-        Self { name, services: BTreeMap::new(), routes: BTreeMap::new(), edge: Edge::default() }
+        Self {
+            name,
+            services: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            edge: Edge::default(),
+        }
     }
 
-    /// Whether requests reach the service: from a route, or from another service.
+    /// Whether requests reach the service: from a route, another service or a job.
     #[must_use]
     pub fn serves(&self, service: &ServiceName) -> bool {
         self.routes.values().any(|route| route.to == *service)
-            || self.services.values().any(|other| other.workload.uses.contains(service))
+            || self.workloads().any(|(_, workload)| workload.uses.contains(service))
+    }
+
+    /// What runs, of services and of jobs, by name: no two of them share one.
+    pub fn workloads(&self) -> impl Iterator<Item = (&ServiceName, &Workload)> {
+        let services = self.services.iter().map(|(name, it)| (name, &it.workload));
+        services.chain(self.jobs.iter().map(|(name, it)| (name, &it.workload)))
+    }
+
+    /// The same, to complete it.
+    pub fn workloads_mut(&mut self) -> impl Iterator<Item = (&ServiceName, &mut Workload)> {
+        let services = self.services.iter_mut().map(|(name, it)| (name, &mut it.workload));
+        services.chain(self.jobs.iter_mut().map(|(name, it)| (name, &mut it.workload)))
     }
 
     /// What is asked of an instance of `service` when its file does not say.

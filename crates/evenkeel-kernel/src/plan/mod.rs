@@ -4,6 +4,7 @@
 //! A plan is data. It is made once, shown, committed with its release, and never edited.
 
 mod fields;
+mod job;
 mod order;
 mod takes;
 
@@ -13,6 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use fields::FieldChange;
+pub use job::jobs;
 pub use order::{cycles, dependency_order};
 pub use takes::{Takes, takes};
 
@@ -29,6 +31,8 @@ pub struct Now<'a> {
     /// The revision that each service of the wanted stack would get, where it is known already:
     /// a kept one with the same content, or the next number.
     pub next: BTreeMap<&'a ServiceName, RevisionNumber>,
+    /// The release leads back to earlier revisions, so jobs do not run unless they say so.
+    pub leads_back: bool,
 }
 
 /// A service as it is deployed now.
@@ -114,6 +118,7 @@ pub fn plan(now: &Now<'_>, wanted: &Stack) -> Plan {
     services(now, wanted, &mut plan);
     routes(now.stack, wanted, &mut plan);
     listeners(now.stack, wanted, &mut plan);
+    job::describe(now, wanted, &mut plan);
     plan.hazards = lint::hazards(now, wanted, &plan);
     plan
 }

@@ -103,6 +103,9 @@ impl State {
         if let Some(reason) = listener_failure(self, release, world, now) {
             return Some(Failure { reason, culprits: Vec::new() });
         }
+        if let Some(reason) = release.job_failure() {
+            return Some(Failure { reason, culprits: Vec::new() });
+        }
         let seen = Seen::of(world)?;
         let mut failures = release.rollouts.iter().filter_map(|(name, rollout)| {
             let reason = self.rollout_failure(release, name, rollout, seen, now)?;
@@ -207,7 +210,7 @@ fn stalled(release: &Release, now: Timestamp) -> Option<String> {
     let waited = now.since(release.progress);
     // Whoever is waited for may take their time.
     let waits_for_a_person = release.paused.is_some() || release.waits_at_gate();
-    (!waits_for_a_person && waited >= release.progress_deadline())
+    (!waits_for_a_person && !release.runs_a_job() && waited >= release.progress_deadline())
         .then(|| format!("no progress for {}", human(waited)))
 }
 
@@ -238,5 +241,7 @@ pub(super) fn phase_text(phase: InstancePhase) -> &'static str {
         InstancePhase::Unstartable => "its program cannot be started",
         InstancePhase::Stopping => "it is stopping",
         InstancePhase::Lost => "its shim is gone",
+        InstancePhase::Ended { well: true } => "it is done",
+        InstancePhase::Ended { well: false } => "it failed",
     }
 }

@@ -9,6 +9,7 @@ mod act;
 mod analyse;
 mod decide;
 mod hotfix;
+mod job;
 mod judge;
 mod ledger;
 mod pools;
@@ -19,6 +20,7 @@ mod why;
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
 pub use analyse::{Standing, Watched};
 pub use decide::Decision;
+pub use job::{Attempt, Run};
 pub use ledger::{Account, Ledger};
 pub use state::{
     Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports, Queued,

@@ -255,8 +255,9 @@ impl State {
             }
             let rollout = release.and_then(|release| release.rollouts.get(name));
             let moving = rollout.into_iter().flat_map(|it| it.from.into_iter().chain([it.to]));
+            let job = release.and_then(|release| release.jobs.get(name)).map(|run| run.revision);
             let needed: BTreeSet<RevisionNumber> =
-                service.stable.into_iter().chain(moving).collect();
+                service.stable.into_iter().chain(moving).chain(job).collect();
             let forgotten: Vec<RevisionNumber> = service
                 .revisions
                 .iter()

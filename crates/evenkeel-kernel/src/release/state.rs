@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::analyse::Watched;
+use super::job::Run;
 use super::ledger::Ledger;
 use crate::model::{
     self, Digest, Generation, PoolId, ReleaseId, Revision, RevisionNumber, Route, RouteName,
@@ -30,7 +31,7 @@ pub struct State {
     /// The release that was numbered last.
     pub last_release: ReleaseId,
     /// Every service there is or has been. An entry outlives its service, because its revision
-    /// numbers and slots must never be used again.
+    /// numbers and slots must never be used again. Jobs are kept here too, by names of their own.
     pub services: BTreeMap<ServiceName, Service>,
     /// Where ports come from.
     pub ports: Ports,
@@ -191,6 +192,12 @@ pub struct Release {
     pub hotfix: Option<String>,
     /// What its requests came to.
     pub ledger: Ledger,
+    /// The jobs that it runs.
+    #[serde(default)]
+    pub jobs: BTreeMap<ServiceName, Run>,
+    /// Their order.
+    #[serde(default)]
+    pub job_order: Vec<ServiceName>,
 }
 
 /// What asked for a release.
@@ -468,7 +475,8 @@ impl State {
             });
             (name, number)
         });
-        Now { stack: &self.stack, services: deployed.collect(), next: next.collect() }
+        let services = deployed.collect();
+        Now { stack: &self.stack, services, next: next.collect(), leads_back: false }
     }
 
     /// Every port that is given away.
@@ -481,10 +489,10 @@ impl State {
 }
 
 impl Service {
-    /// Whether it is deployed, or on its way in or out.
+    /// Whether it is deployed, or on its way in or out. A job is not.
     #[must_use]
     pub fn is_there(&self) -> bool {
-        self.stable.is_some() || self.revisions.values().any(|kept| !kept.slots.is_empty())
+        self.stable.is_some() || self.serving().any(|(_, kept)| !kept.slots.is_empty())
     }
 
     /// The kept revision with this content.

@@ -23,6 +23,7 @@ use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Lately, 
 mod analysis;
 mod back;
 mod forward;
+mod jobs;
 mod people;
 
 /// Seconds from the start of an instance until it is healthy.
@@ -123,6 +124,11 @@ impl Story {
         let mut file = Stack::empty("shop".parse().unwrap());
         file.edge = Edge { listen: vec!["127.0.0.1:8080".parse().unwrap()] };
         for line in services.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if let Some(line) = line.strip_prefix("job ") {
+                let (name, job) = jobs::described(line);
+                file.jobs.insert(name, job);
+                continue;
+            }
             let (name, service) = described(line);
             if line.contains(" needs ") {
                 let route = Route { host: None, path: "/".to_owned(), to: name.clone() };
@@ -261,6 +267,10 @@ impl Story {
         for (id, (started, port)) in &self.running {
             let fate = self.fate(id);
             let age = self.second - started;
+            if self.is_job(id) {
+                platform.instances.insert(id.clone(), jobs::seen(fate, *started, age, *port));
+                continue;
+            }
             let crashes = fate == Some(Fate::Crashes);
             let instance = world::Instance {
                 phase: match (self.taken.contains(port), crashes) {
@@ -423,6 +433,11 @@ impl Story {
         }
     }
 
+    fn is_job(&self, id: &InstanceId) -> bool {
+        let kept = self.state.kept(&id.pool.service, id.pool.revision);
+        kept.is_some_and(Kept::is_job)
+    }
+
     /// Edits the file: `web:v2`, `web=5` (replicas), `-web`, `/api>web` (a route), `:9090`.
     fn edit(&mut self, change: &str) {
         if let Some(name) = change.strip_prefix('-') {
@@ -437,8 +452,9 @@ impl Story {
             let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
             service.unwrap().replicas = replicas.parse().unwrap();
         } else if let Some((name, version)) = change.split_once(':') {
-            let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
-            service.unwrap().workload.run = vec!["./run".to_owned(), version.to_owned()];
+            let mut all = self.file.workloads_mut();
+            let workload = all.find(|(it, _)| it.as_str() == name).map(|(_, workload)| workload);
+            workload.unwrap().run = vec!["./run".to_owned(), version.to_owned()];
         }
     }
 }
@@ -481,6 +497,7 @@ fn described(line: &str) -> (ServiceName, Described) {
         config: Vec::new(),
         secrets: BTreeMap::new(),
         restarts: 0,
+        once: false,
     };
     let rollout = Policy {
         strategy,

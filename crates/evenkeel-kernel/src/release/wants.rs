@@ -45,7 +45,7 @@ impl State {
     }
 
     fn entry(&self, name: &ServiceName, service: &Service) -> routing::Service {
-        let pools = service.revisions.iter().filter(|(_, kept)| !kept.slots.is_empty());
+        let pools = service.serving().filter(|(_, kept)| !kept.slots.is_empty());
         let pools: BTreeMap<RevisionNumber, routing::Pool> = pools
             .map(|(revision, kept)| {
                 let workload = &kept.revision.workload;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decide::WITHOUT_REQUESTS_MAX;
 use super::judge::{Seen, phase_text};
 use super::state::{Phase, Release, Rollout, State};
-use crate::model::{PoolId, ServiceName};
+use crate::model::{PoolId, ServiceName, When};
 use crate::rollout;
 use crate::time::{Timestamp, human};
 use crate::world::{Health, Observed, World};
@@ -76,6 +76,7 @@ impl State {
                 return waits;
             }
         }
+        waits.extend(self.job_waits(release, world, now));
         match &release.phase {
             Phase::Expanding => waits.extend(self.expanding(release, world, now)),
             Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),
@@ -127,7 +128,11 @@ impl State {
             }
         }
         let Some(seen) = Seen::of(world) else { return waits };
-        for (name, rollout) in &release.rollouts {
+        // What waits for jobs is not late.
+        let jobs_done = release.jobs_done(When::Before);
+        let early = release.needed_by_jobs();
+        let started = |name: &ServiceName| jobs_done || early.contains(name);
+        for (name, rollout) in release.rollouts.iter().filter(|(name, _)| started(name)) {
             let needed = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
             waits.extend(self.readiness(release, name, rollout, needed, seen, now));
         }

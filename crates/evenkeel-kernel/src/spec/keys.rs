@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::job::{JOB, JOBS_MAX};
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
 use crate::model::{Analysis, Health, Rollout, Stop};
@@ -43,6 +44,13 @@ pub(crate) static STACK: Table = Table {
         )
         .elsewhere(&["services", "process", "processes"]),
         Key::new(
+            "job",
+            Kind::Tables { of: &JOB, max: JOBS_MAX },
+            "{ migrate = { run = [\"./migrate\"] } }",
+            "What runs once per release, by name.",
+        )
+        .elsewhere(&["jobs", "task", "tasks", "hooks", "migrations"]),
+        Key::new(
             "route",
             Kind::Tables { of: &ROUTE, max: ROUTES_MAX },
             "{ shop = { to = \"web\" } }",
@@ -60,7 +68,7 @@ pub(crate) static STACK: Table = Table {
 };
 
 /// `[service.NAME]`
-static SERVICE: Table = Table {
+pub(super) static SERVICE: Table = Table {
     id: "service",
     header: "[service.NAME]",
     doc: "A program that Evenkeel keeps running, as one or more equal instances. An instance \
@@ -576,7 +584,7 @@ static EDGE: Table = Table {
     .elsewhere(&["bind", "address", "addr", "port", "ports"])],
 };
 
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     format!("\"{}\"", span_text(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
 }
 

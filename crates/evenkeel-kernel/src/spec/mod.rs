@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod env_file;
 mod hint;
+mod job;
 mod json_schema;
 mod keys;
 mod materials;
@@ -26,6 +27,7 @@ mod value;
 mod word;
 
 pub use env_file::ENV_FILE_MAX;
+pub use job::JOBS_MAX;
 pub use json_schema::json_schema;
 pub use keys::{LISTEN_DEFAULT, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX};
 pub use materials::{Bound, Draft, EnvProblem, Materials, Needs, Obstacle, Part};

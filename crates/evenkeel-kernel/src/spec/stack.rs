@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::check::{Fields, Named, Span};
+use super::job;
 use super::keys::LISTEN_DEFAULT;
 use super::materials::{self, Mention};
 use super::problem::{Lines, Mistake, Mistakes};
 use super::service::{self, Surroundings};
-use crate::model::{Edge, Route, RouteName, Service, ServiceName, Stack, Strategy};
+use crate::model::{Edge, Job, Route, RouteName, Service, ServiceName, Stack, Strategy};
 
 /// Builds the stack as far as it can be read, and finds what it mentions outside the file.
 pub(crate) fn build(
@@ -28,18 +29,22 @@ pub(crate) fn build(
         .iter()
         .filter_map(|service| service::build(service, &around, mistakes))
         .collect();
+    let jobs: Vec<&str> = named("job").iter().map(|it| it.name.as_str()).collect();
+    let jobs: BTreeMap<ServiceName, Job> =
+        named("job").iter().filter_map(|it| job::build(it, &jobs, &around, mistakes)).collect();
+    job::agree(named("job"), &jobs, mistakes);
     let routes: BTreeMap<RouteName, Route> =
         named("route").iter().filter_map(|named| route(named, &names, mistakes)).collect();
     doubles(named("route"), &routes, lines, mistakes);
     previews(named("service"), &services, &routes, mistakes);
     let edge = edge(fields.table("edge"), named("route"), mistakes);
-    let mentions =
-        named("service").iter().flat_map(|service| materials::mentions(service, base)).collect();
+    let run = named("service").iter().chain(named("job"));
+    let mentions = run.flat_map(|it| materials::mentions(it, base)).collect();
     // What has no name, or a wrong one, is never handed out; what it mentions is looked at all the
     // same.
     let name = fields.text("stack").and_then(|name| name.parse().ok());
     let name = name.or_else(|| "unnamed".parse().ok())?;
-    Some((Stack { name, services, routes, edge }, mentions))
+    Some((Stack { name, services, jobs, routes, edge }, mentions))
 }
 
 fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {

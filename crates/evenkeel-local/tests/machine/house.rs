@@ -161,6 +161,7 @@ impl House {
             config: Vec::new(),
             secrets: BTreeMap::new(),
             restarts: 0,
+            once: false,
         };
         want::Pool {
             id: pool_id(),

@@ -44,6 +44,7 @@ impl State {
             return Ok(Accepted { decision: None, release: Some(id), text });
         }
         release.progress = now;
+        release.forgive_jobs();
         let text = format!("release {id} resumed by {by}");
         Ok(self.accept_note(next, id, "release.resumed", text, world, now))
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Deciding;
-use crate::model::PoolId;
+use crate::model::{PoolId, When};
 use crate::release::judge::Seen;
 use crate::release::state::Release;
 
@@ -23,7 +23,8 @@ impl Deciding<'_> {
         if seen.edge.serving.generation < self.state.generation {
             return self.stop_bake();
         }
-        if !self.bake(release.bake(&self.state.stack)) {
+        let jobs_done = self.run_jobs(release, When::After);
+        if !self.bake(release.bake(&self.state.stack)) || !jobs_done {
             return;
         }
         // A service that is not as large as wanted yet is not promoted in full.

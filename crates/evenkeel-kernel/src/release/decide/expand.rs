@@ -3,23 +3,29 @@
 use std::time::Duration;
 
 use super::Deciding;
-use crate::model::{PoolId, ServiceName};
+use crate::model::{PoolId, ServiceName, When};
 use crate::plan::dependency_order;
 use crate::release::judge::Seen;
 use crate::release::state::{Phase, Release, Rollout, service_listener};
 use crate::rollout;
 
 impl Deciding<'_> {
-    /// Starts the first instances of every new revision, those that are used before those that
-    /// use them, and goes on once all are ready.
+    /// Runs the jobs that come before, starts the first instances of every new revision, those that
+    /// are used before those that use them, and goes on once all are ready.
     pub(super) fn expand(&mut self, release: &Release) {
         let order = dependency_order(&release.wanted.services);
-        let mut all_ready = Seen::of(self.world).is_some() && self.listeners_open();
-        for name in &release.order {
+        let jobs_done = self.run_jobs(release, When::Before);
+        let needed = release.needed_by_jobs();
+        let mut all_ready = jobs_done && Seen::of(self.world).is_some() && self.listeners_open();
+        for name in release.order.iter().filter(|name| jobs_done || needed.contains(*name)) {
             // Without a port there is no rollout; the release then ends for lack of progress.
             let rollout = release.rollouts.get(name);
             let rollout = rollout.filter(|_| self.uses_are_ready(release, &order, name));
-            all_ready &= rollout.is_some_and(|rollout| self.first_are_ready(name, rollout));
+            let ready = rollout.is_some_and(|rollout| self.first_are_ready(name, rollout));
+            if let Some(rollout) = rollout.filter(|_| ready && needed.contains(name)) {
+                self.open_for_jobs(name, rollout);
+            }
+            all_ready &= ready;
         }
         for (name, replicas) in self.resized(release) {
             all_ready &= self.has_grown(&name, replicas);
@@ -76,7 +82,7 @@ impl Deciding<'_> {
         before.into_iter().all(|used| self.answers(release, used))
     }
 
-    fn answers(&self, release: &Release, used: &ServiceName) -> bool {
+    pub(super) fn answers(&self, release: &Release, used: &ServiceName) -> bool {
         let Some(deployed) = self.state.services.get(used) else { return true };
         if deployed.stable.is_some() {
             return true;

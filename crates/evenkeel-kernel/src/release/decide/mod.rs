@@ -6,6 +6,7 @@ mod back;
 mod bake;
 mod contract;
 mod expand;
+mod jobs;
 mod settle;
 mod shift;
 mod start;
@@ -126,6 +127,7 @@ impl Deciding<'_> {
         self.watch_the_watching();
         self.watch_wellness();
         self.watch_requests();
+        self.watch_jobs();
         self.fail();
         let Some(release) = self.state.release.clone() else { return };
         if release.phase.is_forward() {

@@ -43,7 +43,7 @@ impl Deciding<'_> {
             if stable == Some(revision) {
                 let lost = self.state.succeed_lost(name, revision, self.world, self.moment);
                 self.resize(name, revision, replicas + lost);
-            } else {
+            } else if self.state.running_job(name) != Some(revision) {
                 self.resize(name, revision, 0);
             }
         }

@@ -1,12 +1,13 @@
 //! The start of a release: its plan, its revisions, its rollouts. Nothing runs yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{self, Revision, RevisionNumber, Strategy, Workload};
-use crate::plan::moving;
+use crate::model::{self, Revision, RevisionNumber, ServiceName, Strategy, Workload};
+use crate::plan::{jobs, moving};
 use crate::release::analyse::Watched;
 use crate::release::hotfix;
+use crate::release::job::Run;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
     Bake, Kept, Kind, Note, Phase, Queued, Release, Rollout, Service, State,
@@ -23,9 +24,10 @@ impl State {
         now: Timestamp,
     ) -> Vec<Note> {
         let Queued { id, kind, by, wanted, hotfix } = change;
-        let from = self.now(&wanted);
+        let mut from = self.now(&wanted);
+        from.leads_back = kind == Kind::Rollback;
         let (plan, _) = hotfix::planned(&from, &wanted, hotfix.is_some());
-        let order = moving(&from, &wanted);
+        let (order, job_order) = (moving(&from, &wanted), jobs(&from, &wanted));
         let numbers: Vec<RevisionNumber> = order.iter().map(|name| from.next[name]).collect();
         let mut used = self.ports_used();
         let mut rollouts = BTreeMap::new();
@@ -43,6 +45,11 @@ impl State {
                 rollout.strategy = hotfix::strategy(described);
             }
             rollouts.insert(name.clone(), rollout);
+        }
+        let mut jobs = BTreeMap::new();
+        for name in &job_order {
+            let number = self.keep_job(name, &wanted.jobs[name].workload, &mut used, now);
+            jobs.insert(name.clone(), Run::new(number));
         }
         let mut release = Release {
             id,
@@ -64,6 +71,8 @@ impl State {
             gate: None,
             hotfix,
             ledger: Ledger::default(),
+            jobs,
+            job_order,
         };
         release.ledger = Ledger::open(release.pools(), world.edge.known());
         let text = format!("release {id} started by {}: {}", release.by, summary(&release));
@@ -74,6 +83,26 @@ impl State {
         }
         self.release = Some(Arc::new(release));
         notes
+    }
+
+    /// Keeps what a job runs. Without a free port it is not kept, and never starts.
+    fn keep_job(
+        &mut self,
+        name: &ServiceName,
+        workload: &Workload,
+        used: &mut BTreeSet<u16>,
+        now: Timestamp,
+    ) -> RevisionNumber {
+        if !self.services.contains_key(name)
+            && let Some(port) = self.ports.take(used)
+        {
+            self.services.insert(name.clone(), Service::new(port, now));
+        }
+        let Some(service) = self.services.get_mut(name) else { return RevisionNumber(1) };
+        let number = service.find(&workload.digest());
+        let number = number.unwrap_or(service.last_revision.next());
+        service.keep(number, workload);
+        number
     }
 }
 
@@ -131,8 +160,12 @@ fn summary(release: &Release) -> String {
         })
     });
     let moved: Vec<String> = moved.collect();
-    match moved.is_empty() {
-        true => "no new revision".to_owned(),
-        false => moved.join(", "),
+    match (moved.is_empty(), release.job_order.is_empty()) {
+        (false, _) => moved.join(", "),
+        (true, true) => "no new revision".to_owned(),
+        (true, false) => {
+            let jobs: Vec<String> = release.job_order.iter().map(ToString::to_string).collect();
+            format!("no new revision, but a run of {}", jobs.join(", "))
+        }
     }
 }

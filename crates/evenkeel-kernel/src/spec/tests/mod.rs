@@ -174,7 +174,7 @@ listen = ":8080"
             evenkeel.toml:27:2: error: unknown key `services`
                |
             27 | [services.x]
-               |  ^^^^^^^^ expected `stack`, `service`, `route` or `edge`
+               |  ^^^^^^^^ expected `stack`, `service`, `job`, `route` or `edge`
                = help: did you mean `service`?
         "#]],
     );
@@ -210,7 +210,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:1:1: error: unknown key `stac`
               |
             1 | stac = 1
-              | ^^^^ expected `stack`, `service`, `route` or `edge`
+              | ^^^^ expected `stack`, `service`, `job`, `route` or `edge`
               = help: did you mean `stack`?
         "#]],
     );
@@ -218,11 +218,11 @@ fn positions_count_characters_and_marks_stand_below_them() {
     check(
         &wide,
         &expect![[r#"
-        evenkeel.toml:2:1: error: unknown key `x`
-          |
-        2 | x = ["é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é",
-          | ^ expected `stack`, `service`, `route` or `edge`
-    "#]],
+            evenkeel.toml:2:1: error: unknown key `x`
+              |
+            2 | x = ["é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é",
+              | ^ expected `stack`, `service`, `job`, `route` or `edge`
+        "#]],
     );
     let far = format!("stack = \"shop\"\nedge = {{ {}x = 1 }}\n", " ".repeat(400));
     check(

@@ -9,14 +9,18 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::model::{
-    Analysis, Edge, Exposure, Health, Limits, NoData, Probe, Rollout, Route, RouteName, Service,
-    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
+    Analysis, Edge, Exposure, Health, Job, Limits, NoData, Probe, Rollout, Route, RouteName,
+    Service, ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight,
+    When, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
 
 /// The services that a generated stack is made of.
 const NAMES: [&str; 4] = ["web", "catalog", "mail-worker", "x9"];
+
+/// The jobs.
+const JOBS: [&str; 2] = ["migrate", "a-warm-up"];
 
 fn text() -> impl Strategy<Value = String> {
     "[^\0]{1,12}"
@@ -151,10 +155,36 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
                 config: Vec::new(),
                 secrets: BTreeMap::new(),
                 restarts: 0,
+                once: false,
             };
             Service { workload, replicas: if exclusive { 1 } else { replicas }, rollout }
         })
     })
+}
+
+fn job(
+    place: usize,
+    name: &ServiceName,
+    all: &[ServiceName],
+) -> impl Strategy<Value = Job> + use<> {
+    let times = (span(7 * 86_400), 0_u32..=100);
+    // The second may follow the first, which then comes as early.
+    let first: BTreeSet<ServiceName> = JOBS[..place].iter().map(|it| it.parse().unwrap()).collect();
+    (service(name, all), times, any::<[bool; 3]>()).prop_map(
+        move |(service, (timeout, retries), [late, on_rollback, follows])| Job {
+            workload: Workload {
+                health: Health::default(),
+                exclusive: false,
+                once: true,
+                ..service.workload
+            },
+            when: if place > 0 && late { When::After } else { When::Before },
+            follows: if follows { first.clone() } else { BTreeSet::new() },
+            timeout,
+            retries,
+            on_rollback,
+        },
+    )
 }
 
 fn stack() -> impl Strategy<Value = Stack> {
@@ -162,24 +192,30 @@ fn stack() -> impl Strategy<Value = Stack> {
         let names: Vec<ServiceName> =
             NAMES.iter().take(count).map(|name| name.parse().unwrap()).collect();
         let services: Vec<_> = names.iter().map(|name| service(name, &names)).collect();
+        let jobs: Vec<_> = (0..JOBS.len().min(count))
+            .map(|place| job(place, &JOBS[place].parse().unwrap(), &names))
+            .collect();
         let paths = if count == 0 { 0..1 } else { 0..4 };
         let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
         let ports = btree_set(1_u16.., 1..3);
-        (Just(names), services, routes, ports).prop_map(|(names, services, routes, ports)| {
-            let to = names.first().cloned();
-            let route = |(number, (host, path)): (usize, _)| {
-                let name: RouteName = format!("r{number}").parse().unwrap();
-                Some((name, Route { host, path, to: to.clone()? }))
-            };
-            Stack {
-                name: "shop".parse().unwrap(),
-                routes: routes.into_iter().enumerate().filter_map(route).collect(),
-                services: names.into_iter().zip(services).collect(),
-                edge: Edge {
-                    listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
-                },
-            }
-        })
+        (Just(names), services, jobs, routes, ports).prop_map(
+            |(names, services, jobs, routes, ports)| {
+                let to = names.first().cloned();
+                let route = |(number, (host, path)): (usize, _)| {
+                    let name: RouteName = format!("r{number}").parse().unwrap();
+                    Some((name, Route { host, path, to: to.clone()? }))
+                };
+                Stack {
+                    name: "shop".parse().unwrap(),
+                    routes: routes.into_iter().enumerate().filter_map(route).collect(),
+                    services: names.into_iter().zip(services).collect(),
+                    jobs: JOBS.iter().map(|it| it.parse().unwrap()).zip(jobs).collect(),
+                    edge: Edge {
+                        listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
+                    },
+                }
+            },
+        )
     })
 }
 
@@ -207,6 +243,9 @@ fn print(stack: &Stack) -> String {
     for (name, service) in &stack.services {
         print_service(&mut out, name, service).unwrap();
     }
+    for (name, job) in &stack.jobs {
+        print_job(&mut out, name, job).unwrap();
+    }
     for (name, route) in &stack.routes {
         writeln!(out, "[route.{name}]\npath = \"{}\"\nto = \"service.{}\"", route.path, route.to)
             .unwrap();
@@ -219,11 +258,29 @@ fn print(stack: &Stack) -> String {
 
 fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std::fmt::Result {
     let Service { workload, replicas, rollout } = service;
-    writeln!(out, "[service.{name}]\nrun = {}\nreplicas = {replicas}", list(&workload.run))?;
-    writeln!(out, "dir = {}\nenv_file = {}", quoted(&workload.dir), list(&workload.env_files))?;
+    writeln!(out, "[service.{name}]\nreplicas = {replicas}")?;
     writeln!(out, "exclusive = {}", workload.exclusive)?;
     let uses: Vec<String> = workload.uses.iter().map(ToString::to_string).collect();
     writeln!(out, "uses = {}", list(&uses))?;
+    print_workload(out, workload)?;
+    print_health(out, name, &workload.health)?;
+    print_rollout(out, name, rollout)
+}
+
+fn print_job(out: &mut String, name: &ServiceName, job: &Job) -> std::fmt::Result {
+    writeln!(out, "[job.{name}]\nwhen = \"{}\"\ntimeout = {}", job.when, ms(job.timeout))?;
+    writeln!(out, "retries = {}\non_rollback = {}", job.retries, job.on_rollback)?;
+    let services = job.workload.uses.iter().map(|it| format!("service.{it}"));
+    let uses: Vec<String> =
+        services.chain(job.follows.iter().map(|it| format!("job.{it}"))).collect();
+    writeln!(out, "uses = {}", list(&uses))?;
+    print_workload(out, &job.workload)
+}
+
+/// What services and jobs are described by alike, below their header.
+fn print_workload(out: &mut String, workload: &Workload) -> std::fmt::Result {
+    writeln!(out, "run = {}", list(&workload.run))?;
+    writeln!(out, "dir = {}\nenv_file = {}", quoted(&workload.dir), list(&workload.env_files))?;
     for (name, value) in &workload.env {
         writeln!(out, "env.{name} = {}", quoted(value))?;
     }
@@ -237,12 +294,11 @@ fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std
             writeln!(out, "limits.{key} = {value}")?;
         }
     }
-    print_health(out, name, &workload.health)?;
     let stop = &workload.stop;
     let signal = format!("{:?}", stop.signal).to_uppercase();
-    writeln!(out, "[service.{name}.stop]\nsignal = \"SIG{signal}\"\ngrace = {}", ms(stop.grace))?;
-    writeln!(out, "drain = {}\ndrain_long_lived = {}", ms(stop.drain), ms(stop.drain_long_lived))?;
-    print_rollout(out, name, rollout)
+    writeln!(out, "stop.signal = \"SIG{signal}\"\nstop.grace = {}", ms(stop.grace))?;
+    let (drain, long) = (ms(stop.drain), ms(stop.drain_long_lived));
+    writeln!(out, "stop.drain = {drain}\nstop.drain_long_lived = {long}")
 }
 
 fn print_health(out: &mut String, name: &ServiceName, health: &Health) -> std::fmt::Result {
