@@ -6,17 +6,17 @@ use evenkeel_kernel::analysis::Track;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Takes};
 use evenkeel_kernel::release::{
-    Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage, Standing,
-    Wait,
+    Attempt, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Slot, Stage,
+    Standing, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
-    AccountView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView, LedgerView,
-    PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status, StepView,
-    TrackView, UnroutedView, WaitView,
+    AccountView, BakeView, ChangeView, EdgeView, FieldView, HazardView, InstanceView, JobView,
+    LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView, ServiceView, Status,
+    StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -83,6 +83,7 @@ fn remembered(snapshot: &Snapshot) -> Vec<ReleaseView> {
         because: None,
         promoted: false,
         rollouts: Vec::new(),
+        jobs: Vec::new(),
         ledger: LedgerView::default(),
     });
     let running = state.release.iter().map(|it| release(snapshot, it));
@@ -259,6 +260,7 @@ fn instance(snapshot: &Snapshot, pool: &PoolId, number: u32, slot: &Slot) -> Ins
             InstancePhase::Unstartable => ("unstartable", seen.since),
             InstancePhase::Stopping => ("stopping", seen.since),
             InstancePhase::Lost => ("lost", seen.since),
+            InstancePhase::Ended { .. } => ("ended", seen.since),
         },
     };
     InstanceView {
@@ -319,8 +321,32 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
                 analysis: analysis(snapshot, name, it),
             })
             .collect(),
+        jobs: jobs(release),
         ledger: ledger(&release.ledger.as_of(edge)),
     }
+}
+
+fn jobs(release: &Release) -> Vec<JobView> {
+    let in_order = release.job_order.iter();
+    in_order
+        .filter_map(|name| {
+            let (run, job) = (release.jobs.get(name)?, release.wanted.jobs.get(name)?);
+            Some(JobView {
+                name: name.to_string(),
+                revision: run.revision.to_string(),
+                when: job.when.to_string(),
+                state: match run.stage {
+                    Attempt::Waiting => "waiting",
+                    Attempt::Running { .. } => "running",
+                    Attempt::Done => "done",
+                    Attempt::Failed => "failed",
+                }
+                .to_owned(),
+                attempts: run.attempts,
+                last_failure: run.last_failure.clone(),
+            })
+        })
+        .collect()
 }
 
 fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<TrackView> {
@@ -395,6 +421,7 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
                 analysis: Vec::new(),
             })
             .collect(),
+        jobs: Vec::new(),
         ledger: ledger(&past.ledger),
     }
 }

@@ -169,6 +169,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         config: Vec::new(),
         secrets: BTreeMap::new(),
         restarts: 0,
+        once: false,
     };
     let rollout = Rollout {
         strategy: strategy(exclusive, rng),

@@ -143,6 +143,15 @@ impl Service {
 }
 
 impl Kept {
+    /// Attempts of a job whose output is kept: each release makes some, of the same revision.
+    pub const ATTEMPTS_MAX: u32 = 20;
+
+    /// Whether what an instance has left behind is kept.
+    #[must_use]
+    pub fn remembers(&self, slot: u32) -> bool {
+        !self.is_job() || slot.saturating_add(Self::ATTEMPTS_MAX) >= self.next_slot
+    }
+
     /// Whether it is what a job runs.
     #[must_use]
     pub fn is_job(&self) -> bool {

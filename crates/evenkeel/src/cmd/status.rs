@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use evenkeel_control::api::types::{LedgerView, PoolView, ReleaseView, ServiceView, WaitView};
+use evenkeel_control::api::types::{
+    JobView, LedgerView, PoolView, ReleaseView, ServiceView, WaitView,
+};
 use evenkeel_control::client::CallError;
 
 use super::Context;
@@ -74,6 +76,10 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     lines.push(String::new());
     lines.extend(term::table(&route_rows(status)));
     if let Some(release) = &status.release {
+        if !release.jobs.is_empty() {
+            lines.push(String::new());
+            lines.extend(term::table(&job_rows(&release.jobs)));
+        }
         lines.push(String::new());
         lines.extend(ledger_lines(&release.ledger));
         let judged = judged_rows(release);
@@ -152,6 +158,27 @@ fn service_rows(services: &[ServiceView]) -> Vec<Vec<String>> {
             ]);
         }
     }
+    rows
+}
+
+fn job_rows(jobs: &[JobView]) -> Vec<Vec<String>> {
+    let head = ["JOB", "REVISION", "RUNS", "STATE", "ATTEMPTS", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(jobs.iter().map(|job| {
+        let tone = match job.state.as_str() {
+            "done" => Tone::Good,
+            "failed" => Tone::Bad,
+            _ => Tone::Dim,
+        };
+        vec![
+            job.name.clone(),
+            job.revision.clone(),
+            job.when.clone(),
+            paint(tone, &job.state),
+            job.attempts.to_string(),
+            job.last_failure.clone().unwrap_or_default(),
+        ]
+    }));
     rows
 }
 

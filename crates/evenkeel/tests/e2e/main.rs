@@ -14,6 +14,8 @@ mod house;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod judged;
 #[cfg(test)]
 mod load;
