@@ -12,6 +12,7 @@ use evenkeel_kernel::world::InstancePhase;
 
 use crate::bug::Bug;
 use crate::edge::{Edge, serving};
+use crate::jobs;
 use crate::platform::{Platform, Proc};
 use crate::scenario::{Behaviour, Roughness};
 
@@ -99,6 +100,7 @@ impl Checker {
         unseen(before, after, saw)?;
         self.contracts(after)?;
         old_pools_whole(before, after)?;
+        jobs::committed(before, after, platform, now.saturating_sub(JUST_STARTED_MS))?;
         self.endings(before, after, platform, now)
     }
 
@@ -152,6 +154,9 @@ impl Checker {
                 Behaviour::TurnsSick => (bad, sick) = (bad || watched, sick || watched),
                 Behaviour::CrashLoop | Behaviour::FailsRequests => bad |= watched,
             }
+        }
+        if jobs::has_bad(after, release) {
+            (flawed, bad) = (true, true);
         }
         let track = self.releases.entry(release.id).or_default();
         track.flawed |= flawed;

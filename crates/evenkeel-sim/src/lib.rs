@@ -11,6 +11,7 @@ mod controller;
 mod edge;
 mod faults;
 mod invariants;
+mod jobs;
 mod network;
 mod people;
 mod platform;

@@ -19,6 +19,8 @@ pub(crate) enum Purpose {
     Instances,
     /// When controllers wake.
     Controllers,
+    /// What is to be run once per release.
+    Jobs,
 }
 
 impl Rng {

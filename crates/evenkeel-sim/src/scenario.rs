@@ -9,6 +9,7 @@ use evenkeel_kernel::model::{
     Step, Stop, Strategy, Weight, Workload,
 };
 
+use crate::jobs;
 use crate::rng::{Purpose, Rng};
 
 /// How a revision behaves, told by its environment so that it travels with the revision.
@@ -26,10 +27,10 @@ pub(crate) enum Behaviour {
     TurnsSick,
 }
 
-const BEHAVIOUR: &str = "BEHAVIOUR";
+pub(crate) const BEHAVIOUR: &str = "BEHAVIOUR";
 
 impl Behaviour {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::NeverHealthy => "never-healthy",
@@ -111,13 +112,16 @@ impl Scenario {
             _ => Roughness::Machine,
         };
         let mut stack = first_stack(&mut rng);
+        let mut of_jobs = Rng::new(seed, Purpose::Jobs);
+        jobs::add(&mut stack, &mut of_jobs);
         let mut acts = vec![Act {
             when: When::Settled,
             delay_ms: 0,
             what: What::Apply { stack: Box::new(stack.clone()), force: false },
         }];
         for version in 0..rng.between(1, 3) {
-            let changed = change(&stack, version, &mut rng);
+            let mut changed = change(&stack, version, &mut rng);
+            jobs::change(&mut changed, version, &mut of_jobs);
             let when = if rng.chance(650) { When::Settled } else { When::Later };
             let force = rng.chance(100);
             acts.push(Act {
@@ -283,8 +287,8 @@ fn remove_service(stack: &mut Stack, rng: &mut Rng) {
 
 /// The same stack with every revision good.
 fn repaired(mut stack: Stack) -> Stack {
-    for service in stack.services.values_mut() {
-        service.workload.env.insert(BEHAVIOUR.to_owned(), Behaviour::Good.name().to_owned());
+    for (_, workload) in stack.workloads_mut() {
+        workload.env.insert(BEHAVIOUR.to_owned(), Behaviour::Good.name().to_owned());
     }
     stack
 }
