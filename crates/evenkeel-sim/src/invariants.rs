@@ -6,7 +6,7 @@ use std::fmt;
 use evenkeel_kernel::model::{
     Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight,
 };
-use evenkeel_kernel::release::{Because, Outcome, Phase, Stage, State};
+use evenkeel_kernel::release::{Because, Outcome, Phase, Release, Service, Stage, State};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::InstancePhase;
 
@@ -413,12 +413,27 @@ fn required(state: &State, name: &ServiceName) -> Option<u32> {
         Some(release) if matches!(release.phase, Phase::TurningBack(Because::Failed(_))) => {
             return None;
         }
+        // One that ends again and again is well now and then; the way back does not wait for it
+        // longer than it waits for anything.
+        Some(release)
+            if matches!(release.phase, Phase::TurningBack(_))
+                && crash_loops(release, service, name) =>
+        {
+            return None;
+        }
         Some(release) => release.rollouts.get(name),
         None => None,
     };
     let Some(rollout) = rollout else { return Some(service.replicas) };
     let replicas = service.replicas.min(rollout.replicas);
     Some(replicas.saturating_sub(unavailable(&rollout.strategy, replicas)))
+}
+
+/// Whether the new revision of the service ends again and again.
+fn crash_loops(release: &Release, service: &Service, name: &ServiceName) -> bool {
+    let rollout = release.rollouts.get(name);
+    let kept = rollout.and_then(|rollout| service.revisions.get(&rollout.to));
+    kept.is_some_and(|kept| Behaviour::of(&kept.revision.workload) == Behaviour::CrashLoop)
 }
 
 /// Whether an instance serves, or would but for a fault.

@@ -93,11 +93,10 @@ impl Simulation {
     pub(crate) fn end_job(&mut self, id: &InstanceId, life: u32, well: bool) {
         let now = self.now;
         let Some(it) = self.platform.procs.get_mut(id).filter(|it| it.life == life) else { return };
-        let seen = match it.phase {
-            InstancePhase::Running => true,
-            InstancePhase::Lost => false,
-            _ => return,
-        };
+        if !matches!(it.phase, InstancePhase::Running | InstancePhase::Lost) {
+            return;
+        }
+        let seen = it.phase == InstancePhase::Running;
         let well = well && seen && it.behaviour == Behaviour::Good;
         it.end(now, InstancePhase::Ended { well });
         it.exits = 1;

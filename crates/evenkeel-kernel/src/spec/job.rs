@@ -153,8 +153,8 @@ fn uses(
         } else if services.contains(&service) {
             uses.extend(service.parse::<ServiceName>().ok());
         } else {
-            let known: Vec<&str> = services.iter().chain(jobs).copied().collect();
-            let known: Vec<&str> = known.into_iter().filter(|it| *it != name.as_str()).collect();
+            let others = jobs.iter().filter(|it| **it != name.as_str() && !services.contains(*it));
+            let known: Vec<&str> = services.iter().chain(others).copied().collect();
             let wrong = match job == name.as_str() {
                 true => format!("`{name}` uses itself"),
                 false => format!("there is no service or job `{}`", super::hint::brief(text)),

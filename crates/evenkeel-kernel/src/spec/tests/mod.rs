@@ -3,6 +3,7 @@
 mod agreement;
 mod binding;
 mod description;
+mod jobs;
 mod round_trip;
 
 use expect_test::{Expect, expect};
