@@ -114,6 +114,7 @@ impl Scenario {
         let mut stack = first_stack(&mut rng);
         let mut of_jobs = Rng::new(seed, Purpose::Jobs);
         jobs::add(&mut stack, &mut of_jobs);
+        affinity(&mut stack, &mut of_jobs);
         let mut acts = vec![Act {
             when: When::Settled,
             delay_ms: 0,
@@ -185,9 +186,17 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         auto_rollback: !rng.chance(50),
         // No requests are simulated one by one.
         analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
+        affinity: false,
     };
     let service = Service { workload, replicas, rollout };
     stack.services.insert(name.parse().expect("a name"), service);
+}
+
+/// Lets some services follow their callers.
+fn affinity(stack: &mut Stack, rng: &mut Rng) {
+    for service in stack.services.values_mut() {
+        service.rollout.affinity = rng.chance(250) && !service.workload.exclusive;
+    }
 }
 
 fn strategy(exclusive: bool, rng: &mut Rng) -> Strategy {

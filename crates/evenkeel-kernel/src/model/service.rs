@@ -311,6 +311,10 @@ pub struct Rollout {
     /// How its requests are judged.
     #[serde(default)]
     pub analysis: Analysis,
+    /// Callers that are replaced in the same release reach its new revision from their new ones,
+    /// and its old revision from their old ones.
+    #[serde(default)]
+    pub affinity: bool,
 }
 
 /// How a new revision is judged by its requests, beside those of the revision it replaces.
@@ -389,6 +393,7 @@ impl Default for Rollout {
             bake: Duration::from_secs(1800),
             auto_rollback: true,
             analysis: Analysis::default(),
+            affinity: false,
         }
     }
 }

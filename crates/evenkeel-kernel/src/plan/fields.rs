@@ -253,6 +253,9 @@ fn rollout_fields(service: &Service, fields: &mut Fields) {
     if let Some(requests) = analysis.min_requests {
         set("analysis.min_requests", requests.to_string());
     }
+    if rollout.affinity {
+        set("affinity", "true".to_owned());
+    }
     if let Some(budget) = rollout.failure_budget {
         set("failure_budget", budget.to_string());
     }

@@ -187,6 +187,8 @@ impl State {
         let pool = PoolId::new(name, rollout.to);
         let exposed =
             self.services.get(name).is_some_and(|service| service.weight(rollout.to).0 > 0);
+        let called = || self.release.as_ref().is_some_and(|it| it.is_called(self, name));
+        let exposed = exposed || called();
         let Some(kept) = self.kept(name, rollout.to).filter(|_| exposed) else { return false };
         let (mut well, mut size) = (0_u32, 0_u32);
         for (number, _) in kept.active() {

@@ -6,6 +6,7 @@
 //! forget. Whether something is done is always read off the world, never off the state.
 
 mod act;
+mod affinity;
 mod analyse;
 mod decide;
 mod hotfix;
@@ -18,6 +19,7 @@ mod wants;
 mod why;
 
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
+pub use affinity::Door;
 pub use analyse::{Standing, Watched};
 pub use decide::Decision;
 pub use job::{Attempt, Run};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::affinity::Door;
 use super::analyse::Watched;
 use super::job::Run;
 use super::ledger::Ledger;
@@ -16,6 +17,7 @@ use crate::model::{
     ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
+use crate::rollout;
 use crate::routing::Slow;
 use crate::time::Timestamp;
 
@@ -120,6 +122,9 @@ pub struct Kept {
     pub next_slot: u32,
     /// Its instances.
     pub slots: BTreeMap<u32, Slot>,
+    /// Where it reaches those services that ask for affinity.
+    #[serde(default)]
+    pub doors: BTreeMap<ServiceName, Door>,
 }
 
 /// One instance that is meant to be there.
@@ -231,6 +236,9 @@ pub struct Rollout {
     /// What its requests have told so far.
     #[serde(default)]
     pub watched: Watched,
+    /// Its new revision starts whole, and gets what the new revisions of its callers send.
+    #[serde(default)]
+    pub follows: bool,
 }
 
 /// How far a release is.
@@ -264,6 +272,16 @@ pub enum Because {
     RolledBack(String),
     /// A newer change came.
     Superseded(ReleaseId),
+}
+
+impl Rollout {
+    /// How many instances of the new revision start before any traffic moves.
+    pub(super) fn first_size(&self) -> u32 {
+        match self.follows {
+            true => self.replicas,
+            false => rollout::first_size(&self.strategy, self.replicas, self.from),
+        }
+    }
 }
 
 impl Because {
@@ -438,6 +456,7 @@ impl State {
         for (name, service) in self.services.iter().filter(|(_, service)| service.is_there()) {
             listeners.insert(service_listener(name), ([127, 0, 0, 1], service.port).into());
         }
+        listeners.extend(self.doors());
         listeners
     }
 
@@ -482,9 +501,10 @@ impl State {
     /// Every port that is given away.
     #[must_use]
     pub(super) fn ports_used(&self) -> BTreeSet<u16> {
-        let slots = self.services.values().flat_map(|service| service.revisions.values());
-        let instances = slots.flat_map(|kept| kept.slots.values().map(|slot| slot.port));
-        instances.chain(self.services.values().map(|service| service.port)).collect()
+        let kept = || self.services.values().flat_map(|service| service.revisions.values());
+        let instances = kept().flat_map(|kept| kept.slots.values().map(|slot| slot.port));
+        let doors = kept().flat_map(|kept| kept.doors.values().map(|door| door.port));
+        instances.chain(doors).chain(self.services.values().map(|service| service.port)).collect()
     }
 }
 
@@ -541,6 +561,11 @@ impl Phase {
 }
 
 impl Release {
+    /// Whether it has passed its point of no return.
+    pub(super) fn has_contracted(&self) -> bool {
+        self.phase == Phase::Contracting
+    }
+
     /// Whether the present step waits for somebody's approval.
     #[must_use]
     pub fn waits_at_gate(&self) -> bool {

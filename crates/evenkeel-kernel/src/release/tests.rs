@@ -20,6 +20,7 @@ use crate::time::Timestamp;
 use crate::want::Want;
 use crate::world::{self, Backend, Counts, Fence, Health, InstancePhase, Lately, Observed, World};
 
+mod affinity;
 mod analysis;
 mod back;
 mod forward;
@@ -110,6 +111,8 @@ struct Story {
     loads: BTreeMap<String, Load>,
     taken: BTreeSet<u16>,
     refused: bool,
+    /// A listener that cannot be opened at its first port.
+    refuses: Option<String>,
     blind: bool,
     incarnation: u64,
     edge_since: u64,
@@ -146,6 +149,7 @@ impl Story {
             loads: BTreeMap::new(),
             taken: BTreeSet::new(),
             refused: false,
+            refuses: None,
             blind: false,
             incarnation: 1,
             edge_since: 0,
@@ -313,7 +317,8 @@ impl Story {
             }
         }
         let error = |name: &String| {
-            let refused = self.refused && name.ends_with(":9090");
+            let refused =
+                self.refused && name.ends_with(":9090") || self.refuses.as_ref() == Some(name);
             refused.then(|| "address in use".to_owned())
         };
         let wanted = self.state.listeners().into_keys();
@@ -511,6 +516,7 @@ fn described(line: &str) -> (ServiceName, Described) {
             min_requests: Some(after("needs").map_or(0, |text| text.parse().unwrap())),
             ..Analysis::default()
         },
+        affinity: words.contains(&"affine"),
     };
     let service = Described { workload, replicas: words[1].parse().unwrap(), rollout };
     (words[0].parse().unwrap(), service)

@@ -133,7 +133,7 @@ impl State {
         let early = release.needed_by_jobs();
         let started = |name: &ServiceName| jobs_done || early.contains(name);
         for (name, rollout) in release.rollouts.iter().filter(|(name, _)| started(name)) {
-            let needed = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
+            let needed = rollout.first_size();
             waits.extend(self.readiness(release, name, rollout, needed, seen, now));
         }
         waits.extend(self.growing(release, seen, now));

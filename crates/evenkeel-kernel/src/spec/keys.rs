@@ -446,6 +446,20 @@ static ROLLOUT: Table = Table {
             "How a new revision is judged by its requests.",
         )
         .elsewhere(&["verify", "metrics", "judge"]),
+        Key::new(
+            "affinity",
+            Kind::Flag,
+            "true",
+            "New talks to new: where a service that uses this one is replaced in the same release, \
+             its new instances reach the new revision of this one and its old instances the old \
+             one, as long as that can serve. This one then starts whole, takes over with its \
+             callers and is judged by what they send it; what reaches it otherwise (a route, a \
+             service that stays) moves after them, by its steps if it is a canary, else at once. \
+             Each caller's revision finds it at a port of its own, so it holds from the first \
+             release on that starts with this set.",
+        )
+        .preset(|| Rollout::default().affinity.to_string())
+        .elsewhere(&["version_affinity", "sticky", "pinned"]),
     ],
 };
 

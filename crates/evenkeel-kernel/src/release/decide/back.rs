@@ -110,6 +110,8 @@ impl Deciding<'_> {
         self.split(name, rollout, weight);
         let enough = situation.old.ready >= replicas;
         let new = match weight == Weight::NONE && (enough || rollout.flip || overdue) {
+            // Its callers go first: what they still do is meant for it.
+            true if release.has_callers(&self.state, name) && !overdue => situation.new.size,
             true => 0,
             false => target.new,
         };

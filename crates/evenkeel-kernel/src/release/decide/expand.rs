@@ -7,7 +7,6 @@ use crate::model::{PoolId, ServiceName, When};
 use crate::plan::dependency_order;
 use crate::release::judge::Seen;
 use crate::release::state::{Phase, Release, Rollout, service_listener};
-use crate::rollout;
 
 impl Deciding<'_> {
     /// Runs the jobs that come before, starts the first instances of every new revision, those that
@@ -37,7 +36,7 @@ impl Deciding<'_> {
 
     /// Starts the first instances of one new revision. Returns whether they are ready.
     fn first_are_ready(&mut self, name: &ServiceName, rollout: &Rollout) -> bool {
-        let first = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
+        let first = rollout.first_size();
         self.resize_to_at_least(name, rollout.to, first);
         Seen::of(self.world).is_some_and(|seen| {
             let situation = self.state.situation(name, rollout, seen, self.moment.now);
@@ -79,7 +78,23 @@ impl Deciding<'_> {
         let place = |of: &ServiceName| order.iter().position(|it| it == of);
         let Some(service) = release.wanted.services.get(name) else { return true };
         let before = service.workload.uses.iter().filter(|used| place(used) < place(name));
-        before.into_iter().all(|used| self.answers(release, used))
+        before.into_iter().all(|used| self.answers_new(release, name, used))
+    }
+
+    /// Whether what the new revision of `name` is sent to when it calls `used` answers. Its door must
+    /// be open: an instance is not told of another port while it runs.
+    fn answers_new(&self, release: &Release, name: &ServiceName, used: &ServiceName) -> bool {
+        let Some(seen) = Seen::of(self.world) else { return false };
+        let mut ways = self.state.ways().filter(|way| way.caller == name && way.used == used);
+        let open = ways.all(|way| seen.edge.listeners.contains(&way.listener()));
+        let follows = release.rollouts.get(used).filter(|rollout| rollout.follows);
+        open && match follows {
+            None => self.answers(release, used),
+            Some(rollout) => {
+                let pool = PoolId::new(used, rollout.to);
+                self.state.side(&pool, Duration::ZERO, seen, self.moment.now).ready > 0
+            }
+        }
     }
 
     pub(super) fn answers(&self, release: &Release, used: &ServiceName) -> bool {

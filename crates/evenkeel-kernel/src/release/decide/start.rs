@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::model::{self, Revision, RevisionNumber, ServiceName, Strategy, Workload};
-use crate::plan::{jobs, moving};
+use crate::plan::{followed, following, jobs, moving};
 use crate::release::analyse::Watched;
 use crate::release::hotfix;
 use crate::release::job::Run;
@@ -28,6 +28,11 @@ impl State {
         from.leads_back = kind == Kind::Rollback;
         let (plan, _) = hotfix::planned(&from, &wanted, hotfix.is_some());
         let (order, job_order) = (moving(&from, &wanted), jobs(&from, &wanted));
+        let mut follow: BTreeMap<ServiceName, BTreeSet<ServiceName>> = order
+            .iter()
+            .map(|name| (name.clone(), followed(&from, &wanted, name)))
+            .filter(|(_, callers)| !callers.is_empty())
+            .collect();
         let numbers: Vec<RevisionNumber> = order.iter().map(|name| from.next[name]).collect();
         let mut used = self.ports_used();
         let mut rollouts = BTreeMap::new();
@@ -40,9 +45,16 @@ impl State {
             let Some(service) = self.services.get_mut(name) else { continue };
             service.slow = None;
             service.keep(number, &described.workload);
+            if let Some(kept) = service.revisions.get_mut(&number) {
+                kept.open_doors(&wanted, &mut self.ports, &mut used, now);
+            }
             let mut rollout = rollout(kind, service.stable, number, described);
             if hotfix.is_some() && service.stable.is_some() {
                 rollout.strategy = hotfix::strategy(described);
+            }
+            if let Some(callers) = follow.remove(name) {
+                rollout.strategy = following(&rollout.strategy, &wanted, name, &callers);
+                rollout.follows = true;
             }
             rollouts.insert(name.clone(), rollout);
         }
@@ -113,7 +125,7 @@ impl Service {
         self.revisions.entry(number).or_insert_with(|| {
             let (digest, workload) = (workload.digest(), Arc::new(workload.clone()));
             let revision = Revision { number, digest, workload };
-            Kept { revision, next_slot: 1, slots: BTreeMap::new() }
+            Kept { revision, next_slot: 1, slots: BTreeMap::new(), doors: BTreeMap::new() }
         });
     }
 }
@@ -138,6 +150,7 @@ fn rollout(
         unwell: None,
         flip: false,
         watched: Watched::default(),
+        follows: false,
     }
 }
 

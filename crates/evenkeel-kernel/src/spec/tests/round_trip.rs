@@ -116,8 +116,8 @@ fn analysis() -> impl Strategy<Value = Analysis> {
 fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
     let spans = (span(3_600), span(86_400), span(7 * 86_400), span(86_400));
     let budget = proptest::option::of(0_u32..=10_000);
-    (shape(exclusive), spans, budget, any::<bool>(), analysis()).prop_map(
-        |(strategy, spans, failure_budget, auto_rollback, analysis)| Rollout {
+    (shape(exclusive), spans, budget, any::<[bool; 2]>(), analysis()).prop_map(
+        move |(strategy, spans, failure_budget, [auto_rollback, affinity], analysis)| Rollout {
             strategy,
             min_ready: spans.0,
             start_deadline: spans.1,
@@ -126,6 +126,7 @@ fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
             bake: spans.3,
             auto_rollback,
             analysis,
+            affinity: affinity && !exclusive,
         },
     )
 }
@@ -329,6 +330,7 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
         write!(out, "min_requests = {requests}, ")?;
     }
     writeln!(out, "no_data = \"{no_data}\", latency = {latency} }}")?;
+    writeln!(out, "affinity = {}", rollout.affinity)?;
     if let Some(budget) = rollout.failure_budget {
         writeln!(out, "failure_budget = {budget}")?;
     }
