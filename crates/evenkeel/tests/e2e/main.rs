@@ -2,6 +2,8 @@
 //! that know nothing of it as services.
 
 #[cfg(test)]
+mod affinity;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod deaths;
