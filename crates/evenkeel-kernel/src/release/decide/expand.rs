@@ -85,8 +85,10 @@ impl Deciding<'_> {
     /// be open: an instance is not told of another port while it runs.
     fn answers_new(&self, release: &Release, name: &ServiceName, used: &ServiceName) -> bool {
         let Some(seen) = Seen::of(self.world) else { return false };
+        // A door to what is not there any more is not opened.
+        let there = self.state.services.get(used).is_some_and(|service| service.is_there());
         let mut ways = self.state.ways().filter(|way| way.caller == name && way.used == used);
-        let open = ways.all(|way| seen.edge.listeners.contains(&way.listener()));
+        let open = !there || ways.all(|way| seen.edge.listeners.contains(&way.listener()));
         let follows = release.rollouts.get(used).filter(|rollout| rollout.follows);
         open && match follows {
             None => self.answers(release, used),

@@ -10,7 +10,7 @@ const PAIR: &str = "web 2 canary 10 uses catalog
 /// Where the calls of each revision of a service go first, as the table says: `r1>r2`, or `r1>split`.
 fn ways(story: &Story) -> String {
     let table = story.state.table(Fence::default());
-    let pins = table.services.iter().flat_map(|(_, service)| &service.pinned);
+    let pins = table.services.values().flat_map(|service| &service.pinned);
     let told = pins.map(|(listener, to)| {
         let to = to.map_or("split".to_owned(), |to| to.to_string());
         format!("{}>{to}", listener.trim_start_matches("svc-"))
