@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store as _, StoreError, Version};
 use evenkeel_kernel::layout;
-use evenkeel_kernel::model::{Epoch, PoolId, Stack};
+use evenkeel_kernel::model::{Epoch, InstanceId, PoolId, Stack};
 use evenkeel_kernel::release::{Action, Decision, Note, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::{self, Want};
@@ -201,18 +201,19 @@ impl Engine {
     /// Deletes what no kept revision needs any more.
     fn sweep(&self) {
         let services = &self.state.services;
-        let forgotten = self.local.forget(|pool: &PoolId| {
-            let service = services.get(&pool.service);
-            service.is_some_and(|service| service.revisions.contains_key(&pool.revision))
+        let forgotten = self.local.forget(|id: &InstanceId| {
+            let service = services.get(&id.pool.service);
+            let kept = service.and_then(|service| service.revisions.get(&id.pool.revision));
+            kept.is_some_and(|kept| kept.remembers(id.slot))
         });
         if let Err(error) = forgotten {
             crate::log::line(&format!("could not delete old instances: {error}"));
         }
         let kept = services.values().flat_map(|service| service.revisions.values());
         let kept = kept.map(|kept| &*kept.revision.workload);
-        let queued = self.state.queued.iter().flat_map(|queued| queued.wanted.services.values());
+        let queued = self.state.queued.iter().flat_map(|queued| queued.wanted.workloads());
         let (mut files, mut secrets) = (BTreeSet::new(), BTreeSet::new());
-        for workload in kept.chain(queued.map(|service| &service.workload)) {
+        for workload in kept.chain(queued.map(|(_, workload)| workload)) {
             files.extend(workload.files.values().cloned());
             secrets.extend(workload.secrets.values().filter_map(|secret| secret.digest.clone()));
         }

@@ -7,8 +7,8 @@ use evenkeel_kernel::lint::Hazard;
 use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
-    Approval, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Sized, Slot,
-    Stage, Standing, Wait,
+    Approval, Attempt, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Sized,
+    Slot, Stage, Standing, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::scaling::Metric;
@@ -17,8 +17,8 @@ use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
     AccountView, ApprovalView, BakeView, ChangeView, CheckView, EdgeView, FieldView, GaugeView,
-    HazardView, InstanceView, LedgerView, PlanView, PoolView, ReleaseView, RolloutView, RouteView,
-    ScaleView, ServiceView, Status, StepView, TrackView, UnroutedView, WaitView,
+    HazardView, InstanceView, JobView, LedgerView, PlanView, PoolView, ReleaseView, RolloutView,
+    RouteView, ScaleView, ServiceView, Status, StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -87,6 +87,7 @@ fn remembered(snapshot: &Snapshot) -> Vec<ReleaseView> {
         because: None,
         promoted: false,
         rollouts: Vec::new(),
+        jobs: Vec::new(),
         ledger: LedgerView::default(),
     });
     let running = state.release.iter().map(|it| release(snapshot, it));
@@ -314,6 +315,7 @@ fn instance(snapshot: &Snapshot, pool: &PoolId, number: u32, slot: &Slot) -> Ins
             InstancePhase::Unstartable => ("unstartable", seen.since),
             InstancePhase::Stopping => ("stopping", seen.since),
             InstancePhase::Lost => ("lost", seen.since),
+            InstancePhase::Ended { .. } => ("ended", seen.since),
         },
     };
     InstanceView {
@@ -378,8 +380,32 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
                 checks: checks(snapshot, release, name, it),
             })
             .collect(),
+        jobs: jobs(release),
         ledger: ledger(&release.ledger.as_of(edge)),
     }
+}
+
+fn jobs(release: &Release) -> Vec<JobView> {
+    let in_order = release.job_order.iter();
+    in_order
+        .filter_map(|name| {
+            let (run, job) = (release.jobs.get(name)?, release.wanted.jobs.get(name)?);
+            Some(JobView {
+                name: name.to_string(),
+                revision: run.revision.to_string(),
+                when: job.when.to_string(),
+                state: match run.stage {
+                    Attempt::Waiting => "waiting",
+                    Attempt::Running { .. } => "running",
+                    Attempt::Done => "done",
+                    Attempt::Failed => "failed",
+                }
+                .to_owned(),
+                attempts: run.attempts,
+                last_failure: run.last_failure.clone(),
+            })
+        })
+        .collect()
 }
 
 fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<TrackView> {
@@ -492,6 +518,7 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
                     .unwrap_or_default(),
             })
             .collect(),
+        jobs: Vec::new(),
         ledger: ledger(&past.ledger),
     }
 }

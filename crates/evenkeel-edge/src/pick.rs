@@ -41,6 +41,8 @@ pub(crate) struct Picked {
 pub(crate) struct Wish<'a> {
     /// Only this revision, whatever the split says.
     pub(crate) revision: Option<RevisionNumber>,
+    /// This revision as long as it has somebody, else whatever the split says.
+    pub(crate) affine: Option<RevisionNumber>,
     /// This pool first: the one whose try failed.
     pub(crate) prefer: Option<&'a PoolId>,
     /// Not these instances, by key: they were tried.
@@ -81,6 +83,10 @@ impl Service {
         if let Some(revision) = wish.revision {
             let pool = self.pools.iter().find(|pool| pool.id.revision == revision)?;
             return choose(pool).map(|it| (pool, it));
+        }
+        let affine = self.pools.iter().find(|pool| wish.affine == Some(pool.id.revision));
+        if let Some(it) = affine.and_then(|pool| Some((pool, choose(pool)?))) {
+            return Some(it);
         }
         let preferred = self
             .weighted()

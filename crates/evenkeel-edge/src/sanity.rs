@@ -62,8 +62,12 @@ fn check_not_emptied(
 
 fn check_listeners(next: &RoutingTable) -> Result<(), String> {
     let mut seen = BTreeSet::new();
-    for listener in next.services.values().filter_map(|service| service.listener.as_ref()) {
-        if !seen.insert(listener) {
+    let of = |service: &'_ Service| {
+        let open = service.listener.iter();
+        open.chain(service.pinned.keys()).cloned().collect::<Vec<_>>()
+    };
+    for listener in next.services.values().flat_map(of) {
+        if !seen.insert(listener.clone()) {
             return Err(format!("two services have the listener {listener}"));
         }
     }

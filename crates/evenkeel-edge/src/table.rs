@@ -43,7 +43,7 @@ pub(crate) struct Table {
     pub(crate) instances: BTreeMap<InstanceId, Arc<Instance>>,
     hosts: BTreeMap<String, Vec<Target>>,
     any_host: Vec<Target>,
-    listeners: BTreeMap<String, Arc<Service>>,
+    listeners: BTreeMap<String, (Arc<Service>, Option<RevisionNumber>)>,
 }
 
 /// Where a route leads.
@@ -148,8 +148,10 @@ impl Table {
             }
         }
         for (name, service) in &source.services {
-            if let (Some(listener), Some(it)) = (&service.listener, self.services.get(name)) {
-                self.listeners.insert(listener.clone(), Arc::clone(it));
+            let Some(it) = self.services.get(name) else { continue };
+            let open = service.listener.iter().map(|listener| (listener, None));
+            for (listener, affine) in open.chain(service.pinned.iter().map(|(it, to)| (it, *to))) {
+                self.listeners.insert(listener.clone(), (Arc::clone(it), affine));
             }
         }
     }
@@ -198,9 +200,12 @@ impl Table {
         self.source_instance(id).is_some_and(|it| !it.draining)
     }
 
-    /// The service behind an internal listener.
-    pub(crate) fn by_listener(&self, listener: &str) -> Option<&Arc<Service>> {
-        self.listeners.get(listener)
+    /// The service behind an internal listener, and the revision that answers there if it can.
+    pub(crate) fn by_listener(
+        &self,
+        listener: &str,
+    ) -> Option<(&Arc<Service>, Option<RevisionNumber>)> {
+        self.listeners.get(listener).map(|(service, affine)| (service, *affine))
     }
 
     /// The service for a request from outside, and the revision it is pinned to.

@@ -183,6 +183,11 @@ pub enum InstancePhase {
     Stopping,
     /// Its shim is gone; whether its process lives is unknown to the platform's shims.
     Lost,
+    /// It was to run once and has ended; nothing of it runs.
+    Ended {
+        /// With exit status 0. One whose end nobody saw has not ended well.
+        well: bool,
+    },
 }
 
 /// Which controller and which decision an order belongs to. Executors refuse lower ones.

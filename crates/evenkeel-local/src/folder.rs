@@ -80,6 +80,13 @@ impl Folder {
         self.path.join("shim.log")
     }
 
+    /// Waits until the folder and what lies in it would be found after a loss of power.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        let above = self.path.parent().unwrap_or(&self.path);
+        File::open(&self.path)?.sync_all()?;
+        File::open(above)?.sync_all()
+    }
+
     /// Takes the lock that makes its holder the one shim of this instance. `None` while another
     /// process holds it. It is free again when the holder ends, however it ends.
     pub(crate) fn lock(&self) -> io::Result<Option<File>> {

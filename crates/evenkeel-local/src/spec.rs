@@ -43,6 +43,9 @@ pub(crate) struct Spec {
     /// environment.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, (Digest, bool)>,
+    /// It is started once, and its end is the end.
+    #[serde(default)]
+    pub(crate) once: bool,
     /// The decision it was written for.
     pub(crate) fence: Fence,
 }
@@ -96,6 +99,7 @@ impl Spec {
                     Some((name.clone(), (secret.digest.clone()?, secret.in_env)))
                 })
                 .collect(),
+            once: workload.once,
             fence: pool.fence,
         }
     }

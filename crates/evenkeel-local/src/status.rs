@@ -1,6 +1,7 @@
 //! What an instance is doing: the file that its shim writes and the driver reads.
 //!
-//! It is true only for the boot it names; that is why it is never synced to the disk. It is written
+//! It is true only for the boot it names; that is why it is not synced to the disk, but for what
+//! runs once: that it has begun, and how it ended, hold for good. It is written
 //! over in place, because a file system is slow to make files while many go; a second line with
 //! the digest of the first tells a reader that it came in the middle of that.
 
@@ -44,6 +45,13 @@ pub(crate) struct Status {
     /// A start is under way: the process may exist already, though `process` does not name it.
     #[serde(default)]
     pub(crate) starting: bool,
+    /// What runs once was started, or was about to be: in this folder it never is again, whichever
+    /// boot it was.
+    #[serde(default)]
+    pub(crate) begun: bool,
+    /// What ran once has ended, well or not.
+    #[serde(default)]
+    pub(crate) well: Option<bool>,
     /// The process said `READY=1`.
     #[serde(default)]
     pub(crate) notified: bool,
@@ -57,6 +65,19 @@ pub(crate) struct Status {
 }
 
 impl Status {
+    /// The phase for the kernel; `None` for what does not exist any more.
+    pub(crate) fn seen(&self) -> Option<InstancePhase> {
+        match self.phase {
+            Phase::Running => Some(InstancePhase::Running),
+            Phase::Backoff => Some(InstancePhase::Backoff),
+            Phase::PortTaken => Some(InstancePhase::PortTaken),
+            Phase::Unstartable => Some(InstancePhase::Unstartable),
+            Phase::Stopping => Some(InstancePhase::Stopping),
+            Phase::Ended => Some(InstancePhase::Ended { well: self.well == Some(true) }),
+            Phase::Stopped => None,
+        }
+    }
+
     /// Counts an end that nobody asked for, of a process that ran for `ran_ms`.
     pub(crate) fn ended_by_itself(&mut self, how: String, ran_ms: u64) {
         self.exits = self.exits.saturating_add(1);
@@ -82,22 +103,10 @@ pub(crate) enum Phase {
     Unstartable,
     /// It was asked to end.
     Stopping,
+    /// It was to run once and has ended; nothing of it runs, and nothing comes next.
+    Ended,
     /// It has ended because it was asked to; nothing of it runs.
     Stopped,
-}
-
-impl Phase {
-    /// The same for the kernel; `None` for what does not exist any more.
-    pub(crate) fn seen(self) -> Option<InstancePhase> {
-        match self {
-            Self::Running => Some(InstancePhase::Running),
-            Self::Backoff => Some(InstancePhase::Backoff),
-            Self::PortTaken => Some(InstancePhase::PortTaken),
-            Self::Unstartable => Some(InstancePhase::Unstartable),
-            Self::Stopping => Some(InstancePhase::Stopping),
-            Self::Stopped => None,
-        }
-    }
 }
 
 /// Reads the status of a file.
@@ -131,6 +140,11 @@ impl Slate {
         let mut options = OpenOptions::new();
         options.create(true).truncate(false).write(true).mode(0o600);
         Ok(Self { file: options.open(path)? })
+    }
+
+    /// Waits until what was written would outlast a loss of power.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     /// Writes over what stands there. What is left of a longer text before is a third line.

@@ -217,9 +217,13 @@ impl Simulation {
 
     fn kill_one(&mut self) {
         let Some(id) = self.victim() else { return };
-        if let Some(life) = self.platform.procs.get(&id).map(|it| it.life) {
-            self.say(|| format!("{id} is killed"));
-            self.exit(&id, life);
+        let Some((life, once)) = self.platform.procs.get(&id).map(|it| (it.life, it.once)) else {
+            return;
+        };
+        self.say(|| format!("{id} is killed"));
+        match once {
+            true => self.end_job(&id, life, false),
+            false => self.exit(&id, life),
         }
     }
 
@@ -262,6 +266,7 @@ impl Simulation {
             was_healthy: false,
             exits: 0,
             fence: evenkeel_kernel::world::Fence::default(),
+            once: false,
             foreign: true,
         };
         self.platform.procs.entry(id).or_insert(foreign);

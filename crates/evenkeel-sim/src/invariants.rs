@@ -12,6 +12,7 @@ use evenkeel_kernel::world::InstancePhase;
 
 use crate::bug::Bug;
 use crate::edge::{Edge, serving};
+use crate::jobs;
 use crate::platform::{Platform, Proc};
 use crate::scenario::{Behaviour, Roughness};
 
@@ -122,6 +123,7 @@ impl Checker {
         self.contracts(after)?;
         old_pools_whole(before, after)?;
         checked_first(after)?;
+        jobs::committed(before, after, platform, now.saturating_sub(JUST_STARTED_MS))?;
         self.endings(before, after, platform, now)
     }
 
@@ -175,6 +177,9 @@ impl Checker {
                 Behaviour::TurnsSick => (bad, sick) = (bad || watched, sick || watched),
                 Behaviour::CrashLoop | Behaviour::FailsRequests => bad |= watched,
             }
+        }
+        if jobs::has_bad(after, release) {
+            (flawed, bad) = (true, true);
         }
         let track = self.releases.entry(release.id).or_default();
         track.flawed |= flawed;

@@ -12,6 +12,7 @@ mod controller;
 mod edge;
 mod faults;
 mod invariants;
+mod jobs;
 mod load;
 mod network;
 mod people;

@@ -29,6 +29,8 @@ pub(crate) struct Proc {
     pub(crate) was_healthy: bool,
     pub(crate) exits: u32,
     pub(crate) fence: Fence,
+    /// It is to run once.
+    pub(crate) once: bool,
     /// Whether an operator added it.
     pub(crate) foreign: bool,
 }
@@ -84,6 +86,8 @@ pub(crate) struct Platform {
     pub(crate) procs: BTreeMap<InstanceId, Proc>,
     pub(crate) fences: BTreeMap<PoolId, Fence>,
     pub(crate) pending: BTreeSet<InstanceId>,
+    /// What is to run once and has begun, as it lies on the disk.
+    pub(crate) begun: BTreeSet<InstanceId>,
     /// Healthy instances that a fault took away, and when: they are not held against us.
     pub(crate) ghosts: BTreeMap<InstanceId, u64>,
 }
@@ -121,6 +125,12 @@ impl Platform {
             }
         }
         Some(orders)
+    }
+
+    /// Whether another attempt of the same job is there.
+    pub(crate) fn has_other_attempt(&self, id: &InstanceId) -> bool {
+        let same = |other: &InstanceId| other.pool.service == id.pool.service && other != id;
+        self.procs.iter().any(|(other, it)| it.once && same(other))
     }
 
     /// A fault takes an instance away.

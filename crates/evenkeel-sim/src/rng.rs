@@ -25,6 +25,8 @@ pub(crate) enum Purpose {
     Answers,
     /// What is asked of services, and which of them scale.
     Load,
+    /// What is to be run once per release.
+    Jobs,
 }
 
 impl Rng {

@@ -9,6 +9,7 @@ use evenkeel_kernel::model::{
     Share, Stack, Step, Stop, Strategy, Weight, When as CheckWhen, Workload,
 };
 
+use crate::jobs;
 use crate::rng::{Purpose, Rng};
 
 /// How a revision behaves, told by its environment so that it travels with the revision.
@@ -26,10 +27,10 @@ pub(crate) enum Behaviour {
     TurnsSick,
 }
 
-const BEHAVIOUR: &str = "BEHAVIOUR";
+pub(crate) const BEHAVIOUR: &str = "BEHAVIOUR";
 
 impl Behaviour {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::NeverHealthy => "never-healthy",
@@ -122,6 +123,9 @@ impl Scenario {
         if seed % PACED == PACED_BY {
             stack.pace.starts = u32::try_from(seed / PACED % 3 + 1).ok();
         }
+        let mut of_jobs = Rng::new(seed, Purpose::Jobs);
+        jobs::add(&mut stack, &mut of_jobs);
+        affinity(&mut stack, &mut of_jobs);
         let mut acts = vec![Act {
             when: When::Settled,
             delay_ms: 0,
@@ -130,6 +134,7 @@ impl Scenario {
         for version in 0..rng.between(1, 3) {
             let mut changed = change(&stack, version, &mut rng);
             add_checks(&mut changed, roughness, &mut asks);
+            jobs::change(&mut changed, version, &mut of_jobs);
             let when = if rng.chance(650) { When::Settled } else { When::Later };
             let force = rng.chance(100);
             acts.push(Act {
@@ -181,6 +186,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         config: Vec::new(),
         secrets: BTreeMap::new(),
         restarts: 0,
+        once: false,
     };
     let rollout = Rollout {
         strategy: strategy(exclusive, rng),
@@ -193,6 +199,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         // No requests are simulated one by one.
         analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
         checks: BTreeMap::new(),
+        affinity: false,
     };
     let service = Service { workload, replicas, rollout, scale: None };
     stack.services.insert(name.parse().expect("a name"), service);
@@ -218,6 +225,13 @@ fn add_checks(stack: &mut Stack, roughness: Roughness, rng: &mut Rng) {
             };
             service.rollout.checks.insert(when.to_string().parse().expect("a name"), check);
         }
+    }
+}
+
+/// Lets some services follow their callers.
+fn affinity(stack: &mut Stack, rng: &mut Rng) {
+    for service in stack.services.values_mut() {
+        service.rollout.affinity = rng.chance(250) && !service.workload.exclusive;
     }
 }
 
@@ -318,8 +332,8 @@ fn remove_service(stack: &mut Stack, rng: &mut Rng) {
 
 /// The same stack with every revision good.
 fn repaired(mut stack: Stack) -> Stack {
-    for service in stack.services.values_mut() {
-        service.workload.env.insert(BEHAVIOUR.to_owned(), Behaviour::Good.name().to_owned());
+    for (_, workload) in stack.workloads_mut() {
+        workload.env.insert(BEHAVIOUR.to_owned(), Behaviour::Good.name().to_owned());
     }
     stack
 }

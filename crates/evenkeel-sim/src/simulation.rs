@@ -335,6 +335,14 @@ impl Simulation {
                     && it.port != port
                 {
                     it.port = port;
+                    if it.once {
+                        let waits = it.phase == InstancePhase::PortTaken;
+                        if waits {
+                            it.live(now, warmup);
+                            self.begin_job(&id);
+                        }
+                        return Ok(());
+                    }
                     it.live(now, warmup);
                     let life = it.life;
                     self.schedule_exit(&id, life);
@@ -344,11 +352,17 @@ impl Simulation {
         Ok(())
     }
 
-    fn start(&mut self, id: &InstanceId, pool: &want::Pool) {
+    fn start(&mut self, id: &InstanceId, pool: &Rc<want::Pool>) {
         self.platform.pending.remove(id);
         let Some(slot) = pool.slots.get(&id.slot) else { return };
         if self.platform.procs.contains_key(id) {
             return;
+        }
+        let once = pool.workload.once;
+        if once && self.platform.has_other_attempt(id) {
+            // The platform keeps them apart too, as the last who can.
+            self.platform.pending.insert(id.clone());
+            return self.after(50, Event::Execute(Order::Start(id.clone(), Rc::clone(pool))));
         }
         let mut it = Proc {
             port: slot.port,
@@ -362,6 +376,7 @@ impl Simulation {
             was_healthy: false,
             exits: 0,
             fence: pool.fence,
+            once,
             foreign: false,
         };
         it.live(self.now, self.instances.between(50, 400));
@@ -370,8 +385,13 @@ impl Simulation {
         }
         let life = it.life;
         self.say(|| format!("{id} starts"));
+        let waits = it.phase == InstancePhase::PortTaken;
         self.platform.procs.insert(id.clone(), it);
-        self.schedule_exit(id, life);
+        match once {
+            true if waits => {}
+            true => self.begin_job(id),
+            false => self.schedule_exit(id, life),
+        }
     }
 
     fn schedule_exit(&mut self, id: &InstanceId, life: u32) {
@@ -408,6 +428,9 @@ impl Simulation {
     pub(crate) fn exit(&mut self, id: &InstanceId, life: u32) {
         let now = self.now;
         let Some(it) = self.platform.procs.get_mut(id) else { return };
+        if it.once {
+            return self.end_job(id, life, true);
+        }
         if it.life != life || it.phase != InstancePhase::Running {
             return;
         }

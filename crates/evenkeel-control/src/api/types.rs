@@ -402,6 +402,9 @@ pub struct ReleaseView {
     pub promoted: bool,
     /// What it moves.
     pub rollouts: Vec<RolloutView>,
+    /// What it runs once, in order; of a release that ended the journal tells it.
+    #[serde(default)]
+    pub jobs: Vec<JobView>,
     /// What its requests came to.
     pub ledger: LedgerView,
 }
@@ -419,6 +422,23 @@ pub struct ApprovalView {
     pub at_ms: u64,
     /// Why they did although they may not.
     pub forced: Option<String>,
+}
+
+/// One job of a release.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct JobView {
+    /// Its name.
+    pub name: String,
+    /// What runs.
+    pub revision: String,
+    /// `before` anything new starts, or `after` all traffic has moved.
+    pub when: String,
+    /// `waiting`, `running`, `done` or `failed`.
+    pub state: String,
+    /// How many attempts have begun.
+    pub attempts: u32,
+    /// Why the last attempt failed, if one has.
+    pub last_failure: Option<String>,
 }
 
 /// One service of a release.

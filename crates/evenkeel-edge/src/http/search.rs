@@ -38,16 +38,21 @@ pub(crate) enum Destination {
 impl Destination {
     fn service(&self, table: &Table) -> Result<Routed, Cause> {
         let found = match self {
-            Self::Listener(place) => table.by_listener(&place.name).map(|it| (it, None)),
+            Self::Listener(place) => {
+                let found = table.by_listener(&place.name);
+                found.map(|(service, affine)| (service, None, affine))
+            }
             Self::Route { host, uri } => {
                 let host = headers::host_name(host.as_ref());
                 // `OPTIONS *` asks the server as a whole, which is whoever answers for its root.
                 let path = if uri.path() == "*" { "/" } else { uri.path() };
-                table.by_route(&host, path)
+                table.by_route(&host, path).map(|(service, revision)| (service, revision, None))
             }
         };
         match found {
-            Some((service, revision)) => Ok(Routed { service: Arc::clone(service), revision }),
+            Some((service, revision, affine)) => {
+                Ok(Routed { service: Arc::clone(service), revision, affine })
+            }
             None if table.is_empty() => Err(Cause::NoTable),
             None => Err(Cause::NoRoute),
         }
@@ -57,6 +62,7 @@ impl Destination {
 struct Routed {
     service: Arc<Service>,
     revision: Option<RevisionNumber>,
+    affine: Option<RevisionNumber>,
 }
 
 /// The tries of a request so far.
@@ -131,7 +137,8 @@ async fn another(
 ) -> Result<Option<Picked>, Cause> {
     let prefer = last.map(|exchange| &exchange.pool().id);
     let pick = |routed: &Routed, tried: &[u64]| {
-        let wish = Wish { revision: routed.revision, prefer, tried, ..Wish::default() };
+        let (revision, affine) = (routed.revision, routed.affine);
+        let wish = Wish { revision, affine, prefer, tried, ..Wish::default() };
         routed.service.pick(&wish)
     };
     let routed = destination.service(&worker.shared.table.load())?;
@@ -170,7 +177,8 @@ async fn wait(
     loop {
         let changed = service.queue.changed();
         let routed = destination.service(&worker.shared.table.load())?;
-        let wish = Wish { revision: routed.revision, waited: true, ..Wish::default() };
+        let (revision, affine) = (routed.revision, routed.affine);
+        let wish = Wish { revision, affine, waited: true, ..Wish::default() };
         if let Some(picked) = routed.service.pick(&wish)
             && let Some(knock) = Knock::at(picked.claim.instance(), &service.queue)
         {

@@ -1,6 +1,8 @@
 //! The edge from outside: real sockets, raw clients, raw instances.
 
 #[cfg(test)]
+mod affine;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod drains;

@@ -168,6 +168,7 @@ fn of_rollout(
         .uses
         .iter()
         .filter(|used| replaces && moving.contains(used) && now.services.contains_key(used))
+        .filter(|used| !wanted.services[*used].rollout.affinity)
         .map(ServiceName::as_str)
         .collect();
     if !both.is_empty() {

@@ -2,6 +2,7 @@
 
 mod check;
 mod freeze;
+mod job;
 mod names;
 mod notify;
 mod scale;
@@ -10,6 +11,7 @@ mod stack;
 
 pub use check::{Ask, Check, CheckId, Expect, Number, When};
 pub use freeze::{Freeze, Gate, Pace};
+pub use job::{Job, JobWhen};
 pub use names::{
     CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName, PoolId,
     ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName, StackName,

@@ -60,6 +60,9 @@ pub struct Workload {
     /// How often a person asked for a restart; part of the revision, so that a restart is a
     /// rollout like any other.
     pub restarts: u32,
+    /// It is started once and ends; a job.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
 }
 
 /// A secret: where it comes from, never what it is.
@@ -317,6 +320,10 @@ pub struct Rollout {
     /// What else is asked about it, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub checks: BTreeMap<CheckName, Check>,
+    /// Callers that are replaced in the same release reach its new revision from their new ones,
+    /// and its old revision from their old ones.
+    #[serde(default)]
+    pub affinity: bool,
 }
 
 /// How a new revision is judged by its requests, beside those of the revision it replaces.
@@ -396,6 +403,7 @@ impl Default for Rollout {
             auto_rollback: true,
             analysis: Analysis::default(),
             checks: BTreeMap::new(),
+            affinity: false,
         }
     }
 }

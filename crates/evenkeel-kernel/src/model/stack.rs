@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::freeze::{Freeze, Pace};
+use super::job::Job;
 use super::names::{
     Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName,
 };
@@ -20,6 +21,9 @@ pub struct Stack {
     pub name: StackName,
     /// Its services.
     pub services: BTreeMap<ServiceName, Service>,
+    /// What runs once per release.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jobs: BTreeMap<ServiceName, Job>,
     /// Where requests from outside go.
     pub routes: BTreeMap<RouteName, Route>,
     /// Where the edge listens.
@@ -47,14 +51,27 @@ impl Stack {
             notify: BTreeMap::new(),
             freezes: BTreeMap::new(),
             pace: Pace::default(),
+            jobs: BTreeMap::new(),
         }
     }
 
-    /// Whether requests reach the service: from a route, or from another service.
+    /// Whether requests reach the service: from a route, another service or a job.
     #[must_use]
     pub fn serves(&self, service: &ServiceName) -> bool {
         self.routes.values().any(|route| route.to == *service)
-            || self.services.values().any(|other| other.workload.uses.contains(service))
+            || self.workloads().any(|(_, workload)| workload.uses.contains(service))
+    }
+
+    /// What runs, of services and of jobs, by name: no two of them share one.
+    pub fn workloads(&self) -> impl Iterator<Item = (&ServiceName, &Workload)> {
+        let services = self.services.iter().map(|(name, it)| (name, &it.workload));
+        services.chain(self.jobs.iter().map(|(name, it)| (name, &it.workload)))
+    }
+
+    /// The same, to complete it.
+    pub fn workloads_mut(&mut self) -> impl Iterator<Item = (&ServiceName, &mut Workload)> {
+        let services = self.services.iter_mut().map(|(name, it)| (name, &mut it.workload));
+        services.chain(self.jobs.iter_mut().map(|(name, it)| (name, &mut it.workload)))
     }
 
     /// What is asked of an instance of `service` when its file does not say.

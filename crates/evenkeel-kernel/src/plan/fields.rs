@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exposure, Freeze, Gate, Health, Limits, NoData, Pace, Probe, Rollout, Route, Scale, Service,
-    Stop, Strategy, Workload,
+    Exposure, Freeze, Gate, Health, Job, Limits, NoData, Pace, Probe, Rollout, Route, Scale,
+    Service, Stop, Strategy, Workload,
 };
 use crate::time::human;
 
@@ -68,11 +68,32 @@ fn plain() -> Service {
             config: Vec::new(),
             secrets: BTreeMap::new(),
             restarts: 0,
+            once: false,
         },
         replicas: 1,
         rollout: Rollout::default(),
         scale: None,
     }
+}
+
+/// The fields in which two jobs differ. Of one that is new: all of them.
+pub(super) fn of_job(old: Option<&Job>, new: &Job) -> Vec<FieldChange> {
+    differences(&old.map(job_fields).unwrap_or_default(), &job_fields(new))
+}
+
+fn job_fields(job: &Job) -> Fields {
+    let mut fields = Fields::new();
+    workload_fields(&job.workload, &mut fields);
+    let mut set = |name: &str, value: String| fields.insert(name.to_owned(), value);
+    set("when", job.when.to_string());
+    set("timeout", human(job.timeout));
+    set("retries", job.retries.to_string());
+    set("on_rollback", job.on_rollback.to_string());
+    if !job.follows.is_empty() {
+        let follows: Vec<_> = job.follows.iter().map(|name| format!("job.{name}")).collect();
+        set("follows", follows.join(", "));
+    }
+    fields
 }
 
 /// The fields in which two routes differ.
@@ -144,10 +165,20 @@ fn pace_fields(pace: &Pace) -> Fields {
 }
 
 fn service_fields(service: &Service) -> Fields {
-    let workload = &service.workload;
     let mut fields = Fields::new();
+    fields.insert("replicas".to_owned(), service.replicas.to_string());
+    workload_fields(&service.workload, &mut fields);
+    health_fields(&service.workload.health, &mut fields);
+    rollout_fields(service, &mut fields);
+    if let Some(scale) = &service.scale {
+        scale_fields(scale, &mut fields);
+    }
+    fields
+}
+
+/// What services and jobs are described by alike.
+fn workload_fields(workload: &Workload, fields: &mut Fields) {
     let mut set = |name: &str, value: String| fields.insert(name.to_owned(), value);
-    set("replicas", service.replicas.to_string());
     set("run", format!("{:?}", workload.run));
     set("dir", workload.dir.clone());
     for (name, value) in &workload.env {
@@ -178,18 +209,6 @@ fn service_fields(service: &Service) -> Fields {
     if workload.restarts > 0 {
         set("restarts", workload.restarts.to_string());
     }
-    let health = &workload.health;
-    match &health.probe {
-        Some(Probe::Http { path }) => drop(set("health.http", path.clone())),
-        Some(Probe::Tcp) => drop(set("health.tcp", "true".to_owned())),
-        Some(Probe::Exec { command }) => drop(set("health.exec", format!("{command:?}"))),
-        Some(Probe::Notify) => drop(set("health.notify", "true".to_owned())),
-        Some(Probe::Process) | None => {}
-    }
-    set("health.interval", human(health.interval));
-    set("health.timeout", human(health.timeout));
-    set("health.healthy_after", health.healthy_after.to_string());
-    set("health.unhealthy_after", health.unhealthy_after.to_string());
     let stop = &workload.stop;
     set("stop.signal", format!("{:?}", stop.signal).to_uppercase());
     set("stop.grace", human(stop.grace));
@@ -204,11 +223,21 @@ fn service_fields(service: &Service) -> Fields {
     if let Some(files) = workload.limits.files {
         set("limits.files", files.to_string());
     }
-    rollout_fields(service, &mut fields);
-    if let Some(scale) = &service.scale {
-        scale_fields(scale, &mut fields);
+}
+
+fn health_fields(health: &Health, fields: &mut Fields) {
+    let mut set = |name: &str, value: String| fields.insert(name.to_owned(), value);
+    match &health.probe {
+        Some(Probe::Http { path }) => drop(set("health.http", path.clone())),
+        Some(Probe::Tcp) => drop(set("health.tcp", "true".to_owned())),
+        Some(Probe::Exec { command }) => drop(set("health.exec", format!("{command:?}"))),
+        Some(Probe::Notify) => drop(set("health.notify", "true".to_owned())),
+        Some(Probe::Process) | None => {}
     }
-    fields
+    set("health.interval", human(health.interval));
+    set("health.timeout", human(health.timeout));
+    set("health.healthy_after", health.healthy_after.to_string());
+    set("health.unhealthy_after", health.unhealthy_after.to_string());
 }
 
 /// A gate, and who opens it.
@@ -290,6 +319,9 @@ fn rollout_fields(service: &Service, fields: &mut Fields) {
     }
     if let Some(requests) = analysis.min_requests {
         set("analysis.min_requests", requests.to_string());
+    }
+    if rollout.affinity {
+        set("affinity", "true".to_owned());
     }
     if let Some(budget) = rollout.failure_budget {
         set("failure_budget", budget.to_string());

@@ -3,7 +3,9 @@
 //!
 //! A plan is data. It is made once, shown, committed with its release, and never edited.
 
+mod affinity;
 mod fields;
+mod job;
 mod order;
 mod receivers;
 mod removal;
@@ -14,7 +16,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use affinity::{followed, following, moving};
 pub use fields::FieldChange;
+pub use job::jobs;
 pub use order::{cycles, dependency_order};
 pub use removal::{Removal, removal};
 pub use takes::{Takes, takes};
@@ -32,6 +36,8 @@ pub struct Now<'a> {
     /// The revision that each service of the wanted stack would get, where it is known already:
     /// a kept one with the same content, or the next number.
     pub next: BTreeMap<&'a ServiceName, RevisionNumber>,
+    /// The release leads back to earlier revisions, so jobs do not run unless they say so.
+    pub leads_back: bool,
 }
 
 /// A service as it is deployed now.
@@ -119,20 +125,9 @@ pub fn plan(now: &Now<'_>, wanted: &Stack) -> Plan {
     listeners(now.stack, wanted, &mut plan);
     receivers::plan(now.stack, wanted, &mut plan);
     control(now.stack, wanted, &mut plan);
+    job::describe(now, wanted, &mut plan);
     plan.hazards = lint::hazards(now, wanted, &plan);
     plan
-}
-
-/// The services of `wanted` whose revision differs from the deployed one, in the order in which
-/// traffic moves: what is used before what uses it.
-#[must_use]
-pub fn moving(now: &Now<'_>, wanted: &Stack) -> Vec<ServiceName> {
-    let moves = |name: &ServiceName| match (now.services.get(name), now.next.get(name)) {
-        (Some(deployed), Some(next)) => deployed.revision != *next,
-        (None, Some(_)) => true,
-        (_, None) => false,
-    };
-    dependency_order(&wanted.services).into_iter().filter(moves).collect()
 }
 
 fn services(now: &Now<'_>, wanted: &Stack, plan: &mut Plan) {
@@ -141,7 +136,7 @@ fn services(now: &Now<'_>, wanted: &Stack, plan: &mut Plan) {
         let old = now.stack.services.get(&name).filter(|_| now.services.contains_key(&name));
         let change = service_change(now, &name, old, new);
         if let Some(change) = change {
-            describe(now, &name, new, &change, plan);
+            describe(now, &name, (new, wanted), &change, plan);
             plan.changes.push(change);
         }
     }
@@ -188,16 +183,34 @@ fn service_change(
 }
 
 /// Says in sentences what the change of one service means in each phase.
-fn describe(now: &Now<'_>, name: &ServiceName, new: &Service, change: &Change, plan: &mut Plan) {
+fn describe(
+    now: &Now<'_>,
+    name: &ServiceName,
+    (new, wanted): (&Service, &Stack),
+    change: &Change,
+    plan: &mut Plan,
+) {
     let deployed = now.services.get(name);
     match change.revision {
         Some((from, to)) => {
-            let first = crate::rollout::first_size(&new.rollout.strategy, new.replicas, from);
+            let callers = followed(now, wanted, name);
+            let first = match callers.is_empty() {
+                true => crate::rollout::first_size(&new.rollout.strategy, new.replicas, from),
+                false => new.replicas,
+            };
             plan.expand.push(match first {
                 0 => format!("{name} {to} starts as places become free"),
                 _ => format!("start {name} {to} ({})", instances(first)),
             });
-            plan.shift.push(crate::rollout::describe(name, from, to, new));
+            let mut moved = new.clone();
+            if !callers.is_empty() {
+                let strategy = &new.rollout.strategy;
+                moved.rollout.strategy = following(strategy, wanted, name, &callers);
+                let callers: Vec<_> = callers.iter().map(ServiceName::as_str).collect();
+                plan.shift
+                    .push(format!("send what the new {} calls to {name} {to}", callers.join(", ")));
+            }
+            plan.shift.push(crate::rollout::describe(name, from, to, &moved));
             if let (Some(from), Some(deployed)) = (from, deployed) {
                 plan.contract.push(format!("stop {name} {from}"));
                 plan.destroys.push(format!("{} of {name} {from}", instances(deployed.replicas)));

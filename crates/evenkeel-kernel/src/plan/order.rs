@@ -8,13 +8,16 @@ use crate::model::{Service, ServiceName};
 /// names, because no order is right for them.
 #[must_use]
 pub fn dependency_order(services: &BTreeMap<ServiceName, Service>) -> Vec<ServiceName> {
-    let mut order = Vec::with_capacity(services.len());
-    let mut waiting: BTreeMap<&ServiceName, BTreeSet<&ServiceName>> = services
+    let uses = |service: &Service| service.workload.uses.clone();
+    ordered(&services.iter().map(|(name, service)| (name, uses(service))).collect())
+}
+
+/// All of these names, each after those of them that it waits for.
+pub(super) fn ordered(all: &BTreeMap<&ServiceName, BTreeSet<ServiceName>>) -> Vec<ServiceName> {
+    let mut order = Vec::with_capacity(all.len());
+    let mut waiting: BTreeMap<&ServiceName, BTreeSet<&ServiceName>> = all
         .iter()
-        .map(|(name, service)| {
-            let uses = service.workload.uses.iter().filter(|used| services.contains_key(*used));
-            (name, uses.collect())
-        })
+        .map(|(name, others)| (*name, others.iter().filter(|it| all.contains_key(it)).collect()))
         .collect();
     while !waiting.is_empty() {
         let free = waiting.iter().find(|(_, uses)| uses.is_empty()).map(|(name, _)| *name);

@@ -91,7 +91,7 @@ mod tests {
         };
         let services: BTreeMap<&ServiceName, Deployed> =
             before.services.iter().map(deployed).collect();
-        let now = Now { stack: &before, services, next: BTreeMap::new() };
+        let now = Now { stack: &before, services, next: BTreeMap::new(), leads_back: false };
         let removal = removal(&now, &after);
         assert_eq!(removal.refuses(None).as_deref(), expected);
         // Whoever names the number may do it, and whoever names another is told.

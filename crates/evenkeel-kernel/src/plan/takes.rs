@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Now, moving};
+use super::{Now, followed, following, moving};
 use crate::model::{RevisionNumber, Service, Stack, Strategy};
 use crate::rollout::first_size;
 
@@ -28,7 +28,13 @@ pub fn takes(now: &Now<'_>, wanted: &Stack) -> Takes {
         let Some(service) = wanted.services.get(&name) else { continue };
         expansion = expansion.max(service.rollout.min_ready);
         if now.services.contains_key(&name) {
-            takes.promotion += shift(service);
+            let mut service = service.clone();
+            let callers = followed(now, wanted, &name);
+            if !callers.is_empty() {
+                let strategy = &service.rollout.strategy;
+                service.rollout.strategy = following(strategy, wanted, &name, &callers);
+            }
+            takes.promotion += shift(&service);
             takes.bake = takes.bake.max(service.rollout.bake);
         }
     }

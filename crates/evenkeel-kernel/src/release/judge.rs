@@ -101,6 +101,9 @@ impl State {
         if let Some(reason) = listener_failure(self, release, world, now) {
             return Some(Failure { reason, culprits: Vec::new() });
         }
+        if let Some(reason) = release.job_failure() {
+            return Some(Failure { reason, culprits: Vec::new() });
+        }
         let seen = Seen::of(world)?;
         let mut failures = release.rollouts.iter().filter_map(|(name, rollout)| {
             let reason = self.rollout_failure(release, name, rollout, seen, now)?;
@@ -210,6 +213,8 @@ impl State {
         let pool = PoolId::new(name, rollout.to);
         let exposed =
             self.services.get(name).is_some_and(|service| service.weight(rollout.to).0 > 0);
+        let called = || self.release.as_ref().is_some_and(|it| it.is_called(self, name));
+        let exposed = exposed || called();
         let Some(kept) = self.kept(name, rollout.to).filter(|_| exposed) else { return false };
         let (mut well, mut size) = (0_u32, 0_u32);
         for (number, _) in kept.active() {
@@ -233,7 +238,7 @@ fn stalled(release: &Release, now: Timestamp) -> Option<String> {
     let waited = now.since(release.progress);
     // Whoever is waited for may take their time.
     let waits_for_a_person = release.paused.is_some() || release.waits_at_gate();
-    (!waits_for_a_person && waited >= release.progress_deadline())
+    (!waits_for_a_person && !release.runs_a_job() && waited >= release.progress_deadline())
         .then(|| format!("no progress for {}", human(waited)))
 }
 
@@ -264,5 +269,7 @@ pub(super) fn phase_text(phase: InstancePhase) -> &'static str {
         InstancePhase::Unstartable => "its program cannot be started",
         InstancePhase::Stopping => "it is stopping",
         InstancePhase::Lost => "its shim is gone",
+        InstancePhase::Ended { well: true } => "it is done",
+        InstancePhase::Ended { well: false } => "it failed",
     }
 }

@@ -6,12 +6,14 @@
 //! forget. Whether something is done is always read off the world, never off the state.
 
 mod act;
+mod affinity;
 mod analyse;
 mod checks;
 mod closed;
 mod decide;
 mod doubt;
 mod hotfix;
+mod job;
 mod judge;
 mod ledger;
 mod leftover;
@@ -23,10 +25,12 @@ mod wants;
 mod why;
 
 pub use act::{Accepted, Action, Change, Prospect, Refusal};
+pub use affinity::Door;
 pub use analyse::{Judged, Standing, Watched};
 pub use checks::{Checking, Said};
 pub use closed::Closed;
 pub use decide::Decision;
+pub use job::{Attempt, Run};
 pub use ledger::{Account, Ledger};
 pub use scale::Sized;
 pub use state::{

@@ -34,6 +34,8 @@ pub static EVENTS: &[Event] = &[
     told("check.failed", "A check fails."),
     quiet("check.inconclusive", "What a check measured says nothing yet."),
     told("check.unanswered", "A check could not be answered."),
+    quiet("job.started", "An attempt of a job begins."),
+    quiet("job.ended", "It has ended, and how."),
     told("gate.reached", "A step waits for somebody's approval."),
     quiet("gate.approved", "Somebody has given it."),
     told("gate.forced", "Somebody has gone past a gate that others keep, and why."),

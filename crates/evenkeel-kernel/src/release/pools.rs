@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::affinity::Door;
 use super::judge::Seen;
 use super::state::{Kept, Ports, Service, Slot, Stage, State};
 use crate::model::{Generation, InstanceId, PoolId, RevisionNumber, ServiceName};
@@ -24,6 +25,8 @@ pub(super) struct Moment {
 enum Amiss {
     /// The listener of a service could not be opened.
     Listener(ServiceName),
+    /// A door could not be opened.
+    Door(ServiceName, RevisionNumber, ServiceName),
     /// A stranger holds the port of an instance.
     Taken(InstanceId),
     /// An instance got its former port after all, before it heard of the other: a running process
@@ -186,6 +189,13 @@ impl State {
         let platform = world.platform.known();
         let keeper = world.keeper.known().filter(|it| it.listeners.values().any(Option::is_some));
         let mut amiss = Vec::new();
+        let fails = |listener: &String| {
+            keeper.and_then(|it| it.listeners.get(listener)).is_some_and(Option::is_some)
+        };
+        let doors = self.ways().filter(|way| fails(&way.listener()));
+        for way in doors.filter(|way| now.since(way.door.since) >= LISTENER_RETRY) {
+            amiss.push(Amiss::Door(way.caller.clone(), way.revision, way.used.clone()));
+        }
         for (name, service) in &self.services {
             let failed = keeper
                 .and_then(|keeper| keeper.listeners.get(&super::state::service_listener(name)))
@@ -224,6 +234,15 @@ impl State {
                 service.port_since = now;
                 Some(format!("{name}: {before} is taken, {port} instead"))
             }
+            Amiss::Door(caller, revision, to) => {
+                let port = self.ports.take(used)?;
+                let door = self.kept_mut(caller, *revision)?.doors.get_mut(to)?;
+                let before = std::mem::replace(door, Door { port, since: now });
+                Some(format!(
+                    "{caller} {revision} to {to}: {} is taken, {port} instead",
+                    before.port
+                ))
+            }
             Amiss::Taken(id) => {
                 let port = self.ports.take(used)?;
                 let before = std::mem::replace(&mut self.slot_mut(id)?.port, port);
@@ -255,8 +274,9 @@ impl State {
             }
             let rollout = release.and_then(|release| release.rollouts.get(name));
             let moving = rollout.into_iter().flat_map(|it| it.from.into_iter().chain([it.to]));
+            let job = release.and_then(|release| release.jobs.get(name)).map(|run| run.revision);
             let needed: BTreeSet<RevisionNumber> =
-                service.stable.into_iter().chain(moving).collect();
+                service.stable.into_iter().chain(moving).chain(job).collect();
             let forgotten: Vec<RevisionNumber> = service
                 .revisions
                 .iter()

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::affinity::Door;
 use super::analyse::{Judged, Watched};
 use super::checks::Checking;
+use super::job::Run;
 use super::ledger::Ledger;
 use crate::model::{
     self, CheckName, Digest, FreezeName, Generation, PoolId, ReleaseId, Revision, RevisionNumber,
     Route, RouteName, ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
+use crate::rollout;
 use crate::routing::Slow;
 use crate::scaling::Watch;
 use crate::time::Timestamp;
@@ -32,7 +35,7 @@ pub struct State {
     /// The release that was numbered last.
     pub last_release: ReleaseId,
     /// Every service there is or has been. An entry outlives its service, because its revision
-    /// numbers and slots must never be used again.
+    /// numbers and slots must never be used again. Jobs are kept here too, by names of their own.
     pub services: BTreeMap<ServiceName, Service>,
     /// Where ports come from.
     pub ports: Ports,
@@ -142,6 +145,9 @@ pub struct Kept {
     pub next_slot: u32,
     /// Its instances.
     pub slots: BTreeMap<u32, Slot>,
+    /// Where it reaches those services that ask for affinity.
+    #[serde(default)]
+    pub doors: BTreeMap<ServiceName, Door>,
 }
 
 /// One instance that is meant to be there.
@@ -217,6 +223,12 @@ pub struct Release {
     pub hotfix: Option<String>,
     /// What its requests came to.
     pub ledger: Ledger,
+    /// The jobs that it runs.
+    #[serde(default)]
+    pub jobs: BTreeMap<ServiceName, Run>,
+    /// Their order.
+    #[serde(default)]
+    pub job_order: Vec<ServiceName>,
 }
 
 /// What asked for a release.
@@ -256,6 +268,9 @@ pub struct Rollout {
     /// How its requests compared at the last batch before all traffic had moved.
     #[serde(default)]
     pub judged: Vec<Judged>,
+    /// Its new revision starts whole, and gets what the new revisions of its callers send.
+    #[serde(default)]
+    pub follows: bool,
 }
 
 /// How far a release is.
@@ -289,6 +304,16 @@ pub enum Because {
     RolledBack(String),
     /// A newer change came.
     Superseded(ReleaseId),
+}
+
+impl Rollout {
+    /// How many instances of the new revision start before any traffic moves.
+    pub(super) fn first_size(&self) -> u32 {
+        match self.follows {
+            true => self.replicas,
+            false => rollout::first_size(&self.strategy, self.replicas, self.from),
+        }
+    }
 }
 
 impl Because {
@@ -466,6 +491,7 @@ impl State {
         for (name, service) in self.services.iter().filter(|(_, service)| service.is_there()) {
             listeners.insert(service_listener(name), ([127, 0, 0, 1], service.port).into());
         }
+        listeners.extend(self.doors());
         listeners
     }
 
@@ -503,23 +529,25 @@ impl State {
             });
             (name, number)
         });
-        Now { stack: &self.stack, services: deployed.collect(), next: next.collect() }
+        let services = deployed.collect();
+        Now { stack: &self.stack, services, next: next.collect(), leads_back: false }
     }
 
     /// Every port that is given away.
     #[must_use]
     pub(super) fn ports_used(&self) -> BTreeSet<u16> {
-        let slots = self.services.values().flat_map(|service| service.revisions.values());
-        let instances = slots.flat_map(|kept| kept.slots.values().map(|slot| slot.port));
-        instances.chain(self.services.values().map(|service| service.port)).collect()
+        let kept = || self.services.values().flat_map(|service| service.revisions.values());
+        let instances = kept().flat_map(|kept| kept.slots.values().map(|slot| slot.port));
+        let doors = kept().flat_map(|kept| kept.doors.values().map(|door| door.port));
+        instances.chain(doors).chain(self.services.values().map(|service| service.port)).collect()
     }
 }
 
 impl Service {
-    /// Whether it is deployed, or on its way in or out.
+    /// Whether it is deployed, or on its way in or out. A job is not.
     #[must_use]
     pub fn is_there(&self) -> bool {
-        self.stable.is_some() || self.revisions.values().any(|kept| !kept.slots.is_empty())
+        self.stable.is_some() || self.serving().any(|(_, kept)| !kept.slots.is_empty())
     }
 
     /// The kept revision with this content.
@@ -573,6 +601,11 @@ impl Release {
         let (by, because) = ("evenkeel".to_owned(), Some(reason));
         self.paused = Some(Paused { by, because, since: now, freeze: None });
         self.bake.seen = None;
+    }
+
+    /// Whether it has passed its point of no return.
+    pub(super) fn has_contracted(&self) -> bool {
+        self.phase == Phase::Contracting
     }
 
     /// Whether the present step waits for somebody's approval.

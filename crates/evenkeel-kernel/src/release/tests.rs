@@ -22,12 +22,14 @@ use crate::world::{
     self, Backend, Counts, Fence, Health, InstancePhase, Lately, Measured, Observed, Reading, World,
 };
 
+mod affinity;
 mod again;
 mod analysis;
 mod back;
 mod checks;
 mod control;
 mod forward;
+mod jobs;
 mod people;
 mod scaling;
 mod scenarios;
@@ -131,6 +133,8 @@ struct Story {
     commits: u32,
     taken: BTreeSet<u16>,
     refused: bool,
+    /// A listener that cannot be opened at its first port.
+    refuses: Option<String>,
     blind: bool,
     /// How many hours the clocks are ahead of the story's; nobody can see them without.
     zone: Option<i32>,
@@ -147,6 +151,11 @@ impl Story {
         let mut file = Stack::empty("shop".parse().unwrap());
         file.edge = Edge { listen: vec!["127.0.0.1:8080".parse().unwrap()] };
         for line in services.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            if let Some(line) = line.strip_prefix("job ") {
+                let (name, job) = jobs::described(line);
+                file.jobs.insert(name, job);
+                continue;
+            }
             let (name, service) = described(line);
             if line.contains(" needs ") {
                 let route = Route { host: None, path: "/".to_owned(), to: name.clone() };
@@ -167,6 +176,7 @@ impl Story {
             commits: 0,
             taken: BTreeSet::new(),
             refused: false,
+            refuses: None,
             blind: false,
             zone: Some(0),
             incarnation: 1,
@@ -300,6 +310,10 @@ impl Story {
         for (id, (started, port)) in &self.running {
             let fate = self.fate(id);
             let age = self.second - started;
+            if self.is_job(id) {
+                platform.instances.insert(id.clone(), jobs::seen(fate, *started, age, *port));
+                continue;
+            }
             let crashes = fate == Some(Fate::Crashes);
             let instance = world::Instance {
                 phase: match (self.taken.contains(port), crashes) {
@@ -345,7 +359,8 @@ impl Story {
             }
         }
         let error = |name: &String| {
-            let refused = self.refused && name.ends_with(":9090");
+            let refused =
+                self.refused && name.ends_with(":9090") || self.refuses.as_ref() == Some(name);
             refused.then(|| "address in use".to_owned())
         };
         let wanted = self.state.listeners().into_keys();
@@ -518,6 +533,12 @@ impl Story {
 
     /// Edits the file: `web:v2`, `web=5` (replicas), `web~2-8` (its bounds), `-web`, `/api>web` (a
     /// route), `:9090`.
+    fn is_job(&self, id: &InstanceId) -> bool {
+        let kept = self.state.kept(&id.pool.service, id.pool.revision);
+        kept.is_some_and(Kept::is_job)
+    }
+
+    /// Edits the file: `web:v2`, `web=5` (replicas), `-web`, `/api>web` (a route), `:9090`.
     fn edit(&mut self, change: &str) {
         if control::edit(&mut self.file, change) {
         } else if let Some(name) = change.strip_prefix('-') {
@@ -535,8 +556,9 @@ impl Story {
             let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
             service.unwrap().replicas = replicas.parse().unwrap();
         } else if let Some((name, version)) = change.split_once(':') {
-            let service = self.file.services.get_mut(&name.parse::<ServiceName>().unwrap());
-            service.unwrap().workload.run = vec!["./run".to_owned(), version.to_owned()];
+            let mut all = self.file.workloads_mut();
+            let workload = all.find(|(it, _)| it.as_str() == name).map(|(_, workload)| workload);
+            workload.unwrap().run = vec!["./run".to_owned(), version.to_owned()];
         }
     }
 }
@@ -614,6 +636,7 @@ fn described(line: &str) -> (ServiceName, Described) {
         config: Vec::new(),
         secrets: BTreeMap::new(),
         restarts: 0,
+        once: false,
     };
     let rollout = Policy {
         strategy,
@@ -628,6 +651,7 @@ fn described(line: &str) -> (ServiceName, Described) {
             ..Analysis::default()
         },
         checks: after("asks").into_iter().flat_map(|it| it.split(',')).map(asked).collect(),
+        affinity: words.contains(&"affine"),
     };
     let scale = after("scales").map(scales);
     let service = Described { workload, replicas: words[1].parse().unwrap(), rollout, scale };

@@ -46,7 +46,7 @@ impl State {
     }
 
     fn entry(&self, name: &ServiceName, service: &Service) -> routing::Service {
-        let pools = service.revisions.iter().filter(|(_, kept)| !kept.slots.is_empty());
+        let pools = service.serving().filter(|(_, kept)| !kept.slots.is_empty());
         let pools: BTreeMap<RevisionNumber, routing::Pool> = pools
             .map(|(revision, kept)| {
                 let workload = &kept.revision.workload;
@@ -70,6 +70,7 @@ impl State {
             .filter(|(revision, weight)| weight.0 > 0 && pools.contains_key(revision));
         routing::Service {
             listener: Some(service_listener(name)),
+            pinned: self.pins(name),
             split: split.map(|(revision, weight)| (*revision, *weight)).collect(),
             pools,
             slow: service.slow,
@@ -106,7 +107,8 @@ impl State {
         let kept = &service.revisions[&revision];
         let workload = kept.revision.workload.clone();
         let urls = workload.uses.iter().filter_map(|used| {
-            let port = self.services.get(used)?.port;
+            let door = kept.doors.get(used).map(|door| door.port);
+            let port = door.or(self.services.get(used).map(|service| service.port))?;
             Some((used.url_variable(), format!("http://127.0.0.1:{port}")))
         });
         let described = self.release.as_ref().map_or(&self.stack, |release| &release.wanted);

@@ -6,7 +6,7 @@ use super::decide::openers;
 use super::judge::{Seen, phase_text};
 use super::state::{Phase, Release, Rollout, State};
 use crate::analysis::Verdict;
-use crate::model::{CheckName, PoolId, ServiceName};
+use crate::model::{CheckName, JobWhen, PoolId, ServiceName};
 use crate::rollout;
 use crate::time::{Timestamp, human};
 use crate::world::{Health, Observed, World};
@@ -83,6 +83,7 @@ impl State {
                 return waits;
             }
         }
+        waits.extend(self.job_waits(release, world, now));
         match &release.phase {
             Phase::Expanding => waits.extend(self.expanding(release, world, now)),
             Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),
@@ -135,8 +136,12 @@ impl State {
             }
         }
         let Some(seen) = Seen::of(world) else { return waits };
-        for (name, rollout) in &release.rollouts {
-            let needed = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
+        // What waits for jobs is not late.
+        let jobs_done = release.jobs_done(JobWhen::Before);
+        let early = release.needed_by_jobs();
+        let started = |name: &ServiceName| jobs_done || early.contains(name);
+        for (name, rollout) in release.rollouts.iter().filter(|(name, _)| started(name)) {
+            let needed = rollout.first_size();
             waits.extend(self.readiness(release, name, rollout, needed, seen, now));
         }
         waits.extend(self.growing(release, seen, now));

@@ -25,6 +25,10 @@ pub struct RoutingTable {
 pub struct Service {
     /// The name of the listener on which other services reach it, whatever host they ask for.
     pub listener: Option<String>,
+    /// Listeners on which only one revision of a caller reaches it, and the revision that answers
+    /// there as long as it can; `None` is by the split.
+    #[serde(default)]
+    pub pinned: BTreeMap<String, Option<RevisionNumber>>,
     /// Who gets the traffic. Either empty (nothing can serve yet) or summing up to
     /// [`Weight::ALL`]; every key is in `pools`.
     pub split: BTreeMap<RevisionNumber, Weight>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::checks::{CHECK_ERRORS, CHECK_EVERY, CHECK_TIMEOUT};
 use super::freeze::ZONE;
+use super::job::{JOB, JOBS_MAX};
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
 use crate::model::{Analysis, Gate, Health, Rollout, Scale, Stop};
@@ -53,6 +54,13 @@ pub(crate) static STACK: Table = Table {
         )
         .elsewhere(&["services", "process", "processes"]),
         Key::new(
+            "job",
+            Kind::Tables { of: &JOB, max: JOBS_MAX },
+            "{ migrate = { run = [\"./migrate\"] } }",
+            "What runs once per release, by name.",
+        )
+        .elsewhere(&["jobs", "task", "tasks", "hooks", "migrations"]),
+        Key::new(
             "route",
             Kind::Tables { of: &ROUTE, max: ROUTES_MAX },
             "{ shop = { to = \"web\" } }",
@@ -86,7 +94,7 @@ pub(crate) static STACK: Table = Table {
 };
 
 /// `[service.NAME]`
-static SERVICE: Table = Table {
+pub(super) static SERVICE: Table = Table {
     id: "service",
     header: "[service.NAME]",
     doc: "A program that Evenkeel keeps running, as one or more equal instances. An instance \
@@ -535,6 +543,20 @@ static ROLLOUT: Table = Table {
         )
         .elsewhere(&["verify", "metrics", "judge"]),
         Key::new(
+            "affinity",
+            Kind::Flag,
+            "true",
+            "New talks to new: where a service that uses this one is replaced in the same release, \
+             its new instances reach the new revision of this one and its old instances the old \
+             one, as long as that can serve. This one then starts whole, takes over with its \
+             callers and is judged by what they send it; what reaches it otherwise (a route, a \
+             service that stays) moves after them, by its steps if it is a canary, else at once. \
+             Each caller's revision finds it at a port of its own, so it holds from the first \
+             release on that starts with this set.",
+        )
+        .preset(|| Rollout::default().affinity.to_string())
+        .elsewhere(&["version_affinity", "sticky", "pinned"]),
+        Key::new(
             "check",
             Kind::Tables { of: &CHECK, max: CHECKS_MAX },
             "{ smoke = { command = \"./smoke.sh\", when = \"before\" } }",
@@ -963,7 +985,7 @@ static NOTIFY: Table = Table {
     ],
 };
 
-fn span(span: Duration) -> String {
+pub(super) fn span(span: Duration) -> String {
     format!("\"{}\"", span_text(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)))
 }
 

@@ -196,11 +196,11 @@ impl Draft<'_> {
     #[must_use]
     pub fn needs(&self) -> Needs {
         let mut needs = Needs::default();
-        for service in self.stack.iter().flat_map(|stack| stack.services.values()) {
-            needs.env_files.extend(service.workload.env_files.iter().cloned());
-            needs.candidates.extend(candidates(&service.workload));
-            needs.config.extend(service.workload.config.iter().cloned());
-            needs.secrets.extend(service.workload.secrets.values().map(|it| it.from.clone()));
+        for (_, workload) in self.stack.iter().flat_map(Stack::workloads) {
+            needs.env_files.extend(workload.env_files.iter().cloned());
+            needs.candidates.extend(candidates(workload));
+            needs.config.extend(workload.config.iter().cloned());
+            needs.secrets.extend(workload.secrets.values().map(|it| it.from.clone()));
         }
         for receiver in self.stack.iter().flat_map(|stack| stack.notify.values()) {
             needs.secrets.extend(receiver.secrets().map(|it| it.from.clone()));
@@ -208,14 +208,14 @@ impl Draft<'_> {
         needs
     }
 
-    /// What is to be looked for on the machine: each service with the parts of it that are there.
-    /// The variables of environment files are among its own already.
+    /// What is to be looked for on the machine: each service and job with the parts of it that are
+    /// there. The variables of environment files are among its own already.
     #[must_use]
     pub fn workloads(&self, materials: &Materials) -> Vec<(ServiceName, Workload, Vec<Part>)> {
         let read = variables(&materials.env_files).0;
-        let services = self.stack.iter().flat_map(|stack| &stack.services);
-        let all = services.map(|(name, service)| {
-            let mut workload = service.workload.clone();
+        let run = self.stack.iter().flat_map(Stack::workloads);
+        let all = run.map(|(name, workload)| {
+            let mut workload = workload.clone();
             complete(&mut workload, &read, materials);
             let of_it =
                 self.mentions.iter().filter(|mention| mention.service.as_ref() == Some(name));
@@ -253,9 +253,9 @@ impl Draft<'_> {
             };
             mistakes.extend(wrong.map(|wrong| Mistake::at(&mention.span, &mention.at, wrong)));
         }
-        for (name, service) in stack.iter_mut().flat_map(|stack| &mut stack.services) {
-            complete(&mut service.workload, &read, materials);
-            let count = service.workload.env.len();
+        for (name, workload) in stack.iter_mut().flat_map(Stack::workloads_mut) {
+            complete(workload, &read, materials);
+            let count = workload.env.len();
             let last = mentions
                 .iter()
                 .rfind(|it| it.service.as_ref() == Some(name) && it.part == Part::EnvFile);

@@ -11,6 +11,7 @@ mod command;
 mod env_file;
 mod freeze;
 mod hint;
+mod job;
 mod json_schema;
 mod keys;
 pub(crate) mod materials;
@@ -30,6 +31,7 @@ mod value;
 mod word;
 
 pub use env_file::ENV_FILE_MAX;
+pub use job::JOBS_MAX;
 pub use json_schema::json_schema;
 pub use keys::{
     FREEZES_MAX, LISTEN_DEFAULT, RECEIVERS_MAX, REPLICAS_MAX, ROUTES_MAX, SERVICES_MAX, STEPS_MAX,

@@ -1,6 +1,7 @@
 //! The reference of the stack file: the description as Markdown that also reads well in a
 //! terminal.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::keys::STACK;
@@ -46,7 +47,7 @@ to   = \"web\"
 #[must_use]
 pub fn reference() -> String {
     let mut out = OPENING.to_owned();
-    table(&mut out, &STACK);
+    table(&mut out, &STACK, &mut BTreeSet::new());
     events(&mut out);
     out
 }
@@ -61,7 +62,11 @@ fn events(out: &mut String) {
     }
 }
 
-fn table(out: &mut String, of: &Table) {
+/// Writes a table and those below it, each of them once.
+fn table(out: &mut String, of: &Table, told: &mut BTreeSet<&'static str>) {
+    if !told.insert(of.id) {
+        return;
+    }
     let header = if of.header.is_empty() { "At the top" } else { of.header };
     let quoted = if of.header.is_empty() { header.to_owned() } else { format!("`{header}`") };
     line(out, &format!("\n## {quoted}\n"));
@@ -71,7 +76,7 @@ fn table(out: &mut String, of: &Table) {
         key(out, one);
     }
     for inner in of.keys.iter().filter_map(|key| below(key.kind)) {
-        table(out, inner);
+        table(out, inner, told);
     }
 }
 

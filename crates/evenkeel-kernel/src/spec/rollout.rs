@@ -110,7 +110,18 @@ pub(crate) fn build(
         auto_rollback: fields.flag("auto_rollback").copied().unwrap_or(preset.auto_rollback),
         analysis: fields.table("analysis").map_or_else(Analysis::default, analysis),
         checks,
+        affinity: affinity(fields, exclusive, mistakes),
     }
+}
+
+fn affinity(fields: &Fields, exclusive: bool, mistakes: &mut Mistakes) -> bool {
+    let affinity = fields.flag("affinity").copied().unwrap_or(false);
+    if affinity && exclusive {
+        let wrong = "both revisions of an exclusive service never run at the same time";
+        let mistake = Mistake::at(&fields.place("affinity"), &fields.at("affinity"), wrong);
+        mistakes.add(mistake.expected("no `affinity`, or no `exclusive`"));
+    }
+    affinity && !exclusive
 }
 
 fn analysis(fields: &Fields) -> Analysis {

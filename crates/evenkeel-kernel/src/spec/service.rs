@@ -46,28 +46,36 @@ pub(crate) fn build(
         );
     }
     let uses = uses(&name, fields, around, mistakes);
-    let workload = Workload {
+    let workload = Workload { exclusive, ..workload(fields, uses, around.base, mistakes) };
+    let rollout =
+        rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
+    Some((name, Service { workload, replicas, rollout, scale }))
+}
+
+/// What a service or a job runs, as far as both are described alike.
+pub(super) fn workload(
+    fields: &Fields,
+    uses: BTreeSet<ServiceName>,
+    base: &str,
+    mistakes: &mut Mistakes,
+) -> Workload {
+    no_home(fields, mistakes);
+    Workload {
         run: words(fields, "run"),
-        dir: path::resolve(around.base, fields.text("dir").map_or(".", String::as_str)),
+        dir: path::resolve(base, fields.text("dir").map_or(".", String::as_str)),
         env: env(fields, &uses, mistakes),
-        env_files: words(fields, "env_file")
-            .iter()
-            .map(|it| path::resolve(around.base, it))
-            .collect(),
+        env_files: words(fields, "env_file").iter().map(|it| path::resolve(base, it)).collect(),
         files: BTreeMap::new(),
-        config: config(fields, around.base, mistakes),
-        secrets: secrets(fields, around.base, mistakes),
+        config: config(fields, base, mistakes),
+        secrets: secrets(fields, base, mistakes),
         uses,
         health: fields.table("health").map_or_else(Health::default, |it| health(it, mistakes)),
         stop: fields.table("stop").map_or_else(Stop::default, stop),
         limits: fields.table("limits").map_or_else(Limits::default, limits),
-        exclusive,
+        exclusive: false,
         restarts: 0,
-    };
-    no_home(fields, mistakes);
-    let rollout =
-        rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
-    Some((name, Service { workload, replicas, rollout, scale }))
+        once: false,
+    }
 }
 
 fn words(fields: &Fields, key: &str) -> Vec<String> {

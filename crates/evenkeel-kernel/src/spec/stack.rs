@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use super::check::{Fields, Named, Span};
 use super::freeze;
+use super::job;
 use super::keys::LISTEN_DEFAULT;
 use super::materials::{self, Mention};
 use super::notify;
 use super::problem::{Lines, Mistake, Mistakes};
 use super::service::{self, Surroundings};
-use crate::model::{Edge, Route, RouteName, Service, ServiceName, Stack, Strategy};
+use crate::model::{Edge, Job, Route, RouteName, Service, ServiceName, Stack, Strategy};
 
 /// Builds the stack as far as it can be read, and finds what it mentions outside the file.
 pub(crate) fn build(
@@ -30,6 +31,10 @@ pub(crate) fn build(
         .iter()
         .filter_map(|service| service::build(service, &around, mistakes))
         .collect();
+    let jobs: Vec<&str> = named("job").iter().map(|it| it.name.as_str()).collect();
+    let jobs: BTreeMap<ServiceName, Job> =
+        named("job").iter().filter_map(|it| job::build(it, &jobs, &around, mistakes)).collect();
+    job::agree(named("job"), &jobs, mistakes);
     let routes: BTreeMap<RouteName, Route> =
         named("route").iter().filter_map(|named| route(named, &names, mistakes)).collect();
     doubles(named("route"), &routes, lines, mistakes);
@@ -37,7 +42,8 @@ pub(crate) fn build(
     let edge = edge(fields.table("edge"), named("route"), mistakes);
     let notify =
         named("notify").iter().filter_map(|it| notify::build(it, base, mistakes)).collect();
-    let mentions = named("service").iter().flat_map(|it| materials::mentions(it, base));
+    let run = named("service").iter().chain(named("job"));
+    let mentions = run.flat_map(|it| materials::mentions(it, base));
     let mentions = mentions.chain(named("notify").iter().flat_map(|it| notify::mentions(it, base)));
     let mentions = mentions.collect();
     // What has no name, or a wrong one, is never handed out; what it mentions is looked at all the
@@ -46,7 +52,7 @@ pub(crate) fn build(
     let name = name.or_else(|| "unnamed".parse().ok())?;
     let freezes = freeze::freezes(named("freeze"), mistakes);
     let pace = freeze::pace(fields.table("pace"));
-    Some((Stack { name, services, routes, edge, notify, freezes, pace }, mentions))
+    Some((Stack { name, services, jobs, routes, edge, notify, freezes, pace }, mentions))
 }
 
 fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {

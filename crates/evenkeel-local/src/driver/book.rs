@@ -1,13 +1,13 @@
 //! What the driver knows of each instance: a copy of what lies on the disk, and whether its shim
 //! lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use evenkeel_kernel::model::{InstanceId, PoolId};
+use evenkeel_kernel::model::{InstanceId, PoolId, RevisionNumber};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, InstancePhase, Platform};
 
@@ -112,6 +112,18 @@ impl Book {
     pub(super) fn of_pool(&self, pool: &PoolId) -> impl Iterator<Item = InstanceId> {
         let first = pool.instance(0);
         self.entries.range(first..).map(|(id, _)| id).take_while(|id| id.pool == *pool).cloned()
+    }
+
+    /// Whether another attempt of the same job is there, or is in somebody's hands.
+    pub(super) fn is_crowded(&self, id: &InstanceId, busy: &BTreeSet<InstanceId>) -> bool {
+        let first = PoolId::new(&id.pool.service, RevisionNumber(0)).instance(0);
+        let same_name = self.entries.range(first..);
+        same_name
+            .take_while(|(other, _)| other.pool.service == id.pool.service)
+            .filter(|(other, _)| *other != id)
+            // A service may have had the name before.
+            .filter(|(_, entry)| entry.spec.as_ref().is_none_or(|spec| spec.once))
+            .any(|(other, entry)| entry.life() != Life::Absent || busy.contains(other))
     }
 
     pub(super) fn entry(&mut self, id: &InstanceId) -> &mut Entry {
@@ -243,9 +255,11 @@ impl Entry {
         let status = self.status.as_ref()?;
         let phase = match life {
             Life::Absent => return None,
-            // What a shim that is gone has written says nothing of now.
-            Life::Lost | Life::Starting => status.phase.seen().map(|_| InstancePhase::Lost)?,
-            Life::Held => status.phase.seen()?,
+            // What a shim that is gone has written says nothing of now, but for an end.
+            Life::Lost | Life::Starting if status.phase != Phase::Ended => {
+                status.seen().map(|_| InstancePhase::Lost)?
+            }
+            Life::Lost | Life::Starting | Life::Held => status.seen()?,
         };
         let since = match self.since {
             Some((at_ms, since)) if at_ms == status.since_ms => since,

@@ -233,17 +233,17 @@ impl Local {
         self.shared.due.notify_all();
     }
 
-    /// Deletes what ended instances have left behind, logs included, unless their pool is kept or
-    /// they are wanted. What lives is never touched. Returns how many were deleted.
+    /// Deletes what ended instances have left behind, logs included, unless they are kept or
+    /// wanted. What lives is never touched. Returns how many were deleted.
     ///
     /// # Errors
     /// When a folder cannot be deleted; the others are deleted all the same.
-    pub fn forget(&self, keep: impl Fn(&PoolId) -> bool) -> io::Result<usize> {
+    pub fn forget(&self, keep: impl Fn(&InstanceId) -> bool) -> io::Result<usize> {
         let mut state = self.shared.lock();
         let ended: Vec<InstanceId> = state
             .book
             .all()
-            .filter(|id| !keep(&id.pool) && !state.busy.contains(id) && !state.is_wanted(id))
+            .filter(|id| !keep(id) && !state.busy.contains(id) && !state.is_wanted(id))
             .filter(|id| matches!(state.book.life(id), Life::Absent))
             .collect();
         let (mut deleted, mut result) = (0, Ok(()));

@@ -42,6 +42,8 @@ struct Case {
     spec: Option<Spec>,
     wait: Duration,
     stop_sent: Option<Instant>,
+    /// It is to run once, and an earlier attempt is not gone yet.
+    crowded: bool,
 }
 
 impl Shared {
@@ -101,6 +103,8 @@ impl Shared {
     /// The instance is wanted.
     fn have(&self, id: &InstanceId, case: &Case, slot: want::Slot) -> io::Result<Again> {
         match (case.life, &case.status) {
+            // Nobody decides so; it is looked at here too, as the last who can.
+            (Life::Absent, _) if case.crowded => Ok(Some(LOOK_SOON)),
             (Life::Absent, _) => {
                 if !case.wait.is_zero() {
                     return self.retry_later(id, case.wait);
@@ -268,6 +272,7 @@ impl State {
     /// Everything known of an instance, if its pool is wanted in some way.
     fn case(&mut self, id: &InstanceId) -> Option<Case> {
         let wanted = self.wants.get(&id.pool)?.clone();
+        let crowded = wanted.pool.workload.once && self.book.is_crowded(id, &self.busy);
         let entry = self.book.entry(id);
         Some(Case {
             wanted,
@@ -276,6 +281,7 @@ impl State {
             spec: entry.spec.clone(),
             wait: entry.retry_after(),
             stop_sent: entry.stop_sent,
+            crowded,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! One instance as its shim sees it: which state it is in, and what comes next.
 
+mod once;
 mod start;
 mod starting;
 mod stop;
@@ -78,13 +79,19 @@ enum State {
     Asked { kill_at_ms: u64, look_at_ms: u64, pause_ms: u64 },
     /// What is left of it is being killed.
     Clearing { then: Then, look_at_ms: u64, pause_ms: u64 },
+    /// It ran once; the shim stays to say how it ended, until it is told to go.
+    Over,
     /// Nothing is left, and nothing comes next.
     Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
-    StartAt { ms: u64 },
+    StartAt {
+        ms: u64,
+    },
+    /// Stay, as what was to run once is over.
+    Stay,
     End,
 }
 
@@ -112,8 +119,11 @@ impl Instance {
             State::Clearing { then, look_at_ms, pause_ms } if now_ms >= look_at_ms => {
                 self.clear(then, pause_ms, now_ms);
             }
-            State::Waiting { .. } | State::Asked { .. } | State::Clearing { .. } | State::Ended => {
-            }
+            State::Waiting { .. }
+            | State::Asked { .. }
+            | State::Clearing { .. }
+            | State::Over
+            | State::Ended => {}
         }
         self.write(true);
     }
@@ -124,6 +134,7 @@ impl Instance {
             State::Waiting { until_ms } => until_ms,
             State::Running => self.next_look_ms(),
             State::Asked { look_at_ms, .. } | State::Clearing { look_at_ms, .. } => look_at_ms,
+            State::Over => u64::MAX,
             State::Ended => 0,
         };
         next.min(self.log.check_at_ms())
@@ -168,7 +179,7 @@ impl Instance {
             return;
         }
         if self.leader.as_ref().is_some_and(|leader| leader.ident.pid == pid) {
-            self.leader_ended(Some(super::how(status)), now_ms);
+            self.leader_ended(Some(status), now_ms);
         }
     }
 

@@ -168,6 +168,7 @@ impl House {
             config: Vec::new(),
             secrets: BTreeMap::new(),
             restarts: 0,
+            once: false,
         };
         want::Pool {
             id: pool_id(),

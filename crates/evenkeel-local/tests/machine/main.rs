@@ -15,6 +15,7 @@
 mod house;
 mod lives;
 mod measures;
+mod once;
 mod orders;
 mod roles;
 mod storms;
@@ -108,6 +109,9 @@ fn all() -> Vec<Test> {
             the_shim_ends_its_instance_on_sigterm;
         orders: s02_s03_older_orders_are_refused notify_makes_ready a_command_makes_ready
             stuck_clients_hold_nobody_up control_is_woken_by_name a_new_surrounding_comes_with_the_next_start;
+        once: runs_once_and_says_how_it_ended leaves_nothing_behind
+            goes_on_without_its_shim_and_is_not_run_again lost_with_its_shim_it_has_failed
+            lost_with_the_machine_it_has_failed an_attempt_waits_until_the_one_before_is_gone;
         measures: shims_are_small_and_quick processor_time_is_measured_where_it_is_asked_for;
         storms: s30_a_few_start_at_a_time_however_many_have_died;
     }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use evenkeel_control::api::types::{LedgerView, PoolView, ReleaseView, ServiceView, WaitView};
+use evenkeel_control::api::types::{
+    JobView, LedgerView, PoolView, ReleaseView, ServiceView, WaitView,
+};
 use evenkeel_control::client::CallError;
 
 use super::Context;
@@ -75,6 +77,10 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     lines.push(String::new());
     lines.extend(term::table(&route_rows(status)));
     if let Some(release) = &status.release {
+        if !release.jobs.is_empty() {
+            lines.push(String::new());
+            lines.extend(term::table(&job_rows(&release.jobs)));
+        }
         lines.push(String::new());
         lines.extend(ledger_lines(&release.ledger));
         for rows in [judged_rows(release), check_rows(release)] {
@@ -184,6 +190,27 @@ fn scale_line(service: &ServiceView) -> Option<String> {
     let by = by.collect::<Vec<_>>().join(" and ");
     let (name, replicas) = (&service.name, service.replicas);
     Some(format!("{name}: replicas {replicas} ({} to {}, by {by})", scale.min, scale.max))
+}
+
+fn job_rows(jobs: &[JobView]) -> Vec<Vec<String>> {
+    let head = ["JOB", "REVISION", "RUNS", "STATE", "ATTEMPTS", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(jobs.iter().map(|job| {
+        let tone = match job.state.as_str() {
+            "done" => Tone::Good,
+            "failed" => Tone::Bad,
+            _ => Tone::Dim,
+        };
+        vec![
+            job.name.clone(),
+            job.revision.clone(),
+            job.when.clone(),
+            paint(tone, &job.state),
+            job.attempts.to_string(),
+            job.last_failure.clone().unwrap_or_default(),
+        ]
+    }));
+    rows
 }
 
 fn ready(pool: &PoolView) -> String {

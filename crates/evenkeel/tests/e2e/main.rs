@@ -2,6 +2,8 @@
 //! that know nothing of it as services.
 
 #[cfg(test)]
+mod affinity;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod checks;
@@ -17,6 +19,8 @@ mod examples;
 mod house;
 #[cfg(test)]
 mod http;
+#[cfg(test)]
+mod jobs;
 #[cfg(test)]
 mod judged;
 #[cfg(test)]

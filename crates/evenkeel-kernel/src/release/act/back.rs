@@ -215,6 +215,12 @@ impl State {
     ) -> Result<Accepted, Refusal> {
         let mut wanted = (*self.settled().stack).clone();
         for (name, number) in goals {
+            if wanted.jobs.contains_key(&name) {
+                return Err(Refusal::new(
+                    format!("{name} is a job, and nothing of it serves"),
+                    "go back with a service; jobs run then if they have `on_rollback`",
+                ));
+            }
             let Some(service) = self.services.get(&name) else {
                 return Err(Refusal::new(
                     format!("there is no service {name}"),

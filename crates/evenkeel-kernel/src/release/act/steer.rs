@@ -62,6 +62,7 @@ impl State {
         }
         release.progress = now;
         release.pardon_checks();
+        release.forgive_jobs();
         let text = format!("release {id} resumed by {by}");
         Ok(self.accept_note(next, id, "release.resumed", text, world, now))
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Deciding;
 use crate::model::{PoolId, RevisionNumber, ServiceName, Weight};
+use crate::release::job::Attempt;
 use crate::release::judge::Seen;
 use crate::release::state::{Bake, Because, Note, Outcome, Phase, Release, Rollout, State};
 use crate::rollout;
@@ -28,7 +29,14 @@ impl State {
         release.progress = now;
         release.paused = None;
         release.bake = Bake::default();
-        vec![Note { release: Some(id), kind: "release.turned-back", text }]
+        let mut notes = vec![Note { release: Some(id), kind: "release.turned-back", text }];
+        for (name, run) in &release.jobs {
+            if matches!(run.stage, Attempt::Running { .. }) {
+                let text = format!("job {name} {} is stopped with its release", run.revision);
+                notes.push(Note { release: Some(id), kind: "job.ended", text });
+            }
+        }
+        notes
     }
 }
 
@@ -47,7 +55,8 @@ impl Deciding<'_> {
         }
         let Some(seen) = Seen::of(self.world) else { return };
         let done = release.rollouts.iter().all(|(name, rollout)| self.is_back(name, rollout, seen));
-        if done && seen.edge.serving.generation >= self.state.generation {
+        let jobs_gone = release.jobs.keys().all(|it| self.state.job_is_gone(it, seen.platform));
+        if done && jobs_gone && seen.edge.serving.generation >= self.state.generation {
             let outcome = match because {
                 Because::Failed(_) => Outcome::RolledBack,
                 Because::Aborted(_) => Outcome::Aborted,
@@ -101,6 +110,8 @@ impl Deciding<'_> {
         self.split(name, rollout, weight);
         let enough = situation.old.ready >= replicas;
         let new = match weight == Weight::NONE && (enough || rollout.flip || overdue) {
+            // Its callers go first: what they still do is meant for it.
+            true if release.has_callers(&self.state, name) && !overdue => situation.new.size,
             true => 0,
             false => target.new,
         };

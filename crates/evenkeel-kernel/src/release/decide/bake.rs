@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Deciding;
-use crate::model::PoolId;
+use crate::model::{JobWhen, PoolId};
 use crate::release::judge::Seen;
 use crate::release::state::Release;
 
@@ -23,7 +23,8 @@ impl Deciding<'_> {
         if seen.edge.serving.generation < self.state.generation {
             return self.stop_bake();
         }
-        if !self.bake(release.bake(&self.state.stack)) {
+        let jobs_done = self.run_jobs(release, JobWhen::After);
+        if !self.bake(release.bake(&self.state.stack)) || !jobs_done {
             return;
         }
         if !release.bake.waived && !release.checks_have_passed() {

@@ -3,23 +3,34 @@
 use std::time::Duration;
 
 use super::Deciding;
-use crate::model::{PoolId, ServiceName};
+use crate::model::{JobWhen, PoolId, ServiceName};
 use crate::plan::dependency_order;
 use crate::release::judge::Seen;
 use crate::release::state::{Phase, Release, Rollout, service_listener};
-use crate::rollout;
 
 impl Deciding<'_> {
-    /// Starts the first instances of every new revision, those that are used before those that
-    /// use them, and goes on once all are ready.
+    /// Runs the jobs that come before, starts the first instances of every new revision, those that
+    /// are used before those that use them, and goes on once all are ready.
     pub(super) fn expand(&mut self, release: &Release) {
         let order = dependency_order(&release.wanted.services);
-        let mut all_ready = Seen::of(self.world).is_some() && self.listeners_open();
-        for name in &release.order {
+        let jobs_done = self.run_jobs(release, JobWhen::Before);
+        let needed = release.needed_by_jobs();
+        let mut all_ready = jobs_done && Seen::of(self.world).is_some() && self.listeners_open();
+        for name in release.order.iter().filter(|name| jobs_done || needed.contains(*name)) {
             // Without a port there is no rollout; the release then ends for lack of progress.
             let rollout = release.rollouts.get(name);
             let rollout = rollout.filter(|_| self.uses_are_ready(release, &order, name));
-            all_ready &= rollout.is_some_and(|rollout| self.first_are_ready(name, rollout));
+            let ready = rollout.is_some_and(|rollout| self.first_are_ready(name, rollout));
+            // What calls it is traffic too, so its first checks come before.
+            let checked =
+                |it: &&Rollout| release.hurried || release.awaited_check(name, it).is_none();
+            if ready
+                && needed.contains(name)
+                && let Some(rollout) = rollout.filter(checked)
+            {
+                self.open_for_jobs(name, rollout);
+            }
+            all_ready &= ready;
         }
         for (name, replicas) in self.resized(release) {
             all_ready &= self.has_grown(&name, replicas);
@@ -32,7 +43,7 @@ impl Deciding<'_> {
 
     /// Starts the first instances of one new revision. Returns whether they are ready.
     fn first_are_ready(&mut self, name: &ServiceName, rollout: &Rollout) -> bool {
-        let first = rollout::first_size(&rollout.strategy, rollout.replicas, rollout.from);
+        let first = rollout.first_size();
         self.resize_to_at_least(name, rollout.to, first);
         Seen::of(self.world).is_some_and(|seen| {
             let situation = self.state.situation(name, rollout, seen, self.moment.now);
@@ -74,10 +85,28 @@ impl Deciding<'_> {
         let place = |of: &ServiceName| order.iter().position(|it| it == of);
         let Some(service) = release.wanted.services.get(name) else { return true };
         let before = service.workload.uses.iter().filter(|used| place(used) < place(name));
-        before.into_iter().all(|used| self.answers(release, used))
+        before.into_iter().all(|used| self.answers_new(release, name, used))
     }
 
-    fn answers(&self, release: &Release, used: &ServiceName) -> bool {
+    /// Whether what the new revision of `name` is sent to when it calls `used` answers. Its door must
+    /// be open: an instance is not told of another port while it runs.
+    fn answers_new(&self, release: &Release, name: &ServiceName, used: &ServiceName) -> bool {
+        let Some(seen) = Seen::of(self.world) else { return false };
+        // A door to what is not there any more is not opened.
+        let there = self.state.services.get(used).is_some_and(|service| service.is_there());
+        let mut ways = self.state.ways().filter(|way| way.caller == name && way.used == used);
+        let open = !there || ways.all(|way| seen.edge.listeners.contains(&way.listener()));
+        let follows = release.rollouts.get(used).filter(|rollout| rollout.follows);
+        open && match follows {
+            None => self.answers(release, used),
+            Some(rollout) => {
+                let pool = PoolId::new(used, rollout.to);
+                self.state.side(&pool, Duration::ZERO, seen, self.moment.now).ready > 0
+            }
+        }
+    }
+
+    pub(super) fn answers(&self, release: &Release, used: &ServiceName) -> bool {
         let Some(deployed) = self.state.services.get(used) else { return true };
         if deployed.stable.is_some() {
             return true;

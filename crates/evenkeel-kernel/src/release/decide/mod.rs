@@ -7,6 +7,7 @@ mod bake;
 mod contract;
 mod expand;
 mod hold;
+mod jobs;
 mod pace;
 mod scale;
 mod settle;
@@ -134,6 +135,7 @@ impl Deciding<'_> {
         self.watch_the_checks();
         self.watch_requests();
         self.watch_checks();
+        self.watch_jobs();
         self.fail();
         self.hold();
         let Some(release) = self.state.release.clone() else { return };

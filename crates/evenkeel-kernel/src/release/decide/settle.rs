@@ -45,7 +45,7 @@ impl Deciding<'_> {
                 // Only what a release adds is paced; what is there is kept whole at once.
                 let whole = own.max(self.paced(name, revision, replicas));
                 self.resize(name, revision, whole + lost);
-            } else {
+            } else if self.state.running_job(name) != Some(revision) {
                 self.resize(name, revision, 0);
             }
         }

@@ -1,12 +1,13 @@
 //! The start of a release: its plan, its revisions, its rollouts. Nothing runs yet.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::model::{self, Revision, RevisionNumber, Strategy, Workload};
-use crate::plan::moving;
+use crate::model::{self, Revision, RevisionNumber, ServiceName, Strategy, Workload};
+use crate::plan::{followed, following, jobs, moving};
 use crate::release::analyse::Watched;
 use crate::release::hotfix;
+use crate::release::job::Run;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
     Bake, Kept, Kind, Note, Phase, Queued, Release, Rollout, Service, State,
@@ -25,9 +26,15 @@ impl State {
         let Queued { id, kind, by, mut wanted, hotfix } = change;
         // It may have waited while its services scaled.
         self.keep_sizes(Arc::make_mut(&mut wanted));
-        let from = self.now(&wanted);
+        let mut from = self.now(&wanted);
+        from.leads_back = kind == Kind::Rollback;
         let (plan, _) = hotfix::planned(&from, &wanted, hotfix.is_some());
-        let order = moving(&from, &wanted);
+        let (order, job_order) = (moving(&from, &wanted), jobs(&from, &wanted));
+        let mut follow: BTreeMap<ServiceName, BTreeSet<ServiceName>> = order
+            .iter()
+            .map(|name| (name.clone(), followed(&from, &wanted, name)))
+            .filter(|(_, callers)| !callers.is_empty())
+            .collect();
         let numbers: Vec<RevisionNumber> = order.iter().map(|name| from.next[name]).collect();
         let mut used = self.ports_used();
         let mut rollouts = BTreeMap::new();
@@ -43,11 +50,23 @@ impl State {
                 service.released = Some(now);
             }
             service.keep(number, &described.workload);
+            if let Some(kept) = service.revisions.get_mut(&number) {
+                kept.open_doors(&wanted, &mut self.ports, &mut used, now);
+            }
             let mut rollout = rollout(kind, service.stable, number, described);
             if hotfix.is_some() && service.stable.is_some() {
                 rollout.strategy = hotfix::strategy(described);
             }
+            if let Some(callers) = follow.remove(name) {
+                rollout.strategy = following(&rollout.strategy, &wanted, name, &callers);
+                rollout.follows = true;
+            }
             rollouts.insert(name.clone(), rollout);
+        }
+        let mut jobs = BTreeMap::new();
+        for name in &job_order {
+            let number = self.keep_job(name, &wanted.jobs[name].workload, &mut used, now);
+            jobs.insert(name.clone(), Run::new(number));
         }
         let mut release = Release {
             id,
@@ -70,6 +89,8 @@ impl State {
             approvals: Vec::new(),
             hotfix,
             ledger: Ledger::default(),
+            jobs,
+            job_order,
         };
         release.ledger = Ledger::open(release.pools(), world.edge.known());
         let text = format!("release {id} started by {}: {}", release.by, summary(&release));
@@ -81,6 +102,26 @@ impl State {
         self.release = Some(Arc::new(release));
         notes
     }
+
+    /// Keeps what a job runs. Without a free port it is not kept, and never starts.
+    fn keep_job(
+        &mut self,
+        name: &ServiceName,
+        workload: &Workload,
+        used: &mut BTreeSet<u16>,
+        now: Timestamp,
+    ) -> RevisionNumber {
+        if !self.services.contains_key(name)
+            && let Some(port) = self.ports.take(used)
+        {
+            self.services.insert(name.clone(), Service::new(port, now));
+        }
+        let Some(service) = self.services.get_mut(name) else { return RevisionNumber(1) };
+        let number = service.find(&workload.digest());
+        let number = number.unwrap_or(service.last_revision.next());
+        service.keep(number, workload);
+        number
+    }
 }
 
 impl Service {
@@ -90,7 +131,7 @@ impl Service {
         self.revisions.entry(number).or_insert_with(|| {
             let (digest, workload) = (workload.digest(), Arc::new(workload.clone()));
             let revision = Revision { number, digest, workload };
-            Kept { revision, next_slot: 1, slots: BTreeMap::new() }
+            Kept { revision, next_slot: 1, slots: BTreeMap::new(), doors: BTreeMap::new() }
         });
     }
 }
@@ -117,6 +158,7 @@ fn rollout(
         watched: Watched::default(),
         checks: BTreeMap::new(),
         judged: Vec::new(),
+        follows: false,
     }
 }
 
@@ -139,8 +181,12 @@ fn summary(release: &Release) -> String {
         })
     });
     let moved: Vec<String> = moved.collect();
-    match moved.is_empty() {
-        true => "no new revision".to_owned(),
-        false => moved.join(", "),
+    match (moved.is_empty(), release.job_order.is_empty()) {
+        (false, _) => moved.join(", "),
+        (true, true) => "no new revision".to_owned(),
+        (true, false) => {
+            let jobs: Vec<String> = release.job_order.iter().map(ToString::to_string).collect();
+            format!("no new revision, but a run of {}", jobs.join(", "))
+        }
     }
 }

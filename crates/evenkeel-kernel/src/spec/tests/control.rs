@@ -172,7 +172,7 @@ fn files_that_a_command_names_and_are_not_there_are_a_hazard() {
         let stack = read(&text, "/srv").0.unwrap();
         let empty = Stack::empty("s".parse().unwrap());
         let next = stack.services.keys().map(|name| (name, RevisionNumber(1))).collect();
-        let now = Now { stack: &empty, services: BTreeMap::new(), next };
+        let now = Now { stack: &empty, services: BTreeMap::new(), next, leads_back: false };
         let hazards = missing_files(&plan(&now, &stack), &stack, &materials);
         assert!(hazards.iter().all(|it| it.component == "service.web"));
         hazards.into_iter().map(|it| it.text).collect()

@@ -37,6 +37,12 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             base("", &format!("secrets = {{ STRIPE_KEY = \"env:K\" }}\n{line}"), "")
         }
         "service" => base("", line, ""),
+        "job" if key.name == "run" => base("", "", &format!("[job.migrate]\n{line}")),
+        "job" if key.name == "secrets_in_env" => {
+            let lines = format!("run = \"x\"\nsecrets = {{ STRIPE_KEY = \"env:K\" }}\n{line}");
+            base("", "", &format!("[job.migrate]\n{lines}"))
+        }
+        "job" => base("", "", &format!("[job.migrate]\nrun = \"x\"\n{line}")),
         "route" if key.name == "to" => base("", "", ""),
         "route" => base("", "", line),
         "edge" => base("", "", &format!("[edge]\n{line}")),

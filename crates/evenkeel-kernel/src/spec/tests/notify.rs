@@ -106,7 +106,7 @@ fn the_secrets_of_receivers_are_read_and_a_change_of_them_is_planned() {
     let mut bare = one.clone();
     bare.notify.clear();
     let planned = |old: &_, new: &_| {
-        let now = Now { stack: old, services: [].into(), next: [].into() };
+        let now = Now { stack: old, services: [].into(), next: [].into(), leads_back: false };
         let plan = plan::plan(&now, new);
         let notify = plan.changes.iter().filter(|it| it.component.starts_with("notify"));
         let fields = notify.flat_map(|it| {

@@ -10,15 +10,18 @@ use proptest::sample::select;
 
 use super::control;
 use crate::model::{
-    Address, Analysis, Channel, Edge, Exposure, Gate, Health, KeptSecret, Limits, NoData, Probe,
-    Receiver, ReceiverName, Rollout, Route, RouteName, Scale, SecretSource, Service, ServiceName,
-    Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
+    Address, Analysis, Channel, Edge, Exposure, Gate, Health, Job, JobWhen, KeptSecret, Limits,
+    NoData, Probe, Receiver, ReceiverName, Rollout, Route, RouteName, Scale, SecretSource, Service,
+    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
 
 /// The services that a generated stack is made of.
 const NAMES: [&str; 4] = ["web", "catalog", "mail-worker", "x9"];
+
+/// The jobs.
+const JOBS: [&str; 2] = ["migrate", "a-warm-up"];
 
 fn text() -> impl Strategy<Value = String> {
     "[^\0]{1,12}"
@@ -115,8 +118,8 @@ fn analysis() -> impl Strategy<Value = Analysis> {
 fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
     let spans = (span(3_600), span(86_400), span(7 * 86_400), span(86_400));
     let budget = proptest::option::of(0_u32..=10_000);
-    (shape(exclusive), spans, budget, any::<bool>(), analysis()).prop_map(
-        |(strategy, spans, failure_budget, auto_rollback, analysis)| Rollout {
+    (shape(exclusive), spans, budget, any::<[bool; 2]>(), analysis()).prop_map(
+        move |(strategy, spans, failure_budget, [auto_rollback, affinity], analysis)| Rollout {
             strategy,
             min_ready: spans.0,
             start_deadline: spans.1,
@@ -126,6 +129,7 @@ fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
             auto_rollback,
             analysis,
             checks: BTreeMap::new(),
+            affinity: affinity && !exclusive,
         },
     )
 }
@@ -170,6 +174,7 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
                 config: Vec::new(),
                 secrets: BTreeMap::new(),
                 restarts: 0,
+                once: false,
             };
             let replicas = match &scale {
                 Some(scale) => scale.within(replicas),
@@ -206,18 +211,46 @@ fn receiver() -> impl Strategy<Value = Receiver> {
     })
 }
 
+fn job(
+    place: usize,
+    name: &ServiceName,
+    all: &[ServiceName],
+) -> impl Strategy<Value = Job> + use<> {
+    let times = (span(7 * 86_400), 0_u32..=100);
+    // The second may follow the first, which then comes as early.
+    let first: BTreeSet<ServiceName> = JOBS[..place].iter().map(|it| it.parse().unwrap()).collect();
+    (service(name, all), times, any::<[bool; 3]>()).prop_map(
+        move |(service, (timeout, retries), [late, on_rollback, follows])| Job {
+            workload: Workload {
+                health: Health::default(),
+                exclusive: false,
+                once: true,
+                ..service.workload
+            },
+            when: if place > 0 && late { JobWhen::After } else { JobWhen::Before },
+            follows: if follows { first.clone() } else { BTreeSet::new() },
+            timeout,
+            retries,
+            on_rollback,
+        },
+    )
+}
+
 fn stack() -> impl Strategy<Value = Stack> {
     (0..=NAMES.len()).prop_flat_map(|count| {
         let names: Vec<ServiceName> =
             NAMES.iter().take(count).map(|name| name.parse().unwrap()).collect();
         let services: Vec<_> = names.iter().map(|name| service(name, &names)).collect();
+        let jobs: Vec<_> = (0..JOBS.len().min(count))
+            .map(|place| job(place, &JOBS[place].parse().unwrap(), &names))
+            .collect();
         let paths = if count == 0 { 0..1 } else { 0..4 };
         let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
         let ports = btree_set(1_u16.., 1..3);
         let notify = btree_map("[a-z]{1,5}", receiver(), 0..3);
         let control = (control::freezes(), control::pace());
-        let parts = (Just(names), services, routes, ports, notify, control);
-        parts.prop_map(|(names, services, routes, ports, notify, (freezes, pace))| {
+        let parts = (Just(names), services, jobs, routes, ports, notify, control);
+        parts.prop_map(|(names, services, jobs, routes, ports, notify, (freezes, pace))| {
             let to = names.first().cloned();
             let route = |(number, (host, path)): (usize, _)| {
                 let name: RouteName = format!("r{number}").parse().unwrap();
@@ -227,6 +260,7 @@ fn stack() -> impl Strategy<Value = Stack> {
                 name: "shop".parse().unwrap(),
                 routes: routes.into_iter().enumerate().filter_map(route).collect(),
                 services: names.into_iter().zip(services).collect(),
+                jobs: JOBS.iter().map(|it| it.parse().unwrap()).zip(jobs).collect(),
                 edge: Edge {
                     listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
                 },
@@ -261,6 +295,9 @@ fn print(stack: &Stack) -> String {
     writeln!(out, "edge.listen = {}", list(&listen)).unwrap();
     for (name, service) in &stack.services {
         print_service(&mut out, name, service).unwrap();
+    }
+    for (name, job) in &stack.jobs {
+        print_job(&mut out, name, job).unwrap();
     }
     for (name, route) in &stack.routes {
         writeln!(out, "[route.{name}]\npath = \"{}\"\nto = \"service.{}\"", route.path, route.to)
@@ -298,11 +335,30 @@ fn print_receiver(out: &mut String, name: &ReceiverName, it: &Receiver) -> std::
 
 fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std::fmt::Result {
     let Service { workload, replicas, rollout, scale } = service;
-    writeln!(out, "[service.{name}]\nrun = {}\nreplicas = {replicas}", list(&workload.run))?;
-    writeln!(out, "dir = {}\nenv_file = {}", quoted(&workload.dir), list(&workload.env_files))?;
+    writeln!(out, "[service.{name}]\nreplicas = {replicas}")?;
     writeln!(out, "exclusive = {}", workload.exclusive)?;
     let uses: Vec<String> = workload.uses.iter().map(ToString::to_string).collect();
     writeln!(out, "uses = {}", list(&uses))?;
+    print_workload(out, workload)?;
+    print_health(out, name, &workload.health)?;
+    print_rollout(out, name, rollout)?;
+    scale.iter().try_for_each(|scale| print_scale(out, name, scale))
+}
+
+fn print_job(out: &mut String, name: &ServiceName, job: &Job) -> std::fmt::Result {
+    writeln!(out, "[job.{name}]\nwhen = \"{}\"\ntimeout = {}", job.when, ms(job.timeout))?;
+    writeln!(out, "retries = {}\non_rollback = {}", job.retries, job.on_rollback)?;
+    let services = job.workload.uses.iter().map(|it| format!("service.{it}"));
+    let uses: Vec<String> =
+        services.chain(job.follows.iter().map(|it| format!("job.{it}"))).collect();
+    writeln!(out, "uses = {}", list(&uses))?;
+    print_workload(out, &job.workload)
+}
+
+/// What services and jobs are described by alike, below their header.
+fn print_workload(out: &mut String, workload: &Workload) -> std::fmt::Result {
+    writeln!(out, "run = {}", list(&workload.run))?;
+    writeln!(out, "dir = {}\nenv_file = {}", quoted(&workload.dir), list(&workload.env_files))?;
     for (name, value) in &workload.env {
         writeln!(out, "env.{name} = {}", quoted(value))?;
     }
@@ -316,13 +372,11 @@ fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std
             writeln!(out, "limits.{key} = {value}")?;
         }
     }
-    print_health(out, name, &workload.health)?;
     let stop = &workload.stop;
     let signal = format!("{:?}", stop.signal).to_uppercase();
-    writeln!(out, "[service.{name}.stop]\nsignal = \"SIG{signal}\"\ngrace = {}", ms(stop.grace))?;
-    writeln!(out, "drain = {}\ndrain_long_lived = {}", ms(stop.drain), ms(stop.drain_long_lived))?;
-    print_rollout(out, name, rollout)?;
-    scale.iter().try_for_each(|scale| print_scale(out, name, scale))
+    writeln!(out, "stop.signal = \"SIG{signal}\"\nstop.grace = {}", ms(stop.grace))?;
+    let (drain, long) = (ms(stop.drain), ms(stop.drain_long_lived));
+    writeln!(out, "stop.drain = {drain}\nstop.drain_long_lived = {long}")
 }
 
 fn print_scale(out: &mut String, name: &ServiceName, scale: &Scale) -> std::fmt::Result {
@@ -364,6 +418,7 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
         write!(out, "min_requests = {requests}, ")?;
     }
     writeln!(out, "no_data = \"{no_data}\", latency = {latency} }}")?;
+    writeln!(out, "affinity = {}", rollout.affinity)?;
     if let Some(budget) = rollout.failure_budget {
         writeln!(out, "failure_budget = {budget}")?;
     }

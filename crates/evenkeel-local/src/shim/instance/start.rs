@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use evenkeel_kernel::model::Probe;
 use rustix::net::{AddressFamily, SocketType};
+use rustix::process::WaitStatus;
 
 use super::{Instance, Leader, MEMORY_LOOK_MS, Starting, State, Then};
 use crate::artifact;
@@ -20,6 +21,7 @@ use crate::folder::{Folder, private_dir};
 use crate::log::{self, Log};
 use crate::process::{Ident, boot_id, now_ms};
 use crate::secret;
+use crate::shim::how;
 use crate::shim::notify::Notify;
 use crate::shim::probe::Exec;
 use crate::spec::{self, Spec};
@@ -30,7 +32,7 @@ const PORT_RETRY_MS: u64 = 1_000;
 /// A process that uses its watchdog may miss it this many times in a row.
 const WATCHDOG_MISSES: u64 = 3;
 /// Why nobody can say how a process ended.
-const ENDED_UNSEEN: &str = "ended while its shim was away";
+pub(super) const ENDED_UNSEEN: &str = "ended while its shim was away";
 
 /// Why a process did not start.
 enum Obstacle {
@@ -47,7 +49,9 @@ impl Instance {
     pub(in crate::shim) fn take(home: PathBuf, folder: Folder, spec: Spec) -> io::Result<Self> {
         let now_ms = now_ms();
         let boot_id = boot_id()?;
-        let before = folder.status().ok().filter(|status| status.boot_id == boot_id);
+        let earlier = folder.status().ok();
+        let begun = earlier.clone().filter(|status| spec.once && status.begun);
+        let before = earlier.filter(|status| status.boot_id == boot_id);
         let goes_on = before.as_ref().is_some_and(|status| status.phase != Phase::Stopped);
         let mut status = before.unwrap_or_else(|| first_status(&spec, boot_id, now_ms));
         if goes_on && status.incarnation != spec.incarnation {
@@ -80,6 +84,8 @@ impl Instance {
         it.adjust();
         if goes_on {
             it.take_over(now_ms);
+        } else if let Some(begun) = begun {
+            it.was_begun(&begun, now_ms);
         } else {
             it.status.phase = Phase::Backoff;
             it.status.since_ms = now_ms;
@@ -106,6 +112,9 @@ impl Instance {
                 self.stop(now_ms);
             }
             return;
+        }
+        if self.spec.once && self.status.begun && !asked {
+            return self.ended_unseen(now_ms);
         }
         if self.status.process.take().is_some() && !asked {
             let ran_ms = now_ms.saturating_sub(self.status.since_ms);
@@ -143,6 +152,9 @@ impl Instance {
 
     /// Starts the process, or says why not.
     pub(super) fn start(&mut self, now_ms: u64) {
+        if self.spec.once && self.status.begun {
+            return self.ended_unseen(now_ms);
+        }
         if self.status.port != self.spec.port {
             // What is said of the port before does not hold for this one.
             self.status.port = self.spec.port;
@@ -200,10 +212,16 @@ impl Instance {
         self.exec = Exec::new();
         // Should we be killed before we can name the process, the next shim knows to look for it.
         (self.status.starting, self.status.notified) = (true, false);
-        self.write(false);
+        self.status.begun = self.spec.once;
+        let written = self.write(false);
+        if self.spec.once {
+            // What is not known to have begun would begin again after a loss of power.
+            self.settle(written).map_err(Obstacle::Passing)?;
+        }
         let files_max = self.spec.limits.files;
-        let pid = child::spawn(command, self.leaf.as_ref(), files_max)
-            .map_err(|error| obstacle(&error))?;
+        let spawned = child::spawn(command, self.leaf.as_ref(), files_max);
+        self.status.begun &= spawned.is_ok();
+        let pid = spawned.map_err(|error| obstacle(&error))?;
         // It is our child and not reaped yet, so it is there even if it has ended already.
         Ident::of(pid).ok_or_else(|| Obstacle::Passing("it cannot be seen in /proc".to_owned()))
     }
@@ -243,14 +261,19 @@ impl Instance {
         Ok(in_env)
     }
 
-    /// The leader has ended, asked or not. `how` is known of our own children only.
-    pub(super) fn leader_ended(&mut self, how: Option<String>, now_ms: u64) {
+    /// The leader has ended, asked or not. How is known of our own children only.
+    pub(super) fn leader_ended(&mut self, status: Option<WaitStatus>, now_ms: u64) {
         let Some(leader) = self.leader.take() else { return };
         self.starting = Starting::default();
-        let how = how.unwrap_or_else(|| ENDED_UNSEEN.to_owned());
+        let how = status.map_or_else(|| ENDED_UNSEEN.to_owned(), how);
         match self.state {
             State::Running => {
-                let how = self.memory_verdict().unwrap_or(how);
+                let verdict = self.memory_verdict();
+                let well = verdict.is_none() && status.and_then(|it| it.exit_status()) == Some(0);
+                let how = verdict.unwrap_or(how);
+                if self.spec.once && well {
+                    return self.finish(how, true, now_ms);
+                }
                 self.failed(how, now_ms.saturating_sub(leader.since_ms), now_ms);
             }
             State::Asked { kill_at_ms, .. } => {
@@ -258,12 +281,15 @@ impl Instance {
                 self.state = State::Asked { kill_at_ms, look_at_ms: now_ms, pause_ms: 1 };
             }
             // Killed by us, and why is written already.
-            State::Waiting { .. } | State::Clearing { .. } | State::Ended => {}
+            State::Waiting { .. } | State::Clearing { .. } | State::Over | State::Ended => {}
         }
     }
 
     /// The process has failed: what is left of it is cleared away, then it starts again.
     fn failed(&mut self, how: String, ran_ms: u64, now_ms: u64) {
+        if self.spec.once {
+            return self.finish(how, false, now_ms);
+        }
         self.status.ended_by_itself(how, ran_ms);
         let ms = now_ms + self.backoff.failed(ran_ms);
         self.state = State::clearing(Then::StartAt { ms }, now_ms);
@@ -319,6 +345,8 @@ fn first_status(spec: &Spec, boot_id: String, now_ms: u64) -> Status {
         last_exit: None,
         process: None,
         starting: false,
+        begun: false,
+        well: None,
         notified: false,
         shim: Ident { pid: 0, start: 0 },
         fence: spec.fence,

@@ -17,7 +17,9 @@ impl Instance {
     pub(in crate::shim) fn stop(&mut self, now_ms: u64) {
         match self.state {
             State::Running => self.ask(now_ms),
-            State::Waiting { .. } | State::Clearing { then: Then::StartAt { .. }, .. } => {
+            State::Waiting { .. }
+            | State::Over
+            | State::Clearing { then: Then::StartAt { .. } | Then::Stay, .. } => {
                 self.state = State::clearing(Then::End, now_ms);
             }
             State::Asked { .. } | State::Clearing { then: Then::End, .. } | State::Ended => return,
@@ -75,6 +77,7 @@ impl Instance {
         self.session = None;
         match then {
             Then::StartAt { ms } => self.state = State::Waiting { until_ms: ms },
+            Then::Stay => self.over(now_ms),
             Then::End => {
                 // A secret lies nowhere longer than it is needed.
                 let _best_effort = std::fs::remove_dir_all(self.folder.secrets());
