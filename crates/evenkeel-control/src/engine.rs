@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use evenkeel_journal::{BACKUPS, Journal, Row, Seq, Store as _, StoreError, Version};
+use evenkeel_journal::{
+    BACKUPS, BODY_BYTES_MAX, Journal, Row, Seq, Store as _, StoreError, Version, kept_bytes,
+};
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::{Epoch, InstanceId, PoolId, Stack};
-use evenkeel_kernel::release::{Action, Decision, Note, State};
+use evenkeel_kernel::release::{Action, Decision, Note, Refusal, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::{self, Want};
 use evenkeel_kernel::world::{Observed, World};
@@ -148,6 +150,7 @@ impl Engine {
     fn act(&mut self, action: Action, by: &str, world: &World) -> Result<Acted, StoreError> {
         let before = self.head;
         let forced = matches!(action, Action::Rollback { force: true, .. });
+        let is_change = matches!(action, Action::Change(_));
         let now = self.clock.now();
         // The world was looked at without knowing which clocks a change asks for.
         let seen = if let Action::Change(change) = &action {
@@ -163,6 +166,11 @@ impl Engine {
         if let Some(refusal) =
             decided.and_then(|it| startable::refused(&self.home, &self.state, it))
         {
+            return Ok(Err(refusal));
+        }
+        // Whoever goes back is not refused for that.
+        let grows = accepted.decision.as_ref().filter(|_| is_change);
+        if let Some(refusal) = grows.and_then(|it| too_large(&it.state)) {
             return Ok(Err(refusal));
         }
         if let Some(decision) = accepted.decision.clone() {
@@ -295,6 +303,22 @@ impl Engine {
 pub(crate) fn with_clocks(state: &State, world: &World, wanted: &Stack, now: Timestamp) -> World {
     let calendar = calendar::now(state.zones().into_iter().chain(wanted.zones()));
     World { calendar: Observed::Known(calendar, now), ..world.clone() }
+}
+
+/// Why a state is not even begun with, if the journal might not keep what becomes of it.
+fn too_large(state: &State) -> Option<Refusal> {
+    let (is, may) = (kept_bytes(&saved::encode(state)).ok()?, BODY_BYTES_MAX / 2);
+    (is > may).then(|| Refusal {
+        reason: format!(
+            "this stack takes {} KiB where it is kept, more than the {} KiB that leave room for a \
+             release",
+            is >> 10,
+            may >> 10
+        ),
+        hint: Some(
+            "describe it by several files, each with an $EVENKEEL_HOME of its own".to_owned(),
+        ),
+    })
 }
 
 fn row(note: &Note, by: &str, at: u64) -> Row {

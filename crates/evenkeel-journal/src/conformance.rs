@@ -229,7 +229,12 @@ impl Random {
 
     /// Mostly short, sometimes longer than a page of a database.
     fn text(&mut self) -> String {
-        let length = if self.below(8) == 0 { 9_000 } else { self.below(40) };
+        let length = match self.below(64) {
+            // So large that it may be kept in another form.
+            0 => 60_000,
+            1..8 => 9_000,
+            _ => self.below(40),
+        };
         (0..length)
             .map(|_| ['a', '"', '\'', '{', '\n', 'é', '\u{1f6a2}', '0'][(self.next() % 8) as usize])
             .collect()

@@ -1,7 +1,8 @@
 //! The dump: journal and state as JSON lines, for people and their tools.
 //!
 //! A body that is JSON on one line is written as it is, byte for byte, so that the hashes can be
-//! computed again from a dump; any other is written as a text.
+//! computed again from a dump; any other is written as a text. A state that is kept compressed is
+//! written once as it is kept and once as it reads.
 
 use std::io::Write;
 
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use crate::check;
 use crate::error::StoreError;
+use crate::packed;
 
 /// Writes every entry, then the state.
 pub(crate) fn write(connection: &Connection, out: &mut dyn Write) -> Result<(), StoreError> {
@@ -36,9 +38,15 @@ pub(crate) fn write(connection: &Connection, out: &mut dyn Write) -> Result<(), 
         .map_err(unwritten)?;
     }
     if let Some((saved, hash)) = check::state(connection).map_err(unread)? {
+        let reads =
+            packed::unpack(&saved.body).map_err(|it| StoreError::io("read the state", it))?;
+        let reads = match *reads == saved.body {
+            true => String::new(),
+            false => format!(r#","reads":{}"#, embedded(&reads)),
+        };
         writeln!(
             out,
-            r#"{{"state":{{"version":{},"epoch":{},"format":{},"at":{},"head":{},"body":{},"hash":"{hash}"}}}}"#,
+            r#"{{"state":{{"version":{},"epoch":{},"format":{},"at":{},"head":{},"body":{},"hash":"{hash}"{reads}}}}}"#,
             saved.version.0,
             saved.epoch.0,
             saved.format,

@@ -12,7 +12,7 @@ use crate::check::{self, Summary};
 use crate::error::{Kind, StoreError};
 use crate::lock::Lock;
 use crate::store::{Entry, META_BYTES_MAX, Row, Saved, Seq, Store, TAIL_MAX, Version, bounded};
-use crate::{folder, recovery, schema};
+use crate::{folder, packed, recovery, schema};
 
 /// The name of the file in its folder.
 pub const FILE: &str = "state.db";
@@ -133,7 +133,11 @@ impl Store for Journal {
                 let kind = Kind::Newer { found: saved.format, reads: self.reads };
                 Err(StoreError::new(kind, doing))
             }
-            found => Ok(found.map(|(saved, _)| saved)),
+            Some((saved, _)) => {
+                let body = packed::unpack(&saved.body).map_err(|it| StoreError::io(doing, it))?;
+                Ok(Some(Saved { body: body.into_owned(), ..saved }))
+            }
+            None => Ok(None),
         }
     }
 
@@ -157,18 +161,20 @@ impl Store for Journal {
         format: u32,
         body: &str,
     ) -> Result<Version, StoreError> {
-        self.transact(&format!("commit after {expected}"), |transaction| {
-            bounded(rows, body)?;
+        let doing = format!("commit after {expected}");
+        let body = packed::pack(body).map_err(|error| StoreError::io(&*doing, error))?;
+        self.transact(&doing, |transaction| {
+            bounded(rows, &body)?;
             admit(transaction, epoch)?;
-            let before = check::state(transaction).map_err(sqlite)?.map(|(saved, _)| saved);
-            let found = before.as_ref().map_or(Version(0), |saved| saved.version);
+            let before = newest(transaction).map_err(sqlite)?;
+            let found = before.map_or(Version(0), |(version, _)| version);
             if found != expected {
                 return Err(StoreError::new(Kind::Conflict { expected, found }, "commit"));
             }
             let (head, head_hash) = append(transaction, rows)?;
-            let at = rows.last().map(|row| row.at).or(before.map(|saved| saved.at)).unwrap_or(0);
+            let at = rows.last().map(|row| row.at).or(before.map(|(_, at)| at)).unwrap_or(0);
             let version = Version(expected.0 + 1);
-            let saved = Saved { version, epoch, format, at, head, body: body.to_owned() };
+            let saved = Saved { version, epoch, format, at, head, body: body.into_owned() };
             save(transaction, &saved, head_hash)?;
             Ok(version)
         })
@@ -287,6 +293,16 @@ pub(crate) fn set_fence(connection: &Connection, epoch: Epoch) -> Result<(), Sto
         )
         .map(|_| ())
         .map_err(sqlite)
+}
+
+/// The version of the newest state, and the wall clock of its commit.
+fn newest(transaction: &Transaction<'_>) -> rusqlite::Result<Option<(Version, u64)>> {
+    transaction
+        .query_row("SELECT version, at FROM state", [], |row| {
+            let (version, at): (i64, i64) = (row.get(0)?, row.get(1)?);
+            Ok((Version(version.cast_unsigned()), at.cast_unsigned()))
+        })
+        .optional()
 }
 
 /// Appends the rows, each linked to the one before. Gives the new end.

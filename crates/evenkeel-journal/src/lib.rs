@@ -21,6 +21,7 @@ mod error;
 mod folder;
 mod journal;
 mod lock;
+mod packed;
 mod recovery;
 mod schema;
 mod store;
@@ -32,5 +33,5 @@ pub use journal::{BACKUPS, FILE, Journal};
 pub use recovery::{newest_good_backup, restore, verify_file};
 pub use store::{
     ACTOR_BYTES_MAX, BODY_BYTES_MAX, Entry, META_BYTES_MAX, ROW_BYTES_MAX, ROWS_MAX, Row, Saved,
-    Seq, Store, TAIL_MAX, Version,
+    Seq, Store, TAIL_MAX, Version, kept_bytes,
 };

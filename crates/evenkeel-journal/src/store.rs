@@ -2,14 +2,15 @@
 //!
 //! It does not know what a row says or what the state holds; both are text to it.
 
-use std::fmt;
+use std::{fmt, io};
 
 use evenkeel_kernel::model::{Epoch, ReleaseId};
 
 use crate::chain::{self, Hash};
 use crate::error::{Kind, StoreError};
+use crate::packed;
 
-/// The longest state, in bytes. One commit writes it to the log and later to the file; both fit
+/// The longest state as it is kept ([`kept_bytes`]), in bytes. One commit writes it to the log and later to the file; both fit
 /// into the ballast (16 MiB) that a full disk is given back, with room for a second commit.
 pub const BODY_BYTES_MAX: usize = 4 << 20;
 /// The longest row body, in bytes: a plan of 3,000 objects. A longer text is a mistake.
@@ -153,11 +154,19 @@ pub trait Store: Send {
     fn set_meta(&mut self, epoch: Epoch, key: &str, value: &str) -> Result<(), StoreError>;
 }
 
+/// How many bytes a state takes where it is kept, which is fewer than it has if it is large.
+///
+/// # Errors
+/// When there is no memory to compress it in.
+pub fn kept_bytes(body: &str) -> io::Result<usize> {
+    Ok(packed::pack(body)?.len())
+}
+
 /// Refuses what exceeds a bound, before anything is written.
 pub(crate) fn bounded(rows: &[Row], body: &str) -> Result<(), StoreError> {
     let too_large = |what: &str| Err(StoreError::new(Kind::TooLarge, format!("commit {what}")));
     if body.len() > BODY_BYTES_MAX {
-        return too_large("a state longer than 4 MiB");
+        return too_large("a state longer than 4 MiB where it is kept");
     }
     if rows.len() > ROWS_MAX {
         return too_large("more than 1,000 rows at once");

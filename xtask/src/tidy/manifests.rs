@@ -29,7 +29,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "evenkeel-control",
         ],
     ),
-    ("xtask", &["evenkeel-kernel"]),
+    // Its benchmarks measure the rooms themselves.
+    ("xtask", &["evenkeel-kernel", "evenkeel-journal"]),
 ];
 /// Where every outside crate has its reason.
 const RECORD: &str = "docs/decisions/0002-dependencies.md";

@@ -75,7 +75,7 @@ fn s24_a_full_disk_poisons_gives_up_the_ballast_and_loses_nothing() {
         .connection
         .query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
         .unwrap();
-    let large = "x".repeat(100_000);
+    let large = "x".repeat(60_000);
     let error = journal.commit(Version(5), Epoch(1), &[row("{}")], 1, &large).unwrap_err();
     assert_eq!(error.kind, Kind::Full, "{error}");
     assert!(!journal.has_ballast());

@@ -1,6 +1,6 @@
 //! A stack: what the file describes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::names::{
     Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName,
 };
 use super::notify::Receiver;
-use super::service::{Probe, Service, Workload};
+use super::service::{Service, Workload};
 
 /// What one `evenkeel.toml` describes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +55,14 @@ impl Stack {
         }
     }
 
-    /// Whether requests reach the service: from a route, another service or a job.
+    /// Every service that requests reach: from a route, another service or a job.
+    #[must_use]
+    pub fn serving(&self) -> BTreeSet<&ServiceName> {
+        let routed = self.routes.values().map(|route| &route.to);
+        routed.chain(self.workloads().flat_map(|(_, workload)| &workload.uses)).collect()
+    }
+
+    /// Whether requests reach one service. Of many, [`Stack::serving`] is quicker.
     #[must_use]
     pub fn serves(&self, service: &ServiceName) -> bool {
         self.routes.values().any(|route| route.to == *service)
@@ -72,16 +79,6 @@ impl Stack {
     pub fn workloads_mut(&mut self) -> impl Iterator<Item = (&ServiceName, &mut Workload)> {
         let services = self.services.iter_mut().map(|(name, it)| (name, &mut it.workload));
         services.chain(self.jobs.iter_mut().map(|(name, it)| (name, &mut it.workload)))
-    }
-
-    /// What is asked of an instance of `service` when its file does not say.
-    #[must_use]
-    pub fn probe(&self, service: &ServiceName, workload: &Workload) -> Probe {
-        match &workload.health.probe {
-            Some(probe) => probe.clone(),
-            None if self.serves(service) => Probe::Tcp,
-            None => Probe::Process,
-        }
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Door {
     pub since: Timestamp,
 }
 
+/// The listeners of the doors to one service, and where each of them leads first.
+pub(super) type Pins = BTreeMap<String, Option<RevisionNumber>>;
+
 /// Where a door leads.
 #[derive(Clone, Debug)]
 pub(super) struct Way<'a> {
@@ -67,8 +70,14 @@ impl State {
     /// Every door that somebody may come through: those of revisions that have instances, or are
     /// about to.
     pub(super) fn ways(&self) -> impl Iterator<Item = Way<'_>> {
-        self.services.iter().flat_map(move |(caller, service)| {
-            let rollout = self.release.as_ref().and_then(|it| it.rollouts.get(caller));
+        self.services.keys().flat_map(|caller| self.ways_of(caller))
+    }
+
+    /// Those of one caller.
+    pub(super) fn ways_of(&self, caller: &ServiceName) -> impl Iterator<Item = Way<'_>> {
+        let rollout = self.release.as_ref().and_then(|it| it.rollouts.get(caller));
+        let known = self.services.get_key_value(caller).into_iter();
+        known.flat_map(move |(caller, service)| {
             let kept = service.revisions.iter().filter(move |(revision, kept)| {
                 !kept.slots.is_empty() || rollout.is_some_and(|it| it.to == **revision)
             });
@@ -91,10 +100,13 @@ impl State {
         there.map(|way| (way.listener(), ([127, 0, 0, 1], way.door.port).into()))
     }
 
-    /// The doors to one service, and the revision that each of them leads to first.
-    pub(super) fn pins(&self, used: &ServiceName) -> BTreeMap<String, Option<RevisionNumber>> {
-        let ways = self.ways().filter(|way| way.used == used);
-        ways.map(|way| (way.listener(), self.pin(&way))).collect()
+    /// The doors to each service, and the revision that each of them leads to first.
+    pub(super) fn pins(&self) -> BTreeMap<&ServiceName, Pins> {
+        let mut pins = BTreeMap::<&ServiceName, Pins>::new();
+        for way in self.ways() {
+            pins.entry(way.used).or_default().insert(way.listener(), self.pin(&way));
+        }
+        pins
     }
 
     fn pin(&self, way: &Way<'_>) -> Option<RevisionNumber> {
@@ -129,11 +141,11 @@ impl Release {
     /// The new revisions that are sent to the new one of `used`.
     fn callers(&self, used: &ServiceName) -> impl Iterator<Item = (&ServiceName, RevisionNumber)> {
         let follows = self.rollouts.get(used).is_some_and(|rollout| rollout.follows);
+        let rollouts = follows.then_some(&self.rollouts).into_iter().flatten();
         let calls = move |caller: &ServiceName| {
             let service = self.wanted.services.get(caller);
-            follows && service.is_some_and(|service| service.workload.uses.contains(used))
+            service.is_some_and(|service| service.workload.uses.contains(used))
         };
-        let rollouts = self.rollouts.iter().filter(move |(caller, _)| calls(caller));
-        rollouts.map(|(caller, rollout)| (caller, rollout.to))
+        rollouts.filter(move |(caller, _)| calls(caller)).map(|(caller, it)| (caller, it.to))
     }
 }

@@ -166,7 +166,7 @@ impl State {
     ) -> Option<String> {
         let rollout = release.rollouts.get(name)?;
         let weight = self.services.get(name)?.weight(rollout.to);
-        let account = release.ledger.as_of(edge).pools.remove(&PoolId::new(name, rollout.to))?;
+        let account = release.ledger.account(&PoolId::new(name, rollout.to), edge)?;
         let counts = account.total();
         let (failed, requests) = (counts.failed(), counts.requests);
         (requests > 0).then(|| {
@@ -222,8 +222,7 @@ impl Release {
 
     /// What a pool was asked since the release started, and how much of it failed.
     pub(super) fn asked(&self, pool: &PoolId, edge: Option<&Edge>) -> Tally {
-        let ledger = self.ledger.as_of(edge);
-        let account = ledger.pools.get(pool);
+        let account = self.ledger.account(pool, edge);
         account.map(|account| account.total().tally(Track::Errors)).unwrap_or_default()
     }
 

@@ -131,6 +131,16 @@ impl Ledger {
         .max(before)
     }
 
+    /// One pool's account as it stands if read now.
+    pub(super) fn account(&self, pool: &PoolId, edge: Option<&Edge>) -> Option<Account> {
+        let one = Self {
+            incarnation: self.incarnation,
+            pools: [(pool.clone(), self.pools.get(pool)?.clone())].into(),
+            unrouted: Running::default(),
+        };
+        one.as_of(edge).pools.remove(pool)
+    }
+
     /// The ledger as it stands if read now.
     #[must_use]
     pub fn as_of(&self, edge: Option<&Edge>) -> Self {

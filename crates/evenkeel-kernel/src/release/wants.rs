@@ -1,7 +1,8 @@
 //! What should be true now, read off the state alone: the same state always wants the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::affinity::Pins;
 use super::state::{Phase, Release, Service, Stage, State, service_listener};
 use crate::model::{Epoch, PoolId, Probe, RevisionNumber, ServiceName, Strategy, Workload};
 use crate::routing::{self, RoutingTable};
@@ -14,10 +15,14 @@ impl State {
     #[must_use]
     pub fn wants(&self, epoch: Epoch) -> Vec<Want> {
         let fence = Fence { epoch, generation: self.generation };
-        let mut wants = vec![Want::Listeners(self.listeners()), Want::Table(self.table(fence))];
+        let serving = self.serving();
+        let table = self.table_of(fence, &serving);
+        let mut wants = vec![Want::Listeners(self.listeners()), Want::Table(table)];
         for (name, service) in &self.services {
+            let serves = serving.contains(name);
             for revision in service.revisions.keys() {
-                wants.push(Want::Pool(Box::new(self.pool(name, service, *revision, fence))));
+                let pool = self.pool(name, service, *revision, fence, serves);
+                wants.push(Want::Pool(Box::new(pool)));
             }
         }
         wants.push(Want::Checks(self.wanted_checks()));
@@ -27,8 +32,16 @@ impl State {
     /// The table the edge should serve.
     #[must_use]
     pub fn table(&self, fence: Fence) -> RoutingTable {
+        self.table_of(fence, &self.serving())
+    }
+
+    fn table_of(&self, fence: Fence, serving: &BTreeSet<&ServiceName>) -> RoutingTable {
         let there = self.services.iter().filter(|(_, service)| service.is_there());
-        let services = there.map(|(name, service)| (name.clone(), self.entry(name, service)));
+        let mut pins = self.pins();
+        let services = there.map(|(name, service)| {
+            let pinned = pins.remove(name).unwrap_or_default();
+            (name.clone(), self.entry(name, service, pinned, serving.contains(name)))
+        });
         let mut table = RoutingTable {
             fence,
             services: services.collect(),
@@ -45,7 +58,19 @@ impl State {
         self.release.iter().flat_map(|release| previews(self, release)).collect()
     }
 
-    fn entry(&self, name: &ServiceName, service: &Service) -> routing::Service {
+    /// Everything that requests can reach: by the released stack, or by the one on its way.
+    fn serving(&self) -> BTreeSet<&ServiceName> {
+        let next = self.release.iter().flat_map(|release| release.wanted.serving());
+        self.stack.serving().into_iter().chain(next).collect()
+    }
+
+    fn entry(
+        &self,
+        name: &ServiceName,
+        service: &Service,
+        pinned: Pins,
+        serves: bool,
+    ) -> routing::Service {
         let pools = service.serving().filter(|(_, kept)| !kept.slots.is_empty());
         let pools: BTreeMap<RevisionNumber, routing::Pool> = pools
             .map(|(revision, kept)| {
@@ -56,7 +81,7 @@ impl State {
                     (*number, routing::Instance { addr, draining })
                 });
                 let pool = routing::Pool {
-                    health: self.health(name, workload),
+                    health: health(workload, serves),
                     instances: instances.collect(),
                     drain: workload.stop.drain,
                     drain_long_lived: workload.stop.drain_long_lived,
@@ -70,30 +95,10 @@ impl State {
             .filter(|(revision, weight)| weight.0 > 0 && pools.contains_key(revision));
         routing::Service {
             listener: Some(service_listener(name)),
-            pinned: self.pins(name),
+            pinned,
             split: split.map(|(revision, weight)| (*revision, *weight)).collect(),
             pools,
             slow: service.slow,
-        }
-    }
-
-    fn health(&self, name: &ServiceName, workload: &Workload) -> routing::Health {
-        let health = &workload.health;
-        routing::Health {
-            probe: self.probe(name, workload),
-            interval: health.interval,
-            timeout: health.timeout,
-            healthy_after: health.healthy_after,
-            unhealthy_after: health.unhealthy_after,
-        }
-    }
-
-    /// A service without a probe of its own is asked for its port while anything may send it
-    /// requests: by the released stack or by the one on its way.
-    fn probe(&self, name: &ServiceName, workload: &Workload) -> Probe {
-        match &self.release {
-            Some(release) if release.wanted.serves(name) => release.wanted.probe(name, workload),
-            Some(_) | None => self.stack.probe(name, workload),
         }
     }
 
@@ -103,6 +108,7 @@ impl State {
         service: &Service,
         revision: RevisionNumber,
         fence: Fence,
+        serves: bool,
     ) -> want::Pool {
         let kept = &service.revisions[&revision];
         let workload = kept.revision.workload.clone();
@@ -115,7 +121,7 @@ impl State {
         let stack = ("EVENKEEL_STACK".to_owned(), described.name.to_string());
         want::Pool {
             id: PoolId::new(name, revision),
-            probe: self.probe(name, &workload),
+            probe: probe(&workload, serves),
             surroundings: urls.chain([stack]).collect(),
             slots: kept
                 .slots
@@ -127,6 +133,24 @@ impl State {
             fence,
         }
     }
+}
+
+fn health(workload: &Workload, serves: bool) -> routing::Health {
+    let health = &workload.health;
+    routing::Health {
+        probe: probe(workload, serves),
+        interval: health.interval,
+        timeout: health.timeout,
+        healthy_after: health.healthy_after,
+        unhealthy_after: health.unhealthy_after,
+    }
+}
+
+/// Without a probe of its own an instance is asked for its port while anything may send it
+/// requests, and otherwise it is well as long as it runs.
+fn probe(workload: &Workload, serves: bool) -> Probe {
+    let own = workload.health.probe.clone();
+    own.unwrap_or(if serves { Probe::Tcp } else { Probe::Process })
 }
 
 fn route_entry(name: &crate::model::RouteName, route: &crate::model::Route) -> routing::Route {

@@ -94,7 +94,7 @@ impl Deciding<'_> {
         let Some(seen) = Seen::of(self.world) else { return false };
         // A door to what is not there any more is not opened.
         let there = self.state.services.get(used).is_some_and(|service| service.is_there());
-        let mut ways = self.state.ways().filter(|way| way.caller == name && way.used == used);
+        let mut ways = self.state.ways_of(name).filter(|way| way.used == used);
         let open = !there || ways.all(|way| seen.edge.listeners.contains(&way.listener()));
         let follows = release.rollouts.get(used).filter(|rollout| rollout.follows);
         open && match follows {
