@@ -465,7 +465,7 @@ fn active(snapshot: &Snapshot, name: &ServiceName, revision: RevisionNumber) -> 
 
 fn bake(snapshot: &Snapshot, release: &Release) -> Option<BakeView> {
     let needed = match &release.phase {
-        Phase::Baking => release.bake(&snapshot.state.stack),
+        Phase::Baking => snapshot.state.bake(release),
         Phase::Shifting { .. } => {
             let (_, it, step) = release.moving()?;
             rollout::watched(&it.strategy, step, it.from.is_none())?.bake

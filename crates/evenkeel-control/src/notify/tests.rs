@@ -273,7 +273,7 @@ fn the_secrets_of_receivers_are_kept_also_those_of_a_change_that_waits() {
     let mut state = crate::role::fresh(Path::new("/"));
     state.stack = stack("now");
     let (id, kind, by) = (ReleaseId(3), Kind::Apply, "ann".to_owned());
-    state.queued = Some(Queued { id, kind, by, wanted: stack("next"), hotfix: None });
+    state.queued = Some(Queued { id, kind, by, wanted: stack("next"), hotfix: None, force: false });
     let words = ["now", "now key", "next", "next key"];
     assert_eq!(secrets(&state), words.map(|word| Digest::of(word.as_bytes())).into());
 }

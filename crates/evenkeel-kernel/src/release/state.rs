@@ -407,6 +407,9 @@ pub struct Queued {
     /// Why it is a hotfix, if it is one.
     #[serde(default)]
     pub hotfix: Option<String>,
+    /// It goes ahead although one of its revisions was taken back before.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// A release that ended.
@@ -456,6 +459,22 @@ impl State {
     pub const REVISIONS_MAX: usize = 10;
     /// Revisions of a service that are remembered as bad.
     pub const HELD_BACK_MAX: usize = 20;
+
+    /// How long `release` still keeps what it has replaced, once all traffic has moved: the longest
+    /// that one of its services asks for. Who waits for it to end does not wait for a way back that
+    /// nobody has taken.
+    #[must_use]
+    pub fn bake(&self, release: &Release) -> Duration {
+        if self.queued.is_some() {
+            return Duration::ZERO;
+        }
+        let moved = release.rollouts.iter().filter(|(_, rollout)| rollout.from.is_some());
+        let moved = moved.filter_map(|(name, _)| release.wanted.services.get(name));
+        let removed = self.stack.services.iter();
+        let removed = removed.filter(|(name, _)| !release.wanted.services.contains_key(*name));
+        let services = moved.chain(removed.map(|(_, service)| service));
+        services.map(|service| service.rollout.bake).max().unwrap_or_default()
+    }
 
     /// A machine on which nothing is released yet.
     #[must_use]
@@ -620,18 +639,6 @@ impl Release {
         let Phase::Shifting { service, step } = &self.phase else { return None };
         let name = self.order.get(*service)?;
         Some((name, self.rollouts.get(name)?, *step))
-    }
-
-    /// How long the old revisions stay serving-ready after all traffic has moved. Nothing to keep
-    /// warm, nothing to wait for.
-    #[must_use]
-    pub fn bake(&self, before: &Stack) -> Duration {
-        let moved = self.rollouts.iter().filter(|(_, rollout)| rollout.from.is_some());
-        let moved = moved.filter_map(|(name, _)| self.wanted.services.get(name));
-        let removed = before.services.iter();
-        let removed = removed.filter(|(name, _)| !self.wanted.services.contains_key(*name));
-        let services = moved.chain(removed.map(|(_, service)| service));
-        services.map(|service| service.rollout.bake).max().unwrap_or_default()
     }
 
     /// How long the release may go without progress: the longest that one of its services allows.

@@ -88,7 +88,7 @@ impl State {
             Phase::Expanding => waits.extend(self.expanding(release, world, now)),
             Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),
             Phase::Baking => {
-                let bake = release.bake(&self.stack);
+                let bake = self.bake(release);
                 waits.push(self.bake_wait(
                     release,
                     bake,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Accepted, Change, Refusal};
-use crate::model::{ReleaseId, Stack};
+use crate::model::{ReleaseId, Service, ServiceName, Stack};
 use crate::plan::{Plan, Removal, Takes, removal};
 use crate::release::closed::Closed;
 use crate::release::hotfix;
@@ -69,7 +69,7 @@ impl State {
         if let Some(release) = under_way.filter(|release| leads_to(&release.wanted, wanted)) {
             return Prospect::OnItsWay(release.id);
         }
-        let settled = self.settled();
+        let settled = self.settled_before(wanted, is_hotfix);
         let there = settled.now(wanted);
         let (plan, takes) = hotfix::planned(&there, wanted, is_hotfix);
         if plan.is_empty() && self.release.is_none() {
@@ -78,7 +78,7 @@ impl State {
         Prospect::Release {
             plan: Box::new(plan),
             takes,
-            before: self.comes_before(),
+            before: self.comes_before(wanted, is_hotfix),
             held_back: self.held_back(wanted),
             locked: match is_hotfix {
                 true => None,
@@ -89,12 +89,19 @@ impl State {
     }
 
     /// One sentence on what comes before a new change, if a release is under way.
-    fn comes_before(&self) -> Option<String> {
+    fn comes_before(&self, wanted: &Stack, is_hotfix: bool) -> Option<String> {
         let release = self.release.as_ref()?;
         let id = release.id;
         let first = match release.phase {
             Phase::Expanding | Phase::Shifting { .. } => {
-                format!("release {id} is under way; it is taken back first (superseded)")
+                match self.spared(release, wanted, is_hotfix) {
+                    true => {
+                        format!("release {id} is under way with other services; it is waited for")
+                    }
+                    false => {
+                        format!("release {id} is under way; it is taken back first (superseded)")
+                    }
+                }
             }
             Phase::Baking => format!("release {id} is promoted; it is contracted first"),
             Phase::Contracting => format!("release {id} is contracting; it is waited for"),
@@ -159,7 +166,7 @@ impl State {
             next.stack = Arc::new(Stack::empty(wanted.name.clone()));
         }
         let wanted = Arc::new(wanted);
-        let queued = Queued { id, kind, by: by.to_owned(), wanted, hotfix };
+        let queued = Queued { id, kind, by: by.to_owned(), wanted, hotfix, force };
         let notes = next.admit(queued, by, world, now);
         let text = match before {
             Some(before) => format!("release {id} is accepted: {before}"),
@@ -170,24 +177,28 @@ impl State {
 
     /// Starts the change, or lines it up behind what is under way.
     fn admit(&mut self, queued: Queued, by: &str, world: &World, now: Timestamp) -> Vec<Note> {
-        let Some(release) = &mut self.release else { return self.start(queued, world, now) };
+        let Some(release) = &self.release else { return self.start(queued, world, now) };
         let id = queued.id;
+        let spared = self.spared(release, &queued.wanted, queued.hotfix.is_some());
         let mut notes = vec![Note {
             release: Some(id),
             kind: "release.queued",
             text: format!("release {id} by {by} waits for release {}", release.id),
         }];
         match release.phase {
-            Phase::Expanding | Phase::Shifting { .. } => {
+            Phase::Expanding | Phase::Shifting { .. } if !spared => {
                 notes.extend(self.turn_back(Because::Superseded(id), now));
             }
             Phase::Baking => {
-                let release = Arc::make_mut(release);
-                release.bake.waived = true;
-                release.paused = None;
-                release.progress = now;
+                if let Some(release) = self.release_mut() {
+                    release.paused = None;
+                    release.progress = now;
+                }
             }
-            Phase::Contracting | Phase::TurningBack(_) => {}
+            Phase::Expanding
+            | Phase::Shifting { .. }
+            | Phase::Contracting
+            | Phase::TurningBack(_) => {}
         }
         notes.extend(self.drop_queued(&Because::Superseded(id), now));
         self.queued = Some(queued);
@@ -195,7 +206,11 @@ impl State {
     }
 
     /// Drops the change that waits, which then has ended before it started.
-    pub(super) fn drop_queued(&mut self, because: &Because, now: Timestamp) -> Option<Note> {
+    pub(in crate::release) fn drop_queued(
+        &mut self,
+        because: &Because,
+        now: Timestamp,
+    ) -> Option<Note> {
         let Queued { id, kind, by, .. } = self.queued.take()?;
         let outcome = match because {
             Because::Superseded(_) => Outcome::Superseded,
@@ -219,7 +234,7 @@ impl State {
     }
 
     /// Why a revision of `wanted` should not be tried again, if one was taken back before.
-    fn held_back(&self, wanted: &Stack) -> Option<String> {
+    pub(in crate::release) fn held_back(&self, wanted: &Stack) -> Option<String> {
         wanted.services.iter().find_map(|(name, described)| {
             let service = self.services.get(name)?;
             let digest = described.workload.digest();
@@ -237,6 +252,10 @@ impl State {
             let Some(live) = settled.services.get(name) else { continue };
             let kept = live.stable.and_then(|stable| live.revisions.get(&stable));
             let restarts = kept.map_or(0, |kept| kept.revision.workload.restarts);
+            // Of a restart that is under way too.
+            let coming = self.forward().and_then(|release| release.wanted.services.get(name));
+            let coming = coming.map_or(0, |described| described.workload.restarts);
+            let restarts = restarts.max(coming);
             service.workload.restarts = service.workload.restarts.max(restarts);
         }
         settled.keep_sizes(&mut wanted);
@@ -257,9 +276,32 @@ impl State {
     /// The state as it will be once the release under way has ended by itself: a promoted one by
     /// contract, any other by going back.
     pub(super) fn settled(&self) -> Cow<'_, Self> {
-        let Some(release) = self.release.as_ref().filter(|it| it.phase == Phase::Baking) else {
-            return Cow::Borrowed(self);
-        };
+        match self.release.as_ref().filter(|it| it.phase == Phase::Baking) {
+            Some(release) => Cow::Owned(self.with_promoted(release)),
+            None => Cow::Borrowed(self),
+        }
+    }
+
+    /// The state as it will be when a change to `wanted` is started.
+    fn settled_before(&self, wanted: &Stack, is_hotfix: bool) -> Cow<'_, Self> {
+        let spared = |release: &&Arc<Release>| self.spared(release, wanted, is_hotfix);
+        match self.release.as_ref().filter(|it| it.phase.is_forward()).filter(spared) {
+            Some(release) => Cow::Owned(self.with_promoted(release)),
+            None => self.settled(),
+        }
+    }
+
+    /// Whether a change to `wanted` leaves everything as it is that `release` changes. It then waits
+    /// for the release and does not take its place, unless it cannot wait.
+    fn spared(&self, release: &Release, wanted: &Stack, is_hotfix: bool) -> bool {
+        let (before, after) = (&self.stack.services, &release.wanted.services);
+        let names = before.keys().chain(after.keys());
+        let changed = |name: &&ServiceName| before.get(*name) != after.get(*name);
+        let mut changes = names.filter(changed);
+        !is_hotfix && changes.all(|name| same(after.get(name), wanted.services.get(name)))
+    }
+
+    fn with_promoted(&self, release: &Release) -> Self {
         let mut settled = self.clone();
         for (name, rollout) in &release.rollouts {
             if let Some(service) = settled.services.get_mut(name) {
@@ -273,7 +315,17 @@ impl State {
             }
         }
         settled.stack = release.wanted.clone();
-        Cow::Owned(settled)
+        settled
+    }
+}
+
+/// Whether a service is described alike, but for a size that has followed its load.
+fn same(there: Option<&Service>, wanted: Option<&Service>) -> bool {
+    match (there, wanted) {
+        (Some(there), Some(wanted)) if wanted.scale.is_some() => {
+            *there == Service { replicas: there.replicas, ..wanted.clone() }
+        }
+        (there, wanted) => there == wanted,
     }
 }
 

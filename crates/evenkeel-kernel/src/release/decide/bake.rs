@@ -24,7 +24,7 @@ impl Deciding<'_> {
             return self.stop_bake();
         }
         let jobs_done = self.run_jobs(release, JobWhen::After);
-        if !self.bake(release.bake(&self.state.stack)) || !jobs_done {
+        if !self.bake(self.state.bake(release)) || !jobs_done {
             return;
         }
         if !release.bake.waived && !release.checks_have_passed() {

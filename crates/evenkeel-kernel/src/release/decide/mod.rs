@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub(super) use shift::{WITHOUT_REQUESTS_MAX, openers};
 
 use super::pools::Moment;
-use super::state::{Bake, Note, Phase, Release, State};
+use super::state::{Bake, Because, Note, Phase, Queued, Release, State};
 use crate::model::PoolId;
 use crate::rollout;
 use crate::time::Timestamp;
@@ -152,6 +152,12 @@ impl Deciding<'_> {
     }
 
     fn start_queued(&mut self) {
+        let bad = |queued: &Queued| self.state.held_back(&queued.wanted).filter(|_| !queued.force);
+        // What it has waited for has shown meanwhile that it is no good.
+        if let Some(reason) = self.state.queued.as_ref().and_then(bad) {
+            let dropped = self.state.drop_queued(&Because::Failed(reason), self.moment.now);
+            return self.notes.extend(dropped);
+        }
         let Some(queued) = self.state.queued.take() else { return };
         let notes = self.state.start(queued, self.world, self.moment.now);
         self.notes.extend(notes);

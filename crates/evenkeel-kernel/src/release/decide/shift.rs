@@ -186,7 +186,7 @@ impl Deciding<'_> {
             return;
         }
         self.enter(Phase::Baking);
-        let bake = release.bake(&self.state.stack);
+        let bake = self.state.bake(release);
         let text = match bake.is_zero() {
             true => "promoted".to_owned(),
             false => format!("promoted; what it replaced is kept for {}", human(bake)),

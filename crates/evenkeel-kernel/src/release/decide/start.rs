@@ -23,7 +23,7 @@ impl State {
         world: &World,
         now: Timestamp,
     ) -> Vec<Note> {
-        let Queued { id, kind, by, mut wanted, hotfix } = change;
+        let Queued { id, kind, by, mut wanted, hotfix, force: _ } = change;
         // It may have waited while its services scaled.
         self.keep_sizes(Arc::make_mut(&mut wanted));
         let mut from = self.now(&wanted);

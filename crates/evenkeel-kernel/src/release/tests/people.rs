@@ -738,3 +738,137 @@ fn a_lock_lets_only_hotfixes_and_ways_back_pass() {
         "#]],
     );
 }
+
+#[test]
+fn s31_a_newer_change_of_other_services_waits_and_takes_nothing_back() {
+    check(
+        "web 4 canary 50 bake 600
+         mail 2 rolling",
+        "0 apply
+         20 apply web:v2
+         24 apply mail:v2
+         25 apply mail:v3
+         26 why
+         80 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: mail r1, web r1
+            0   mail r1 2+0 0 % | web r1 4+0 0 %
+            3 shifting mail to r1: step 1 of 1
+            3 mail: 100 % of the traffic goes to r1
+            3   mail r1 2+0 100 % | web r1 4+0 0 %
+            4 shifting web to r1: step 1 of 1
+            4 web: 100 % of the traffic goes to r1
+            4   mail r1 2+0 100 % | web r1 4+0 100 %
+            5 promoted
+            5 nothing was replaced, so nothing is stopped
+            5 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   mail r1 2+0 100 % | web r1 4+0 100 % r2 2+0 0 %
+            23 shifting web to r2: step 1 of 2
+            23 web: 50 % of the traffic goes to r2
+            23   mail r1 2+0 100 % | web r1 4+0 50 % r2 2+0 50 %
+            24 > apply mail:v2
+            24 < release #3 is accepted: release #2 is under way with other services; it is waited for
+            24 release #3 by ann waits for release #2
+            25 > apply mail:v3
+            25 < release #4 is accepted: release #2 is under way with other services; it is waited for; release #3, which waits for it, is dropped
+            25 release #4 by ann waits for release #2
+            25 release #3 ended before it started: superseded, superseded by release #4
+            26 ? baking: healthy for 2s of 5s
+            29 web r2 passed step 1: healthy for 5s
+            29 shifting web to r2: step 2 of 2
+            29   mail r1 2+0 100 % | web r1 4+0 50 % r2 4+0 50 %
+            32 web: 100 % of the traffic goes to r2
+            32   mail r1 2+0 100 % | web r1 4+0 0 % r2 4+0 100 %
+            33 promoted
+            33 the old revisions are stopped now
+            33   mail r1 2+0 100 % | web r1 0+4 0 % r2 4+0 100 %
+            34   mail r1 2+0 100 % | web r2 4+0 100 %
+            35 release #2 ended: promoted
+            35 release #4 started by ann: mail r1 to r2
+            35   mail r1 2+0 100 % r2 1+0 0 % | web r2 4+0 100 %
+            38 shifting mail to r2: step 1 of 1
+            38 mail: 50 % of the traffic goes to r2
+            38   mail r1 1+1 50 % r2 1+0 50 % | web r2 4+0 100 %
+            39   mail r1 1+0 50 % r2 1+0 50 % | web r2 4+0 100 %
+            40   mail r1 1+0 50 % r2 2+0 50 % | web r2 4+0 100 %
+            43 mail: 100 % of the traffic goes to r2
+            43   mail r1 1+0 0 % r2 2+0 100 % | web r2 4+0 100 %
+            44 promoted; what it replaced is kept for 10s
+            54 the old revisions are stopped now
+            54   mail r1 0+1 0 % r2 2+0 100 % | web r2 4+0 100 %
+            55   mail r2 2+0 100 % | web r2 4+0 100 %
+            56 release #4 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn what_waited_for_a_revision_that_was_taken_back_is_not_tried_with_it() {
+    check(
+        "web 4 canary 50
+         mail 2 rolling",
+        "0 apply
+         20 apply web:v2
+         24 apply mail:v2
+         25 crashes web.r2
+         60 apply web:v3
+         90 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: mail r1, web r1
+            0   mail r1 2+0 0 % | web r1 4+0 0 %
+            3 shifting mail to r1: step 1 of 1
+            3 mail: 100 % of the traffic goes to r1
+            3   mail r1 2+0 100 % | web r1 4+0 0 %
+            4 shifting web to r1: step 1 of 1
+            4 web: 100 % of the traffic goes to r1
+            4   mail r1 2+0 100 % | web r1 4+0 100 %
+            5 promoted
+            5 nothing was replaced, so nothing is stopped
+            5 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   mail r1 2+0 100 % | web r1 4+0 100 % r2 2+0 0 %
+            23 shifting web to r2: step 1 of 2
+            23 web: 50 % of the traffic goes to r2
+            23   mail r1 2+0 100 % | web r1 4+0 50 % r2 2+0 50 %
+            24 > apply mail:v2
+            24 < release #3 is accepted: release #2 is under way with other services; it is waited for
+            24 release #3 by ann waits for release #2
+            25 release #2 turns back: web r2 ended 4 times in a row by itself, last with exit status 1
+            25   mail r1 2+0 100 % | web r1 4+0 100 % r2 0+2 0 %
+            26   mail r1 2+0 100 % | web r1 4+0 100 %
+            27 release #2 ended: rolled_back, web r2 ended 4 times in a row by itself, last with exit status 1
+            27 release #3 ended before it started: aborted, this revision of web was taken back before: web r2 ended 4 times in a row by itself, last with exit status 1
+            60 > apply web:v3
+            60 < release #4 is started
+            60 release #4 started by ann: mail r1 to r2, web r1 to r3
+            60   mail r1 2+0 100 % r2 1+0 0 % | web r1 4+0 100 % r3 2+0 0 %
+            63 shifting mail to r2: step 1 of 1
+            63 mail: 50 % of the traffic goes to r2
+            63   mail r1 1+1 50 % r2 1+0 50 % | web r1 4+0 100 % r3 2+0 0 %
+            64   mail r1 1+0 50 % r2 1+0 50 % | web r1 4+0 100 % r3 2+0 0 %
+            65   mail r1 1+0 50 % r2 2+0 50 % | web r1 4+0 100 % r3 2+0 0 %
+            68 mail: 100 % of the traffic goes to r2
+            68   mail r1 1+0 0 % r2 2+0 100 % | web r1 4+0 100 % r3 2+0 0 %
+            69 shifting web to r3: step 1 of 2
+            69 web: 50 % of the traffic goes to r3
+            69   mail r1 1+0 0 % r2 2+0 100 % | web r1 4+0 50 % r3 2+0 50 %
+            75 web r3 passed step 1: healthy for 5s
+            75 shifting web to r3: step 2 of 2
+            75   mail r1 1+0 0 % r2 2+0 100 % | web r1 4+0 50 % r3 4+0 50 %
+            78 web: 100 % of the traffic goes to r3
+            78   mail r1 1+0 0 % r2 2+0 100 % | web r1 4+0 0 % r3 4+0 100 %
+            79 promoted; what it replaced is kept for 10s
+            89 the old revisions are stopped now
+            89   mail r1 0+1 0 % r2 2+0 100 % | web r1 0+4 0 % r3 4+0 100 %
+        "#]],
+    );
+}
