@@ -89,14 +89,20 @@ impl State {
             Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),
             Phase::Baking => {
                 let bake = self.bake(release);
-                waits.push(self.bake_wait(
-                    release,
-                    bake,
-                    now,
-                    "the old revisions are stopped (contract)",
-                    "`evenkeel promote` contracts now, `evenkeel rollback` goes back at once",
-                ));
-                waits.extend(self.checking(release));
+                let mut open = self.checking(release);
+                if release.bake.waived || release.bake.healthy >= bake {
+                    open.extend(self.incomplete(release, world, now));
+                }
+                if open.is_empty() || release.bake.healthy < bake {
+                    waits.push(self.bake_wait(
+                        release,
+                        bake,
+                        now,
+                        "the old revisions are stopped (contract)",
+                        "`evenkeel promote` contracts now, `evenkeel rollback` goes back at once",
+                    ));
+                }
+                waits.extend(open);
             }
             Phase::Contracting => waits.push(Wait {
                 what: format!("the instances that release {} replaced drain and end", release.id),
@@ -281,6 +287,16 @@ impl State {
             },
             unblock: unblock.to_owned(),
         }
+    }
+
+    /// The new revisions of which not all instances are ready.
+    fn incomplete(&self, release: &Release, world: &World, now: Timestamp) -> Vec<Wait> {
+        let Some(seen) = Seen::of(world) else { return Vec::new() };
+        let rollouts = release.rollouts.iter();
+        let waits = rollouts.filter_map(|(name, rollout)| {
+            self.readiness(release, name, rollout, rollout.replicas, seen, now)
+        });
+        waits.collect()
     }
 
     fn readiness(

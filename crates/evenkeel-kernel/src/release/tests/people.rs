@@ -872,3 +872,38 @@ fn what_waited_for_a_revision_that_was_taken_back_is_not_tried_with_it() {
         "#]],
     );
 }
+
+#[test]
+fn why_names_the_instance_that_the_point_of_no_return_waits_for() {
+    check(
+        "web 4 blue-green bake 5",
+        "0 apply
+         20 apply web:v2
+         26 why
+         27 never web.r2.4
+         40 why
+         50 end",
+        &expect![[r#"
+            0 > apply
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 4+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 4+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20   web r1 4+0 100 % r2 4+0 0 %
+            23 shifting web to r2: step 1 of 1
+            23 web: 100 % of the traffic goes to r2
+            23   web r1 4+0 0 % r2 4+0 100 %
+            24 promoted; what it replaced is kept for 5s
+            26 ? baking: healthy for 2s of 5s
+            40 ? web r2: 3 of 4 instances ready (web.r2.4: it runs, but its health check does not pass)
+        "#]],
+    );
+}

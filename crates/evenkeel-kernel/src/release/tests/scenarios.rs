@@ -165,7 +165,7 @@ fn s07_one_of_eight_that_falls_behind_holds_up_the_point_of_no_return() {
             23 web: 100 % of the traffic goes to r2
             23   web r1 8+0 0 % r2 8+0 100 %
             24 promoted; what it replaced is kept for 10s
-            60 ? baking: healthy for 10s of 10s
+            60 ? web r2: 7 of 8 instances ready (web.r2.8: it runs, but its health check does not pass)
             61 the old revisions are stopped now
             61   web r1 0+8 0 % r2 8+0 100 %
             61   web r2 8+0 100 %
