@@ -4,6 +4,7 @@
 //! that waits for it is gone, so that a successor can run it again without meeting it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -19,6 +20,15 @@ const OUTPUT_MAX: usize = 16 << 10;
 /// The longest time between two looks whether the hook is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 
+/// Variables of control's own environment that its commands are given. The others may hold secrets
+/// of whoever started control.
+const GIVEN: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
+
+/// Those that are set.
+pub fn given() -> impl Iterator<Item = (&'static str, OsString)> {
+    GIVEN.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
+}
+
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
@@ -26,7 +36,7 @@ pub struct Hook {
     pub run: Vec<String>,
     /// The working folder.
     pub dir: PathBuf,
-    /// Added to the environment that control has itself.
+    /// Its environment, beside what is [`given`].
     pub env: BTreeMap<String, String>,
     /// What it reads on its standard input; what it leaves unread is dropped.
     pub stdin: Vec<u8>,
@@ -70,7 +80,8 @@ pub fn run(hook: &Hook, wanted: &dyn Fn() -> bool) -> io::Result<Ended> {
         false => PathBuf::from(name),
     };
     let mut command = Command::new(program);
-    command.args(args).current_dir(&hook.dir).envs(&hook.env);
+    command.args(args).current_dir(&hook.dir);
+    command.env_clear().envs(given()).envs(&hook.env);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     leash(&mut command);
     let mut child = command.spawn()?;
@@ -253,6 +264,19 @@ mod tests {
         let ended = run(&hook("kill -USR1 $$", 20_000), &|| true).unwrap();
         assert_eq!(ended.how, How::Signalled(10));
         assert!(run(&Hook { run: vec!["./nowhere".to_owned()], ..hook("", 1) }, &|| true).is_err());
+    }
+
+    #[test]
+    fn a_hook_sees_nothing_of_controls_own_environment() {
+        // Whatever runs this test sets some of its own.
+        assert!(std::env::vars_os().any(|(name, _)| name == "CARGO_MANIFEST_DIR"));
+        let ended = run(&hook("env", 20_000), &|| true).unwrap();
+        let names = ended.output.lines().filter_map(|line| Some(line.split_once('=')?.0));
+        // A shell adds these by itself.
+        let own = ["PWD", "SHLVL", "_", "OLDPWD", "WORD"];
+        let strange: Vec<&str> =
+            names.filter(|name| !own.contains(name) && !GIVEN.contains(name)).collect();
+        assert_eq!(strange, [""; 0]);
     }
 
     #[test]

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
+use evenkeel_local::hook;
+
 use super::message::Message;
 
 /// How long it may run. It only delays what itself is told.
@@ -23,9 +25,6 @@ const RUN_MAX: Duration = Duration::from_secs(30);
 const OUTPUT_MAX: usize = 512;
 /// The longest reason that is taken from the one who holds it: its output, and words around it.
 const REASON_MAX: u64 = 4 << 10;
-/// Variables of control's own environment that it is given. The others may hold secrets of whoever
-/// started control.
-const GIVEN: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
 /// Runs it to its end, held by the command `holder`. The error is a fragment for people, with the
 /// beginning of its output.
@@ -44,7 +43,7 @@ pub(crate) fn run(
         .arg(dir)
         .args(run)
         .env_clear()
-        .envs(GIVEN.iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(hook::given())
         .envs(message.variables())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
