@@ -35,7 +35,7 @@ fn a_webhook_is_asked_at_the_gate_until_it_approves() {
             37 ? somebody approves that web r2 takes its next step (nobody answers)
             45 ? somebody approves that web r2 takes its next step (nobody answers)
             47 ? somebody approves that web r2 takes its next step (nobody has decided yet: no sample)
-            56 release #2 may take its next step: approved by CHG-7… by webhook (https://change.example.com/…)
+            56 release #2 may take its next step: approved by CHG-7 by webhook (https://change.example.com/…)
         "#]],
     );
     let story = play(

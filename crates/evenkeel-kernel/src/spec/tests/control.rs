@@ -12,7 +12,10 @@ use proptest::sample::select;
 use super::round_trip::{address, kept};
 use crate::calendar::{Civil, Weekday, Window};
 use crate::lint::missing_files;
-use crate::model::{Address, Freeze, FreezeName, Gate, GateWebhook, Pace, RevisionNumber, Stack};
+use crate::model::{
+    Address, Digest, Freeze, FreezeName, Gate, GateWebhook, Pace, RevisionNumber, SecretSource,
+    ServiceName, Stack,
+};
 use crate::plan::{Deployed, Now, plan};
 use crate::spec::starter::quoted;
 use crate::spec::{Materials, draft, read};
@@ -231,13 +234,39 @@ fn what_is_wrong_with_the_webhook_of_a_gate_is_told_without_its_line() {
         "{ webhook = \"hunter2.example.com\", secret = \"hunter2\" }",
         "{ webhook = \"https:///hunter2\", secret = \"env:KEY\" }",
         "{ url = \"https://x/hunter2\" }",
+        "{ secret = \"hunter2\" }",
+        "{\n    address = \"hunter2\",\n  }",
+        "{ approver = [\"ann\"] }",
     ] {
         let text = gated(gate);
         let (_, problems) = read(&text, "/srv/shop");
         told.extend(problems.iter().map(|it| it.render("evenkeel.toml", &text)));
     }
     assert!(!told.contains("hunter2"), "{told}");
-    expect![[""]].assert_eq(&told);
+    expect![[r#"
+        evenkeel.toml:9:30: error: only what a `webhook` is asked is signed
+        evenkeel.toml:9:40: error: `webhook` is not a URL, nor where one is kept
+          = help: expected a URL that begins with `https://` or `http://`, or where it is read from: `env:NAME`, `file:PATH` or `age:PATH`
+        evenkeel.toml:9:72: error: `secret` does not say where it comes from
+          = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+          = help: a secret itself never stands in this file
+        evenkeel.toml:9:40: error: `webhook` is not a URL, nor where one is kept
+          = help: expected a URL that begins with `https://` or `http://`, or where it is read from: `env:NAME`, `file:PATH` or `age:PATH`
+        evenkeel.toml:9:30: error: unknown key `url` in `service.web.rollout.steps[1].gate`
+          = help: expected `approvers`, `own`, `webhook` or `secret`
+          = help: it is called `webhook` here
+        evenkeel.toml:9:30: error: only what a `webhook` is asked is signed
+        evenkeel.toml:9:39: error: `secret` does not say where it comes from
+          = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+          = help: a secret itself never stands in this file
+        evenkeel.toml:10:5: error: unknown key `address` in `service.web.rollout.steps[1].gate`
+          = help: expected `approvers`, `own`, `webhook` or `secret`
+        evenkeel.toml:9:30: error: unknown key `approver` in `service.web.rollout.steps[1].gate`
+          |
+        9 |   { weight = "50%", gate = { approver = ["ann"] } },
+          |                              ^^^^^^^^ expected `approvers`, `own`, `webhook` or `secret`
+          = help: did you mean `approvers`?
+    "#]].assert_eq(&told);
 }
 
 #[test]
@@ -274,8 +303,21 @@ fn the_secrets_of_gates_are_read_and_a_change_of_a_webhook_is_planned() {
         }
     }
     assert!(!told.contains("hunter"), "{told}");
-    expect![[""]].assert_eq(&told);
+    expect![[r#"
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate
+          -> 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:7692c3ad3540)
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:7692c3ad3540)
+          -> 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:3fc4ccfe7458)
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:3fc4ccfe7458)
+          -> 5 % for 5m, 50 % for 5m and a gate, asking https://x.example.com/…
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate, asking https://x.example.com/…
+          -> 5 % for 5m, 50 % for 5m and a gate, asking https://x.example.com/…, where the URL of a webhook is another
+    "#]].assert_eq(&told);
     let problems = draft(&text, "/srv/shop").bind(&Materials::default()).problems;
     let told: String = problems.iter().map(|it| it.render("evenkeel.toml", &text)).collect();
-    expect![[""]].assert_eq(&told);
+    expect![[r#"
+        evenkeel.toml:9:40: error: file:/srv/shop/url was not read
+        evenkeel.toml:9:61: error: env:KEY was not read
+    "#]]
+    .assert_eq(&told);
 }
