@@ -62,6 +62,7 @@ impl Hands {
     pub(crate) fn new(home: &Path, local: Arc<Local>, orders: Orders) -> Self {
         let home = home.to_owned();
         let routed = Routed { home: home.clone(), client: Mutex::new(None) };
+        let checks = Checks::new(home.clone(), orders);
         Self {
             home,
             local,
@@ -70,7 +71,7 @@ impl Hands {
             refused: None,
             listeners: BTreeMap::new(),
             keeper: World::unknown().keeper,
-            checks: Checks::new(orders),
+            checks,
             routed: Arc::new(routed),
         }
     }

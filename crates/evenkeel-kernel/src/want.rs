@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Ask, CheckId, PoolId, Probe, RevisionNumber, StackName, Workload};
+use crate::model::{Ask, CheckId, GateWebhook, PoolId, Probe, RevisionNumber, StackName, Workload};
 use crate::routing::RoutingTable;
 use crate::world::Fence;
 
@@ -30,15 +30,15 @@ pub enum Want {
     Checks(Vec<Check>),
 }
 
-/// One question of a check. The same number is the same question, however often it is wanted.
+/// One question of a check or a gate. The same number is the same question, however often it is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Which check.
+    /// Which check or gate.
     pub id: CheckId,
     /// The question's number.
     pub run: u32,
     /// What is asked.
-    pub ask: Ask,
+    pub ask: Question,
     /// How long the answer may take.
     pub timeout: Duration,
     /// The stack it is asked in.
@@ -47,6 +47,24 @@ pub struct Check {
     pub canary: Side,
     /// The one it replaces, if it replaces one.
     pub stable: Option<Side>,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What a check asks.
+    Check(Ask),
+    /// Whether a step may be left.
+    Gate {
+        /// Who is asked.
+        webhook: GateWebhook,
+        /// Which step, from 0.
+        step: usize,
+        /// Who asked for the release.
+        by: String,
+        /// The question in a sentence, for people.
+        text: String,
+    },
 }
 
 /// One of two revisions, as a check sees it.

@@ -40,7 +40,7 @@ pub struct World {
     pub edge: Observed<Edge>,
     /// What the keeper says of the listening sockets.
     pub keeper: Observed<Keeper>,
-    /// The answers that checks have got. A question that is not here has none yet.
+    /// The answers that checks and gates have got. A question that is not here has none yet.
     pub checks: BTreeMap<CheckId, Answer>,
     /// What the clocks say in the zones that the state names.
     pub calendar: Observed<Calendar>,
@@ -61,7 +61,7 @@ impl World {
     }
 }
 
-/// The answer to one question of a check.
+/// The answer to one question of a check or a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     /// The question's number.
@@ -85,6 +85,23 @@ pub enum Reading {
     Nothing(String),
     /// It could not be found out, and why.
     Error(String),
+    /// Who was asked at a gate has decided.
+    Decided(Decided),
+}
+
+/// What somebody who was asked at a gate has decided. The texts are theirs, as they came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The step may be left.
+    Approved {
+        /// In whose name.
+        by: Option<String>,
+    },
+    /// The release shall be taken back.
+    Refused {
+        /// Why.
+        reason: Option<String>,
+    },
 }
 
 /// One value.

@@ -388,6 +388,9 @@ pub struct ReleaseView {
     pub hotfix: Option<String>,
     /// It waits for somebody's approval.
     pub waits_at_gate: bool,
+    /// What the webhook of that gate said last, if it has one.
+    #[serde(default)]
+    pub gate_answer: Option<String>,
     /// Who may give it, by their user names; empty is anybody.
     pub approvers: Vec<String>,
     /// The approvals it was given.

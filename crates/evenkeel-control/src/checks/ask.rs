@@ -2,24 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use evenkeel_kernel::analysis::{Batch, Tally};
-use evenkeel_kernel::model::{Ask, Expect};
+use evenkeel_kernel::model::{About, Ask, Expect};
 use evenkeel_kernel::time::human;
-use evenkeel_kernel::want::{Check, Side};
+use evenkeel_kernel::want::{Check, Question, Side};
 use evenkeel_kernel::world::{Measured, Reading};
 use evenkeel_local::hook::{self, Hook, How};
 
-use super::{counters, prometheus};
+use super::{counters, gate, prometheus};
 use crate::outbound::{self, Method, Request};
 
 /// The exit status by which a command says that it could not tell: EX_TEMPFAIL of sysexits.h.
 const COULD_NOT_TELL: i32 = 75;
 
 /// Asks, and says what was found out. Blocks up to the question's timeout.
-pub(super) fn ask(check: &Check, wanted: &dyn Fn() -> bool) -> Reading {
+pub(super) fn ask(check: &Check, home: &Path, wanted: &dyn Fn() -> bool) -> Reading {
     match &check.ask {
+        Question::Check(ask) => measure(check, ask, wanted),
+        Question::Gate { webhook, .. } => gate::ask(check, webhook, home),
+    }
+}
+
+fn measure(check: &Check, ask: &Ask, wanted: &dyn Fn() -> bool) -> Reading {
+    match ask {
         Ask::Query { server, query, .. } => {
             let query = filled(query, check, &check.canary);
             match prometheus::query(server, &query, check.timeout) {
@@ -204,11 +211,15 @@ fn environment(check: &Check) -> BTreeMap<String, String> {
     };
     let first = check.canary.instances.first().map(|addr| format!("http://{addr}"));
     let stable = check.stable.as_ref();
+    let name = match &check.id.about {
+        About::Check(name) => Some(name.to_string()),
+        About::Gate { .. } => None,
+    };
     let variables = [
         ("EVENKEEL_STACK", Some(check.stack.to_string())),
         ("EVENKEEL_RELEASE", Some(check.id.release.0.to_string())),
         ("EVENKEEL_SERVICE", Some(check.id.service.to_string())),
-        ("EVENKEEL_CHECK", Some(check.id.name.to_string())),
+        ("EVENKEEL_CHECK", name),
         ("EVENKEEL_REVISION", Some(check.canary.revision.to_string())),
         ("EVENKEEL_INSTANCES", Some(list(&check.canary))),
         ("EVENKEEL_URL", first),

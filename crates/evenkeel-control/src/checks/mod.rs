@@ -1,4 +1,4 @@
-//! Those who answer the questions of checks: each question in a thread of its own, a bounded
+//! Those who answer the questions of checks and gates: each question in a thread of its own, a bounded
 //! number at once, and never on the engine's thread.
 //!
 //! Nothing is decided here: what was found out is handed on as it is. A question that is not
@@ -6,9 +6,11 @@
 
 mod ask;
 mod counters;
+mod gate;
 mod prometheus;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use evenkeel_kernel::model::CheckId;
@@ -23,6 +25,8 @@ const ASKING_MAX: usize = 16;
 /// Everybody who asks.
 #[derive(Debug)]
 pub(crate) struct Checks {
+    /// Where secrets are kept.
+    home: PathBuf,
     open: Arc<Mutex<Open>>,
     orders: Orders,
 }
@@ -51,8 +55,8 @@ enum Stage {
 
 impl Checks {
     /// Nobody asks anything yet. `orders` is told when an answer is there.
-    pub(crate) fn new(orders: Orders) -> Self {
-        Self { open: Arc::default(), orders }
+    pub(crate) fn new(home: PathBuf, orders: Orders) -> Self {
+        Self { home, open: Arc::default(), orders }
     }
 
     /// Has exactly these questions answered.
@@ -104,11 +108,11 @@ impl Checks {
     }
 
     fn start(&self, check: Check) -> std::io::Result<()> {
-        let (open, orders) = (Arc::clone(&self.open), self.orders.clone());
-        let name = format!("check-{}", check.id.name);
+        let (open, orders, home) = (Arc::clone(&self.open), self.orders.clone(), self.home.clone());
+        let name = check.id.about.to_string();
         let ask = move || {
             let wanted = || is_wanted(&lock(&open), &check);
-            let reading = ask::ask(&check, &wanted);
+            let reading = ask::ask(&check, &home, &wanted);
             let mut open = lock(&open);
             open.asking = open.asking.saturating_sub(1);
             // What is not wanted any more has been taken away, or asked anew.

@@ -26,6 +26,7 @@ use self::book::Book;
 pub use self::command::hold;
 use self::desk::{Desk, GIVEN_UP_MS};
 use self::message::Message;
+pub(crate) use self::wire::{key, request, url};
 use crate::api::types::{Event, ReceiverView, WaitView};
 use crate::clock::wall_ms;
 use crate::events::Events;
@@ -91,13 +92,13 @@ fn told(state: &State) -> BTreeMap<ReceiverName, Receiver> {
     told
 }
 
-/// The secrets that receivers need, now or after the changes that are on their way.
+/// The secrets that receivers and gates need, now or after the changes that are on their way.
 pub(crate) fn secrets(state: &State) -> BTreeSet<Digest> {
     let stacks = [&state.stack].into_iter();
     let stacks = stacks.chain(state.release.iter().map(|release| &release.wanted));
     let stacks = stacks.chain(state.queued.iter().map(|queued| &queued.wanted));
-    let receivers = stacks.flat_map(|stack| stack.notify.values());
-    receivers.flat_map(Receiver::secrets).filter_map(|it| it.digest.clone()).collect()
+    let kept = stacks.flat_map(|stack| stack.kept_secrets());
+    kept.filter_map(|it| it.digest.clone()).collect()
 }
 
 impl Around {

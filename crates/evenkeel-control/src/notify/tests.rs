@@ -6,8 +6,11 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use evenkeel_journal::{Row, Seq};
-use evenkeel_kernel::model::{Address, Channel, Epoch, KeptSecret, ReleaseId, SecretSource, Stack};
+use evenkeel_kernel::model::{
+    Address, Channel, Epoch, KeptSecret, ReleaseId, SecretSource, Service, ServiceName, Stack,
+};
 use evenkeel_kernel::release::{Action, Change, Kind, Ledger, Outcome, Past, Queued};
+use evenkeel_kernel::spec::{self, Materials};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::World;
 
@@ -256,8 +259,18 @@ fn a_receiver_that_fails_for_long_is_mentioned() {
     assert!(wait(&view, u64::MAX).is_none());
 }
 
+/// A service whose gate asks a webhook with this key.
+fn gated(key: &str) -> BTreeMap<ServiceName, Service> {
+    let text = "stack = \"shop\"\nservice.web.run = \"web\"\n[service.web.rollout]\n\
+                strategy = \"canary\"\nsteps = [{ weight = \"5%\", gate = { \
+                webhook = \"http://localhost/\", secret = \"env:KEY\" } }]";
+    let secrets = [("env:KEY".to_owned(), Ok(Digest::of(key.as_bytes())))].into();
+    let bound = spec::draft(text, "/").bind(&Materials { secrets, ..Materials::default() });
+    bound.stack.unwrap().services
+}
+
 #[test]
-fn the_secrets_of_receivers_are_kept_also_those_of_a_change_that_waits() {
+fn the_secrets_of_receivers_and_gates_are_kept_also_those_of_a_change_that_waits() {
     let stack = |word: &str| {
         let kept = |word: &str| {
             let from = SecretSource::Env("X".to_owned());
@@ -268,12 +281,13 @@ fn the_secrets_of_receivers_are_kept_also_those_of_a_change_that_waits() {
         let receiver = Receiver { to, secret, events: Vec::new() };
         let mut stack = Stack::empty("shop".parse().unwrap());
         stack.notify.insert("ops".parse().unwrap(), receiver);
+        stack.services = gated(&format!("{word} gate"));
         Arc::new(stack)
     };
     let mut state = crate::role::fresh(Path::new("/"));
     state.stack = stack("now");
     let (id, kind, by) = (ReleaseId(3), Kind::Apply, "ann".to_owned());
     state.queued = Some(Queued { id, kind, by, wanted: stack("next"), hotfix: None, force: false });
-    let words = ["now", "now key", "next", "next key"];
+    let words = ["now", "now key", "now gate", "next", "next key", "next gate"];
     assert_eq!(secrets(&state), words.map(|word| Digest::of(word.as_bytes())).into());
 }

@@ -189,19 +189,40 @@ impl fmt::Display for When {
     }
 }
 
-/// One check of one service in one release.
+/// Who is asked about one service in one release.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CheckId {
     /// The release.
     pub release: ReleaseId,
     /// The service.
     pub service: ServiceName,
-    /// Its name there.
-    pub name: CheckName,
+    /// What is asked there.
+    pub about: About,
+}
+
+/// What is asked about a service.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// The check of that name.
+    Check(CheckName),
+    /// Whether a step may be left.
+    Gate {
+        /// Which one, from 0.
+        step: usize,
+    },
+}
+
+impl fmt::Display for About {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Check(name) => write!(f, "check {name}"),
+            Self::Gate { step } => write!(f, "gate {}", step + 1),
+        }
+    }
 }
 
 impl fmt::Display for CheckId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.release, self.service, self.name)
+        write!(f, "{}/{}/{}", self.release, self.service, self.about)
     }
 }

@@ -1,9 +1,11 @@
 //! When nothing new is released, and how fast the rest is.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::notify::{Address, KeptSecret};
 use crate::calendar::Window;
 
 /// A time in which nothing new is released.
@@ -35,6 +37,41 @@ pub struct Gate {
     pub approvers: Vec<String>,
     /// Whether the person who asked for the release may.
     pub own: bool,
+    /// The program that is asked too; its word needs nobody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<GateWebhook>,
+}
+
+/// A program elsewhere that decides whether a step passes its gate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateWebhook {
+    /// Where it is asked.
+    pub to: Address,
+    /// What each question is signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<KeptSecret>,
+}
+
+impl GateWebhook {
+    /// Every secret that it takes to ask it.
+    pub fn secrets(&self) -> impl Iterator<Item = &KeptSecret> {
+        self.to.secret().into_iter().chain(&self.secret)
+    }
+
+    /// The same, to say what was read.
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = &mut KeptSecret> {
+        self.to.secret_mut().into_iter().chain(&mut self.secret)
+    }
+}
+
+/// For people: of a URL only its host, as the rest is often a secret.
+impl fmt::Display for GateWebhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.secret {
+            Some(secret) => write!(f, "{}, signed with {secret}", self.to),
+            None => self.to.fmt(f),
+        }
+    }
 }
 
 impl Gate {
@@ -51,7 +88,7 @@ impl Gate {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { approvers: Vec::new(), own: true }
+        Self { approvers: Vec::new(), own: true, webhook: None }
     }
 }
 

@@ -9,8 +9,8 @@ mod scale;
 mod service;
 mod stack;
 
-pub use check::{Ask, Check, CheckId, Expect, Number, When};
-pub use freeze::{Freeze, Gate, Pace};
+pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
+pub use freeze::{Freeze, Gate, GateWebhook, Pace};
 pub use job::{Job, JobWhen};
 pub use names::{
     CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName, PoolId,

@@ -95,6 +95,24 @@ impl Channel {
     }
 }
 
+impl Address {
+    /// Where it is read from, if it is a secret.
+    pub(super) fn secret(&self) -> Option<&KeptSecret> {
+        match self {
+            Self::Secret(it) => Some(it),
+            Self::Url(_) => None,
+        }
+    }
+
+    /// The same, to say what was read.
+    pub(super) fn secret_mut(&mut self) -> Option<&mut KeptSecret> {
+        match self {
+            Self::Secret(it) => Some(it),
+            Self::Url(_) => None,
+        }
+    }
+}
+
 /// For people: of a URL only its host, as the rest is often a secret.
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::check::Check;
-use super::freeze::{Gate, saved_gate};
+use super::freeze::{Gate, GateWebhook, saved_gate};
 use super::names::{CheckName, Digest, ServiceName};
 use super::scale::Scale;
 
@@ -23,6 +23,17 @@ pub struct Service {
     /// How `replicas` follows the load; `None`: people say how many. Not part of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+}
+
+impl Service {
+    /// The programs that are asked at the gates of its steps.
+    pub fn gate_webhooks(&self) -> impl Iterator<Item = &GateWebhook> {
+        let steps = match &self.rollout.strategy {
+            Strategy::Canary { steps } => steps.as_slice(),
+            Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => &[],
+        };
+        steps.iter().filter_map(|step| step.gate.as_ref()?.webhook.as_ref())
+    }
 }
 
 /// Everything that makes a revision what it is: program, arguments, configuration.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::freeze::{Freeze, Pace};
+use super::freeze::{Freeze, GateWebhook, Pace};
 use super::job::Job;
 use super::names::{
     Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName,
 };
-use super::notify::Receiver;
-use super::service::{Service, Workload};
+use super::notify::{KeptSecret, Receiver};
+use super::service::{Service, Strategy, Workload};
 
 /// What one `evenkeel.toml` describes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +79,25 @@ impl Stack {
     pub fn workloads_mut(&mut self) -> impl Iterator<Item = (&ServiceName, &mut Workload)> {
         let services = self.services.iter_mut().map(|(name, it)| (name, &mut it.workload));
         services.chain(self.jobs.iter_mut().map(|(name, it)| (name, &mut it.workload)))
+    }
+
+    /// Every secret that control itself needs: to tell receivers, and to ask at gates.
+    pub fn kept_secrets(&self) -> impl Iterator<Item = &KeptSecret> {
+        let gates = self.services.values().flat_map(Service::gate_webhooks);
+        let receivers = self.notify.values().flat_map(Receiver::secrets);
+        receivers.chain(gates.flat_map(GateWebhook::secrets))
+    }
+
+    /// The same, to say what was read.
+    pub fn kept_secrets_mut(&mut self) -> impl Iterator<Item = &mut KeptSecret> {
+        let strategies = self.services.values_mut().map(|it| &mut it.rollout.strategy);
+        let steps = strategies.flat_map(|strategy| match strategy {
+            Strategy::Canary { steps } => steps.as_mut_slice(),
+            Strategy::Rolling { .. } | Strategy::BlueGreen { .. } => &mut [],
+        });
+        let gates = steps.filter_map(|step| step.gate.as_mut()?.webhook.as_mut());
+        let receivers = self.notify.values_mut().flat_map(Receiver::secrets_mut);
+        receivers.chain(gates.flat_map(GateWebhook::secrets_mut))
     }
 }
 

@@ -37,7 +37,11 @@ pub(super) fn of_service(old: Option<&Service>, new: &Service) -> Vec<FieldChang
     }
     let fields = service_fields(new);
     match old {
-        Some(old) => differences(&service_fields(old), &fields),
+        Some(old) => {
+            let mut all = differences(&service_fields(old), &fields);
+            all.extend(another_url(old, new, &fields).filter(|_| all.is_empty()));
+            all
+        }
         None => {
             let usual = service_fields(&plain());
             let told = fields.into_iter().filter(|(name, value)| {
@@ -46,6 +50,14 @@ pub(super) fn of_service(old: Option<&Service>, new: &Service) -> Vec<FieldChang
             differences(&Fields::new(), &told.collect())
         }
     }
+}
+
+/// Of the URL of a gate's webhook only the host is shown; this tells that the rest is another.
+fn another_url(old: &Service, new: &Service, fields: &Fields) -> Option<FieldChange> {
+    let same = old.gate_webhooks().eq(new.gate_webhooks());
+    let shown = fields.get("rollout.steps").filter(|_| !same)?;
+    let to = format!("{shown}, where the URL of a webhook is another");
+    Some(FieldChange::between("rollout.steps", shown, &to))
 }
 
 /// Fields that a new service is always described by.
@@ -247,7 +259,8 @@ fn gate(gate: &Gate) -> String {
         false => format!(" for {}", gate.approvers.join(" or ")),
     };
     let own = if gate.own { "" } else { ", not for who asked" };
-    format!(" and a gate{by}{own}")
+    let webhook = gate.webhook.as_ref().map(|it| format!(", asking {it}")).unwrap_or_default();
+    format!(" and a gate{by}{own}{webhook}")
 }
 
 fn scale_fields(scale: &Scale, fields: &mut Fields) {

@@ -101,6 +101,10 @@ impl State {
         if let Some(reason) = listener_failure(self, release, world, now) {
             return Some(Failure { reason, culprits: Vec::new() });
         }
+        if let Some(reason) = release.gate_refusal() {
+            // That says nothing about the revision: the next try is asked again.
+            return Some(Failure { reason, culprits: Vec::new() });
+        }
         if let Some(reason) = release.job_failure() {
             return Some(Failure { reason, culprits: Vec::new() });
         }

@@ -89,6 +89,9 @@ pub struct Gate {
     pub since: Timestamp,
     /// Who gave it.
     pub approved_by: Option<String>,
+    /// How its webhook stands, if it has one and it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Checking>,
 }
 
 /// Somebody's word that a step may be left.

@@ -12,14 +12,16 @@ use expect_test::Expect;
 use super::*;
 use crate::analysis::{Batch, Tally};
 use crate::model::{
-    Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate, Generation,
-    Health as Probing, InstanceId, Limits, Number, PoolId, Rollout as Policy, Route, Scale,
-    Service as Described, ServiceName, Share, Stack, Step, Stop, Strategy, Weight, When, Workload,
+    About, Address, Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate,
+    GateWebhook, Generation, Health as Probing, InstanceId, Limits, Number, PoolId,
+    Rollout as Policy, Route, Scale, Service as Described, ServiceName, Share, Stack, Step, Stop,
+    Strategy, Weight, When, Workload,
 };
 use crate::time::Timestamp;
 use crate::want::Want;
 use crate::world::{
-    self, Backend, Counts, Fence, Health, InstancePhase, Lately, Measured, Observed, Reading, World,
+    self, Backend, Counts, Decided, Fence, Health, InstancePhase, Lately, Measured, Observed,
+    Reading, World,
 };
 
 mod affinity;
@@ -29,6 +31,7 @@ mod back;
 mod checks;
 mod control;
 mod forward;
+mod gates;
 mod jobs;
 mod people;
 mod scaling;
@@ -126,7 +129,7 @@ struct Story {
     running: BTreeMap<InstanceId, (u64, u16)>,
     fates: BTreeMap<String, Fate>,
     loads: BTreeMap<String, Load>,
-    /// What each check is answered, by its name.
+    /// What each check is answered, by its name; `gate` for the webhook of a gate.
     readings: BTreeMap<String, Reading>,
     /// Requests in flight by pool; `None`: nobody measures it.
     busy: BTreeMap<String, Option<u32>>,
@@ -379,7 +382,11 @@ impl Story {
     /// What those that are asked say, at once.
     fn answers(&self) -> BTreeMap<CheckId, world::Answer> {
         let checks = self.state.wanted_checks().into_iter().filter_map(|check| {
-            let reading = self.readings.get(check.id.name.as_str())?.clone();
+            let name = match &check.id.about {
+                About::Check(name) => name.as_str(),
+                About::Gate { .. } => "gate",
+            };
+            let reading = self.readings.get(name)?.clone();
             Some((check.id, world::Answer { run: check.run, reading }))
         });
         checks.collect()
@@ -418,12 +425,22 @@ impl Story {
                     ["counts", ..] => {
                         Some(Reading::Counts(Batch { canary: tally(1), stable: tally(3) }))
                     }
+                    ["silence"] => None,
+                    ["approved", ref by @ ..] => {
+                        let by = by.first().map(|by| (*by).to_owned());
+                        Some(Reading::Decided(Decided::Approved { by }))
+                    }
+                    ["refused", ref why @ ..] => {
+                        let reason = Some(why.join(" "));
+                        Some(Reading::Decided(Decided::Refused { reason }))
+                    }
                     [value] => {
                         let value = Measured::Number(value.parse().unwrap());
                         Some(Reading::Values(vec![(String::new(), value)]))
                     }
                     _ => None,
                 };
+                self.readings.remove(check);
                 self.readings.extend(reading.map(|it| (check.to_owned(), it)));
                 return false;
             }
@@ -608,14 +625,22 @@ fn described(line: &str) -> (ServiceName, Described) {
         "blue-green" => Strategy::BlueGreen { preview: after("preview").map(str::to_owned) },
         _ => {
             let weights = words[3].split(',').map(|weight| weight.parse::<u16>().unwrap() * 100);
+            let webhook = words.contains(&"hooked").then(|| GateWebhook {
+                to: Address::Url("https://change.example.com/secret".to_owned()),
+                secret: None,
+            });
             let step = |weight| Step {
                 exposure: Exposure::Weight(Weight(weight)),
                 bake: Duration::from_secs(5),
                 gate: match after("gated") {
-                    None => words.contains(&"gated").then(Gate::default),
+                    None => words.contains(&"gated").then(|| {
+                        let webhook = webhook.clone();
+                        Gate { webhook, ..Gate::default() }
+                    }),
                     Some(who) => Some(Gate {
                         approvers: who.split(',').map(str::to_owned).collect(),
                         own: false,
+                        webhook: webhook.clone(),
                     }),
                 },
             };

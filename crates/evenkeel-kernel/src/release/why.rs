@@ -214,7 +214,7 @@ impl State {
                 what: format!("somebody approves that {name} {} takes its next step", rollout.to),
                 since: gate.since,
                 until: None,
-                last_error: None,
+                last_error: release.gate_answer().map(str::to_owned),
                 unblock: format!(
                     "{} lets it pass, `evenkeel abort` goes back",
                     release.gate_policy().map(openers).unwrap_or_default()

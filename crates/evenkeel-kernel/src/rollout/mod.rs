@@ -201,7 +201,11 @@ fn gate(gate: &Gate) -> String {
         false => format!(" by {}", gate.approvers.join(" or ")),
     };
     let own = if gate.own { "" } else { ", but not by who asked for it" };
-    format!(" until it is approved{by}{own}")
+    let webhook = gate.webhook.as_ref().map(|it| match by.is_empty() {
+        true => format!(" by anybody or by the webhook {}", it.to),
+        false => format!(" or by the webhook {}", it.to),
+    });
+    format!(" until it is approved{by}{}{own}", webhook.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::check::{Fields, Named};
+use super::materials::Mention;
+use super::notify;
 use super::problem::{Mistake, Mistakes};
 use crate::calendar::{Moment, Window};
-use crate::model::{Freeze, FreezeName, Gate, Pace};
+use crate::model::{Freeze, FreezeName, Gate, GateWebhook, Pace};
 
 /// The zone whose clocks count when the file does not say.
 pub(crate) const ZONE: &str = "UTC";
@@ -57,17 +59,33 @@ pub(crate) fn pace(fields: Option<&Fields>) -> Pace {
 }
 
 /// Builds the gate of a step: `true`, `false`, or a table that says who opens it.
-pub(crate) fn gate(step: &Fields) -> Option<Gate> {
+pub(crate) fn gate(step: &Fields, base: &str, mistakes: &mut Mistakes) -> Option<Gate> {
     let fields = match step.flag_or_table("gate")? {
         Ok(flag) => return flag.then(Gate::default),
         Err(fields) => fields,
     };
+    if let Some(field) = fields.field("secret").filter(|_| fields.field("webhook").is_none()) {
+        let wrong = "only what a `webhook` is asked is signed";
+        mistakes.add(Mistake::at(&field.key, &fields.at("secret"), wrong));
+    }
+    let webhook = fields.text("webhook").map(|text| GateWebhook {
+        to: notify::address(text, base),
+        secret: fields.text("secret").and_then(|text| notify::kept(text, base)),
+    });
     let preset = Gate::default();
     let names = fields.texts("approvers").map(|names| names.iter().map(|(name, _)| name.clone()));
     Some(Gate {
         approvers: names.map_or(preset.approvers, Iterator::collect),
         own: fields.flag("own").copied().unwrap_or(preset.own),
+        webhook,
     })
+}
+
+/// The secrets that the gates of a service mention.
+pub(crate) fn mentions(service: &Fields, base: &str) -> Vec<Mention> {
+    let steps = service.table("rollout").and_then(|rollout| rollout.list("steps"));
+    let gates = steps.into_iter().flatten().filter_map(|step| step.flag_or_table("gate")?.err());
+    gates.flat_map(|gate| notify::mentions_in(gate, &["webhook", "secret"], base)).collect()
 }
 
 /// The letters of which names of time zones are made: `Europe/Berlin`, `Etc/GMT+5`.

@@ -807,6 +807,23 @@ static GATE: Table = Table {
         )
         .preset(|| Gate::default().own.to_string())
         .elsewhere(&["self", "self_approval"]),
+        Key::new(
+            "webhook",
+            Kind::Url,
+            "\"https://change.example.com/approve\"",
+            "A program that is asked too, once the step waits at its gate and every 10 seconds \
+             until somebody has decided. It may approve or refuse; without an answer that says so \
+             the step waits on.",
+        )
+        .elsewhere(&["url", "http", "endpoint", "ask"]),
+        Key::new(
+            "secret",
+            Kind::Secret,
+            "\"env:GATE_KEY\"",
+            "What each question to the webhook is signed with, so that it can tell that it comes \
+             from here.",
+        )
+        .elsewhere(&["key", "token", "signing_secret", "hmac"]),
     ],
 };
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::{Fields, Named, Span};
 use super::env_file;
+use super::freeze;
 use super::path;
 use super::problem::{Mistake, Mistakes, Problem};
 use super::service;
@@ -163,6 +164,7 @@ pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
             all.push(mention(Part::Secret, from.to_string(), fields, "secrets", span.clone()));
         }
     }
+    all.extend(freeze::mentions(fields, base));
     // Where the folder could not be read, everything else would be looked for in the wrong place.
     if fields.field("dir").is_some() && fields.text("dir").is_none() {
         let beside = [Part::EnvFile, Part::Config, Part::Secret];
@@ -202,9 +204,8 @@ impl Draft<'_> {
             needs.config.extend(workload.config.iter().cloned());
             needs.secrets.extend(workload.secrets.values().map(|it| it.from.clone()));
         }
-        for receiver in self.stack.iter().flat_map(|stack| stack.notify.values()) {
-            needs.secrets.extend(receiver.secrets().map(|it| it.from.clone()));
-        }
+        let kept = self.stack.iter().flat_map(Stack::kept_secrets);
+        needs.secrets.extend(kept.map(|it| it.from.clone()));
         needs
     }
 
@@ -265,11 +266,9 @@ impl Draft<'_> {
                 mistakes.add(Mistake::at(&mention.span, &mention.at, wrong).expected(at_most));
             }
         }
-        for receiver in stack.iter_mut().flat_map(|stack| stack.notify.values_mut()) {
-            for secret in receiver.secrets_mut() {
-                let read = materials.secrets.get(&secret.from.to_string());
-                secret.digest = read.and_then(|read| read.as_ref().ok()).cloned();
-            }
+        for secret in stack.iter_mut().flat_map(Stack::kept_secrets_mut) {
+            let read = materials.secrets.get(&secret.from.to_string());
+            secret.digest = read.and_then(|read| read.as_ref().ok()).cloned();
         }
         let problems = mistakes.into_problems(text);
         let sound = problems.is_empty() && env_problems.is_empty();

@@ -56,11 +56,11 @@ fn channel(fields: &Fields, base: &str) -> Option<Channel> {
     Some(Channel::Command { run, dir: base.to_owned() })
 }
 
-fn address(text: &str, base: &str) -> Address {
+pub(super) fn address(text: &str, base: &str) -> Address {
     kept(text, base).map_or_else(|| Address::Url(text.to_owned()), Address::Secret)
 }
 
-fn kept(text: &str, base: &str) -> Option<KeptSecret> {
+pub(super) fn kept(text: &str, base: &str) -> Option<KeptSecret> {
     // `file:` and the like are no schemes of a URL that is asked anything.
     Some(KeptSecret { from: source(text, base)?, digest: None })
 }
@@ -93,9 +93,14 @@ fn events(fields: &Fields, mistakes: &mut Mistakes) -> Vec<String> {
 /// The secrets that a receiver mentions.
 pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
     let Some(fields) = &named.fields else { return Vec::new() };
+    mentions_in(fields, &["webhook", "slack", "secret"], base)
+}
+
+/// The secrets that control itself needs at these keys.
+pub(super) fn mentions_in(fields: &Fields, keys: &[&str], base: &str) -> Vec<Mention> {
     let mention = |key: &&str| {
         let from = source(fields.text(key)?, base)?;
         Some(Mention::secret(&from, fields.at(key), fields.place(key)))
     };
-    ["webhook", "slack", "secret"].iter().filter_map(mention).collect()
+    keys.iter().filter_map(mention).collect()
 }

@@ -197,11 +197,16 @@ fn private_lines(text: &str) -> BTreeSet<usize> {
         let line = line.trim();
         if let Some(header) = line.strip_prefix('[').filter(|_| !open) {
             let mut parts = header.trim_start_matches('[').split([']', '.']).map(str::trim);
-            in_table = parts.clone().any(|part| part == SECRETS) || parts.next() == Some(NOTIFY);
+            in_table = parts.clone().any(|part| part == SECRETS || part == GATE)
+                || parts.next() == Some(NOTIFY);
             at_top = false;
         }
         let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
-        let private_word = |word: &&str| PRIVATE.contains(word) || (at_top && *word == NOTIFY);
+        let private_word = |word: &&str| {
+            PRIVATE.contains(word)
+                || (at_top && *word == NOTIFY)
+                || (*word == GATE && may_hold_secret(line))
+        };
         let begins = words.find(private_word);
         if in_table || open || begins.is_some() {
             private.insert(number);
@@ -214,10 +219,19 @@ fn private_lines(text: &str) -> BTreeSet<usize> {
     private
 }
 
+/// Whether the gate in this line may have a webhook, under whichever name.
+fn may_hold_secret(line: &str) -> bool {
+    let table = line.split_once(GATE).map_or(line, |(_, table)| table);
+    let goes_on = table.contains('{') && !table.contains('}');
+    goes_on || table.contains("://") || table.contains("secret")
+}
+
 /// The key below which nothing is repeated.
 const SECRETS: &str = "secrets";
 /// The table of which nothing is repeated: its URLs are secrets more often than not.
 const NOTIFY: &str = "notify";
+/// The table that may have a webhook of its own.
+const GATE: &str = "gate";
 /// Keys whose line is not repeated, wherever it stands.
 const PRIVATE: [&str; 3] = [SECRETS, "webhook", "slack"];
 

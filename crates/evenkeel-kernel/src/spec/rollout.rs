@@ -87,7 +87,7 @@ pub(crate) fn build(
     }
     let strategy = match name {
         "blue-green" => Strategy::BlueGreen { preview: fields.text("preview").cloned() },
-        "canary" => Strategy::Canary { steps: canary(fields, replicas, mistakes) },
+        "canary" => Strategy::Canary { steps: canary(fields, base, replicas, mistakes) },
         _ => rolling(Some(fields), replicas, exclusive, mistakes),
     };
     let checks = checks::build(fields.named("check"), base, mistakes);
@@ -205,7 +205,7 @@ fn limits(
     }
 }
 
-fn canary(fields: &Fields, replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> {
+fn canary(fields: &Fields, base: &str, replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> {
     if let (Some(profile), Some(_)) = (fields.field("profile"), fields.field("steps")) {
         let wrong = "`profile` and `steps` exclude each other";
         mistakes.add(
@@ -215,18 +215,18 @@ fn canary(fields: &Fields, replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> 
         );
     }
     match (fields.list("steps"), Profile::of(fields)) {
-        (Some(list), _) => steps(list, replicas, mistakes),
+        (Some(list), _) => steps(list, base, replicas, mistakes),
         (None, Some(profile)) => profile.steps(),
         (None, None) => Vec::new(),
     }
 }
 
-fn steps(list: &[Fields], replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> {
+fn steps(list: &[Fields], base: &str, replicas: u32, mistakes: &mut Mistakes) -> Vec<Step> {
     let mut steps: Vec<Step> = Vec::with_capacity(list.len());
     for fields in list {
         let Some(exposure) = exposure(fields, mistakes) else { continue };
         let bake = fields.span("bake").copied().unwrap_or(STEP_BAKE);
-        let gate = super::freeze::gate(fields);
+        let gate = super::freeze::gate(fields, base, mistakes);
         let step = Step { exposure, bake, gate };
         if let Exposure::Instances(count) = exposure
             && count >= replicas.max(2)

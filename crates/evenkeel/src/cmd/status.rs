@@ -136,7 +136,9 @@ pub(super) fn release_line(release: &ReleaseView) -> String {
             true => String::new(),
             false => format!(" for {}", release.approvers.join(" or ")),
         };
-        text = format!("{text}  {}", paint(Tone::Warn, &format!("waits at its gate{whom}")));
+        let answer = release.gate_answer.as_ref().map(|it| format!(" ({it})")).unwrap_or_default();
+        let waits = format!("waits at its gate{whom}{answer}");
+        text = format!("{text}  {}", paint(Tone::Warn, &waits));
     }
     if let Some(last) = release.approvals.last() {
         let by = format!("step {} approved by {}", last.step, last.by);

@@ -16,6 +16,8 @@ mod disk;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod gates;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod http;

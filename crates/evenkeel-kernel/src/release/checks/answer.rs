@@ -127,6 +127,7 @@ fn judged(ask: &Ask, reading: &Reading) -> Said {
         Reading::Error(why) => said(Verdict::Error, why),
         Reading::Values(values) => measured(ask, values),
         Reading::Counts(_) => said(Verdict::Error, "it counted where it was not to count"),
+        Reading::Decided(_) => said(Verdict::Error, "it decided where it was to measure"),
     }
 }
 
@@ -181,8 +182,9 @@ impl Expect {
 }
 
 /// The beginning of somebody else's text, on one line.
-fn brief(text: &str) -> String {
-    let clean = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let cut: String = clean.chars().filter(|c| !c.is_control()).take(TEXT_MAX).collect();
+pub(super) fn brief(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let clean: String = words.chars().filter(|c| !c.is_control()).collect();
+    let cut: String = clean.chars().take(TEXT_MAX).collect();
     if cut.len() < clean.len() { format!("{cut}…") } else { cut }
 }

@@ -1,9 +1,11 @@
-//! The checks of a rollout: when each is asked, what its answers come to, and what waits for it.
+//! The checks of a rollout: when each is asked, what its answers come to, and what waits for it. The
+//! webhooks of gates are asked in the same way.
 //!
 //! A question is a decision: its number is durable before anybody is asked, and an answer counts
 //! once, for the question it belongs to. A control that starts anew asks the open ones again.
 
 mod answer;
+mod gate;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +19,7 @@ use super::decide::WITHOUT_REQUESTS_MAX;
 use super::judge::Seen;
 use super::state::{Kind, Phase, Release, Rollout, State};
 use crate::analysis::{Verdict, requests_needed};
-use crate::model::{Check, CheckId, CheckName, PoolId, RevisionNumber, ServiceName, When};
+use crate::model::{About, Check, CheckId, CheckName, PoolId, RevisionNumber, ServiceName, When};
 use crate::rollout;
 use crate::time::Timestamp;
 use crate::want;
@@ -50,6 +52,13 @@ impl Checking {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.run > 0 && self.answered.is_none()
+    }
+
+    /// Asks once more.
+    fn ask(&mut self, now: Timestamp) {
+        self.run += 1;
+        self.asked = now;
+        self.answered = None;
     }
 
     /// Whether the last answer was a pass, and is no older than that.
@@ -180,7 +189,7 @@ impl State {
     #[must_use]
     pub fn wanted_checks(&self) -> Vec<want::Check> {
         let Some(release) = self.forward() else { return Vec::new() };
-        let mut wanted = Vec::new();
+        let mut wanted = Vec::from_iter(self.question_at_gate(release));
         for (name, rollout) in &release.rollouts {
             for (check, policy) in release.checks(name) {
                 let Some(stands) = rollout.checks.get(check).filter(|it| it.is_open()) else {
@@ -189,7 +198,7 @@ impl State {
                 wanted.push(want::Check {
                     id: release.check_id(name, check),
                     run: stands.run,
-                    ask: policy.ask.clone(),
+                    ask: want::Question::Check(policy.ask.clone()),
                     timeout: policy.timeout,
                     stack: release.wanted.name.clone(),
                     canary: self.asked_side(name, rollout.to),
@@ -243,7 +252,7 @@ impl Release {
     }
 
     fn check_id(&self, name: &ServiceName, check: &CheckName) -> CheckId {
-        CheckId { release: self.id, service: name.clone(), name: check.clone() }
+        CheckId { release: self.id, service: name.clone(), about: About::Check(check.clone()) }
     }
 
     /// Forgets what failed so far: a person has looked at it and wants to go on.
@@ -253,6 +262,7 @@ impl Release {
             stands.failures = 0;
             stands.errors = 0;
         }
+        self.pardon_gate();
     }
 
     /// Whether a check that decides could not be answered last time.
@@ -346,9 +356,7 @@ impl State {
         for (name, check) in due {
             let Some(rollout) = next.rollouts.get_mut(name) else { continue };
             let stands = rollout.checks.entry(check).or_default();
-            stands.run += 1;
-            stands.asked = now;
-            stands.answered = None;
+            stands.ask(now);
         }
         if next.paused.is_none()
             && let Some(reason) = next.unanswered()

@@ -135,6 +135,7 @@ impl Deciding<'_> {
         self.watch_the_checks();
         self.watch_requests();
         self.watch_checks();
+        self.watch_gate();
         self.watch_jobs();
         self.fail();
         self.hold();

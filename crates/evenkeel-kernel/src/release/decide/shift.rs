@@ -22,14 +22,15 @@ struct Missing {
     is_silence: bool,
 }
 
-/// What opens a gate, and for whom.
+/// What opens a gate, and for whom; of the webhook only where it is.
 pub(in crate::release) fn openers(gate: &Gate) -> String {
     let by = match gate.approvers.is_empty() {
         true => String::new(),
         false => format!(" by {}", gate.approvers.join(" or ")),
     };
     let own = if gate.own { "" } else { ", not by who asked for the release," };
-    format!("`evenkeel approve`{by}{own}")
+    let webhook = gate.webhook.as_ref().map(|it| format!("the webhook {} or ", it.to));
+    format!("{}`evenkeel approve`{by}{own}", webhook.unwrap_or_default())
 }
 
 impl Deciding<'_> {
@@ -79,7 +80,7 @@ impl Deciding<'_> {
         self.note("gate.reached", text);
         let now = self.moment.now;
         if let Some(release) = self.state.release_mut() {
-            release.gate = Some(state::Gate { since: now, approved_by: None });
+            release.gate = Some(state::Gate { since: now, approved_by: None, asked: None });
         }
         false
     }

@@ -155,6 +155,15 @@ impl Deciding<'_> {
         }
     }
 
+    /// Takes in what the webhook of the gate was answered, and asks it when that is due.
+    pub(super) fn watch_gate(&mut self) {
+        let Some((release, told)) = self.state.at_gate(self.world, self.moment.now) else { return };
+        self.state.release = Some(release);
+        if let Some(told) = told {
+            self.note(told.kind, told.text);
+        }
+    }
+
     /// Takes the release back, or holds it, if it fails.
     pub(super) fn fail(&mut self) {
         let Some(release) = self.state.forward() else { return };

@@ -9,12 +9,16 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use super::round_trip::{address, kept};
 use crate::calendar::{Civil, Weekday, Window};
 use crate::lint::missing_files;
-use crate::model::{Freeze, FreezeName, Gate, Pace, RevisionNumber, Stack};
-use crate::plan::{Now, plan};
+use crate::model::{
+    Address, Digest, Freeze, FreezeName, Gate, GateWebhook, Pace, RevisionNumber, SecretSource,
+    ServiceName, Stack,
+};
+use crate::plan::{Deployed, Now, plan};
 use crate::spec::starter::quoted;
-use crate::spec::{Materials, read};
+use crate::spec::{Materials, draft, read};
 
 /// The beginning of a minute of a day of this century.
 fn civil() -> impl Strategy<Value = Civil> {
@@ -56,9 +60,13 @@ pub(super) fn pace() -> impl Strategy<Value = Pace> {
 
 pub(super) fn gate() -> impl Strategy<Value = Option<Gate>> {
     proptest::option::of(
-        (vec("[a-z]{1,8}", 0..3), any::<bool>())
-            .prop_map(|(approvers, own)| Gate { approvers, own }),
+        (vec("[a-z]{1,8}", 0..3), any::<bool>(), proptest::option::of(webhook()))
+            .prop_map(|(approvers, own, webhook)| Gate { approvers, own, webhook }),
     )
+}
+
+fn webhook() -> impl Strategy<Value = GateWebhook> {
+    (address(), proptest::option::of(kept())).prop_map(|(to, secret)| GateWebhook { to, secret })
 }
 
 /// A gate as it is written in a step.
@@ -66,9 +74,17 @@ pub(super) fn gate_text(gate: Option<&Gate>) -> String {
     match gate {
         None => "false".to_owned(),
         Some(gate) if *gate == Gate::default() => "true".to_owned(),
-        Some(Gate { approvers, own }) => {
+        Some(Gate { approvers, own, webhook }) => {
             let names: Vec<String> = approvers.iter().map(|name| quoted(name)).collect();
-            format!("{{ approvers = [{}], own = {own} }}", names.join(", "))
+            let webhook = webhook.as_ref().map_or_else(String::new, |it| {
+                let to = match &it.to {
+                    Address::Url(url) => quoted(url),
+                    Address::Secret(kept) => quoted(&kept.from.to_string()),
+                };
+                let secret = it.secret.as_ref().map(|it| format!(", secret = \"{}\"", it.from));
+                format!(", webhook = {to}{}", secret.unwrap_or_default())
+            });
+            format!("{{ approvers = [{}], own = {own}{webhook} }}", names.join(", "))
         }
     }
 }
@@ -143,7 +159,7 @@ between = 10
         .collect();
     expect![[r#"
         5: `2x` is not a duration; a duration from "10ms" to "10m" (the units are `ms`, `s`, `m`, `h` and `d`)
-        8: unknown key `approver` in `service.web.rollout.steps[0].gate`; `approvers` or `own` (did you mean `approvers`?)
+        8: unknown key `approver` in `service.web.rollout.steps[0].gate`; `approvers`, `own`, `webhook` or `secret` (did you mean `approvers`?)
         8: `own` is a text; `true` or `false`
         8: `gate` is a number; `true`, `false` or a table
         10: `Friday 16:00` is not a moment; a moment such as "Fri 16:00", "2026-12-20" or "2026-12-20 16:00" (write `"Fri 16:00"`)
@@ -199,4 +215,109 @@ fn files_that_a_command_names_and_are_not_there_are_a_hazard() {
     let found = missing(all[0], &there_is_nothing);
     assert_eq!(found, [told("lib/tracing"), told("dist/server.mjs")]);
     assert_eq!(missing(all[1], &there_is_nothing), [""; 0]);
+}
+
+/// A stack with one gated step.
+fn gated(gate: &str) -> String {
+    format!(
+        "stack = \"shop\"\n[service.web]\nrun = \"./web\"\nreplicas = 2\n[service.web.rollout]\n\
+         strategy = \"canary\"\n\
+         steps = [\n  {{ weight = \"5%\" }},\n  {{ weight = \"50%\", gate = {gate} }},\n]\n"
+    )
+}
+
+#[test]
+fn what_is_wrong_with_the_webhook_of_a_gate_is_told_without_its_line() {
+    let mut told = String::new();
+    for gate in [
+        "{ secret = \"env:KEY\" }",
+        "{ webhook = \"hunter2.example.com\", secret = \"hunter2\" }",
+        "{ webhook = \"https:///hunter2\", secret = \"env:KEY\" }",
+        "{ url = \"https://x/hunter2\" }",
+        "{ secret = \"hunter2\" }",
+        "{\n    address = \"hunter2\",\n  }",
+        "{ approver = [\"ann\"] }",
+    ] {
+        let text = gated(gate);
+        let (_, problems) = read(&text, "/srv/shop");
+        told.extend(problems.iter().map(|it| it.render("evenkeel.toml", &text)));
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+    expect![[r#"
+        evenkeel.toml:9:30: error: only what a `webhook` is asked is signed
+        evenkeel.toml:9:40: error: `webhook` is not a URL, nor where one is kept
+          = help: expected a URL that begins with `https://` or `http://`, or where it is read from: `env:NAME`, `file:PATH` or `age:PATH`
+        evenkeel.toml:9:72: error: `secret` does not say where it comes from
+          = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+          = help: a secret itself never stands in this file
+        evenkeel.toml:9:40: error: `webhook` is not a URL, nor where one is kept
+          = help: expected a URL that begins with `https://` or `http://`, or where it is read from: `env:NAME`, `file:PATH` or `age:PATH`
+        evenkeel.toml:9:30: error: unknown key `url` in `service.web.rollout.steps[1].gate`
+          = help: expected `approvers`, `own`, `webhook` or `secret`
+          = help: it is called `webhook` here
+        evenkeel.toml:9:30: error: only what a `webhook` is asked is signed
+        evenkeel.toml:9:39: error: `secret` does not say where it comes from
+          = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+          = help: a secret itself never stands in this file
+        evenkeel.toml:10:5: error: unknown key `address` in `service.web.rollout.steps[1].gate`
+          = help: expected `approvers`, `own`, `webhook` or `secret`
+        evenkeel.toml:9:30: error: unknown key `approver` in `service.web.rollout.steps[1].gate`
+          |
+        9 |   { weight = "50%", gate = { approver = ["ann"] } },
+          |                              ^^^^^^^^ expected `approvers`, `own`, `webhook` or `secret`
+          = help: did you mean `approvers`?
+    "#]].assert_eq(&told);
+}
+
+#[test]
+fn the_secrets_of_gates_are_read_and_a_change_of_a_webhook_is_planned() {
+    let text = gated("{ webhook = \"file:url\", secret = \"env:KEY\" }");
+    let (url, key) = (SecretSource::File("/srv/shop/url".into()), SecretSource::Env("KEY".into()));
+    assert_eq!(draft(&text, "/srv/shop").needs().secrets, [url, key].into());
+    let stack = |text: &str, key: &str| {
+        let read = |content: &str| Ok(Digest::of(content.as_bytes()));
+        let secrets = [("file:/srv/shop/url", read("url")), ("env:KEY", read(key))];
+        let secrets = secrets.map(|(from, it)| (from.to_owned(), it)).into();
+        let bound = draft(text, "/srv/shop").bind(&Materials { secrets, ..Materials::default() });
+        bound.stack.unwrap()
+    };
+    let at = |path: &str| gated(&format!("{{ webhook = \"https://x.example.com/{path}\" }}"));
+    let stacks = [
+        stack(&gated("true"), ""),
+        stack(&text, "one"),
+        stack(&text, "two"),
+        stack(&at("hunter2"), ""),
+        stack(&at("hunter3"), ""),
+    ];
+    let mut told = String::new();
+    for pair in stacks.windows(2) {
+        let web = Deployed { revision: RevisionNumber(1), replicas: 2 };
+        let name: ServiceName = "web".parse().unwrap();
+        let services = [(&name, web)].into();
+        let now = Now { stack: &pair[0], services, next: [].into(), leads_back: false };
+        for change in plan(&now, &pair[1]).changes {
+            for field in change.fields {
+                let (from, to) = (field.from.unwrap(), field.to.unwrap());
+                writeln!(told, "{}: {from}\n  -> {to}", field.field).unwrap();
+            }
+        }
+    }
+    assert!(!told.contains("hunter"), "{told}");
+    expect![[r#"
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate
+          -> 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:7692c3ad3540)
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:7692c3ad3540)
+          -> 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:3fc4ccfe7458)
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate, asking file:/srv/shop/url (sha256:28e5ebabd9d8), signed with env:KEY (sha256:3fc4ccfe7458)
+          -> 5 % for 5m, 50 % for 5m and a gate, asking https://x.example.com/…
+        rollout.steps: 5 % for 5m, 50 % for 5m and a gate, asking https://x.example.com/…
+          -> 5 % for 5m, 50 % for 5m and a gate, asking https://x.example.com/…, where the URL of a webhook is another
+    "#]].assert_eq(&told);
+    let problems = draft(&text, "/srv/shop").bind(&Materials::default()).problems;
+    let told: String = problems.iter().map(|it| it.render("evenkeel.toml", &text)).collect();
+    expect![[r#"
+        evenkeel.toml:9:40: error: file:/srv/shop/url was not read
+        evenkeel.toml:9:61: error: env:KEY was not read
+    "#]]
+    .assert_eq(&told);
 }

@@ -56,7 +56,8 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         }
         "pace" => base("", "", &format!("[pace]\n{line}")),
         "gate" => {
-            let step = format!("steps = [{{ weight = \"1%\", gate = {{ {line} }} }}]");
+            let way = if key.name == "secret" { "webhook = \"env:URL\", " } else { "" };
+            let step = format!("steps = [{{ weight = \"1%\", gate = {{ {way}{line} }} }}]");
             let steps = format!("strategy = \"canary\"\n{step}");
             base("", "replicas = 9", &format!("[service.web.rollout]\n{steps}"))
         }

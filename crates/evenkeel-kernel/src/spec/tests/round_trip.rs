@@ -186,21 +186,29 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
     })
 }
 
-fn receiver() -> impl Strategy<Value = Receiver> {
-    let kept = |from: SecretSource| KeptSecret { from, digest: None };
+/// A secret that control itself needs.
+pub(super) fn kept() -> impl Strategy<Value = KeptSecret> {
     let source = prop_oneof![
         "[A-Z_]{1,6}".prop_map(SecretSource::Env),
         "/[a-z]{1,5}".prop_map(SecretSource::File),
         "/[a-z]{1,5}".prop_map(SecretSource::Age),
     ];
-    let address = prop_oneof![
+    source.prop_map(|from| KeptSecret { from, digest: None })
+}
+
+/// A URL, or where it is read from.
+pub(super) fn address() -> impl Strategy<Value = Address> {
+    prop_oneof![
         "https?://[a-z]{1,5}(:[1-9]{2})?/[a-z0-9?=]{0,8}".prop_map(Address::Url),
-        source.clone().prop_map(move |from| Address::Secret(kept(from))),
-    ];
+        kept().prop_map(Address::Secret),
+    ]
+}
+
+fn receiver() -> impl Strategy<Value = Receiver> {
     let way = prop_oneof![
-        (address.clone(), proptest::option::of(source))
-            .prop_map(move |(to, from)| (Channel::Webhook(to), from.map(kept))),
-        address.prop_map(|to| (Channel::Slack(to), None)),
+        (address(), proptest::option::of(kept()))
+            .prop_map(|(to, secret)| (Channel::Webhook(to), secret)),
+        address().prop_map(|to| (Channel::Slack(to), None)),
         vec(text(), 1..3).prop_map(|run| (Channel::Command { run, dir: "/srv".to_owned() }, None)),
     ];
     let events = vec(select(vec!["*", "release.*", "gate.reached"]), 0..3);
