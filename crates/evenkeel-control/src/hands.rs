@@ -1,6 +1,7 @@
 //! The engine's eyes and hands: it observes the rooms around it and hands them what is wanted.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,10 +60,15 @@ impl Routed {
 }
 
 impl Hands {
-    pub(crate) fn new(home: &Path, local: Arc<Local>, orders: Orders) -> Self {
+    pub(crate) fn new(
+        home: &Path,
+        local: Arc<Local>,
+        holder: Vec<OsString>,
+        orders: Orders,
+    ) -> Self {
         let home = home.to_owned();
         let routed = Routed { home: home.clone(), client: Mutex::new(None) };
-        let checks = Checks::new(home.clone(), orders);
+        let checks = Checks::new(home.clone(), holder, orders);
         Self {
             home,
             local,

@@ -27,5 +27,4 @@ mod upgrades;
 mod view;
 mod wake;
 
-pub use notify::hold;
 pub use role::{Config, ControlError, run};

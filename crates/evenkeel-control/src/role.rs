@@ -34,7 +34,7 @@ pub struct Config {
     pub home: PathBuf,
     /// The command by which a shim is started, before its own arguments.
     pub shim: Vec<std::ffi::OsString>,
-    /// The command that runs [`crate::hold`], before its own arguments.
+    /// The command that runs [`evenkeel_local::hook::hold`], before its own arguments.
     pub holder: Vec<std::ffi::OsString>,
 }
 
@@ -140,7 +140,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         clock,
         verified,
         state,
-        hands: Hands::new(home, Arc::clone(&local), orders),
+        hands: Hands::new(home, Arc::clone(&local), config.holder.clone(), orders),
         local,
         inbox,
         latest,

@@ -1,46 +1,48 @@
-//! Short commands that control runs itself: they are bounded in time and output, and end with it.
+//! Short commands that control runs itself, bounded in time and in what is kept of their output.
 //!
-//! What must outlive control is an instance and has a shim. A hook is killed as soon as the thread
-//! that waits for it is gone, so that a successor can run it again without meeting it.
+//! What must outlive control is an instance and has a shim. Between control and a hook stands a
+//! process of ours that holds it on a leash: when control dies or gives the hook up, or when its
+//! time is over, it ends the hook with everything that this has left in its group. So a successor
+//! of control can run it again without meeting it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, PipeReader, Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 /// The last bytes of what a hook says that are kept.
 const OUTPUT_MAX: usize = 16 << 10;
+/// The longest line of it that is shown, in characters.
+const LINE_MAX: usize = 500;
 /// The longest time between two looks whether the hook is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
-
+/// What the first line of a report begins with when nothing was run; the reason follows.
+const NOT_RUN: &str = "not run: ";
+/// The longest report: how it ended, and its output.
+const REPORT_MAX: u64 = 2 * OUTPUT_MAX as u64;
 /// Variables of control's own environment that its commands are given. The others may hold secrets
 /// of whoever started control.
 const GIVEN: [&str; 4] = ["PATH", "HOME", "LANG", "TZ"];
 
-/// Those that are set.
-pub fn given() -> impl Iterator<Item = (&'static str, OsString)> {
-    GIVEN.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)))
-}
-
 /// One command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
-    /// Program and arguments; no shell is involved.
+    /// Program and arguments; no shell is involved. A program with a `/` in it is seen from `dir`.
     pub run: Vec<String>,
     /// The working folder.
     pub dir: PathBuf,
-    /// Its environment, beside what is [`given`].
+    /// Its environment, beside `PATH`, `HOME`, `LANG` and `TZ` of control's own.
     pub env: BTreeMap<String, String>,
     /// What it reads on its standard input; what it leaves unread is dropped.
     pub stdin: Vec<u8>,
-    /// How long it may take before it is killed with everything in its session's group.
+    /// How long it may take before it is killed with everything in its group.
     pub timeout: Duration,
 }
 
@@ -66,70 +68,224 @@ pub enum How {
     Unwanted,
 }
 
-/// Runs a hook and waits for its end, as long as `wanted` says so.
-///
-/// The thread that calls this must wait here until it returns: the kernel kills the hook when that
-/// thread ends.
+impl Ended {
+    /// The last thing it said, which is most likely why it ended so: `: no such room`, or nothing.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let last = self.output.lines().map(str::trim).rfind(|line| !line.is_empty());
+        let clean = |c: char| if c.is_control() { ' ' } else { c };
+        let line: String = last.unwrap_or_default().chars().map(clean).take(LINE_MAX).collect();
+        if line.is_empty() { line } else { format!(": {line}") }
+    }
+}
+
+impl How {
+    fn of(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited(code),
+            (None, signal) => Self::Signalled(signal.unwrap_or(0)),
+        }
+    }
+
+    /// As the first line of a report has it.
+    fn word(self) -> String {
+        match self {
+            Self::Exited(status) => format!("exited {status}"),
+            Self::Signalled(signal) => format!("signalled {signal}"),
+            Self::TookTooLong => "too long".to_owned(),
+            Self::Unwanted => "unwanted".to_owned(),
+        }
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        match word.split_once(' ') {
+            Some(("exited", status)) => status.parse().ok().map(Self::Exited),
+            Some(("signalled", signal)) => signal.parse().ok().map(Self::Signalled),
+            Some(("too", "long")) => Some(Self::TookTooLong),
+            None if word == "unwanted" => Some(Self::Unwanted),
+            _ => None,
+        }
+    }
+}
+
+/// Runs a hook, held by the command `holder` ([`hold`]), and waits for its end as long as `wanted`
+/// says so.
 ///
 /// # Errors
-/// When it could not be started: the folder or the program is not there, or may not be run.
-pub fn run(hook: &Hook, wanted: &dyn Fn() -> bool) -> io::Result<Ended> {
-    let (name, args) = hook.run.split_first().ok_or(io::ErrorKind::InvalidInput)?;
-    let program = match name.contains('/') {
-        true => hook.dir.join(name),
-        false => PathBuf::from(name),
-    };
-    let mut command = Command::new(program);
-    command.args(args).current_dir(&hook.dir);
-    command.env_clear().envs(given()).envs(&hook.env);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    leash(&mut command);
-    let mut child = command.spawn()?;
-    let ended = watch(hook, &mut child, wanted);
-    // Its whole group goes, also what it left in the background.
-    kill_group(&child);
+/// When it could not be run: the folder or the program is not there, or may not be run.
+pub fn run(holder: &[OsString], hook: &Hook, wanted: &dyn Fn() -> bool) -> io::Result<Ended> {
+    let (program, first) = holder.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let given = GIVEN.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let mut child = Command::new(program)
+        .args(first)
+        .args([hook.stdin.len().to_string(), hook.timeout.as_millis().to_string()])
+        .arg(&hook.dir)
+        .args(&hook.run)
+        .env_clear()
+        .envs(given)
+        .envs(&hook.env)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let report = listen(&mut child, &hook.stdin, wanted);
     let status = child.wait()?;
-    let (stopped, output) = ended?;
-    Ok(Ended { how: stopped.unwrap_or_else(|| how(status)), output })
+    let report = report?;
+    let report = String::from_utf8_lossy(&report);
+    let (first, output) = report.split_once('\n').unwrap_or((&report, ""));
+    if let Some(reason) = first.strip_prefix(NOT_RUN) {
+        return Err(io::Error::other(reason.to_owned()));
+    }
+    let unread = || io::Error::other(format!("what holds it ended with {status}"));
+    let how = How::read(first).ok_or_else(unread)?;
+    Ok(Ended { how, output: output.to_owned() })
 }
 
-/// Feeds it and listens to it until it ends or must end.
-fn watch(
-    hook: &Hook,
-    child: &mut Child,
-    wanted: &dyn Fn() -> bool,
-) -> io::Result<(Option<How>, String)> {
-    let until = Instant::now() + hook.timeout;
-    let handle = rustix::process::pidfd_open(pid(child)?, PidfdFlags::empty())?;
-    let mut feed = Feed::new(child.stdin.take(), &hook.stdin)?;
-    let mut heard = Heard::new(child)?;
-    let stopped = loop {
+/// Feeds the holder and reads its report; lets the leash go once nobody wants the hook any more.
+fn listen(child: &mut Child, feed: &[u8], wanted: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
+    let mut leash: Option<ChildStdin> = child.stdin.take();
+    let Some(stdout): Option<ChildStdout> = child.stdout.take() else { return Ok(Vec::new()) };
+    // The holder reads all of it before it does anything else. One that has ended reports why.
+    if let Some(leash) = &mut leash {
+        leash.write_all(feed).ok();
+    }
+    let mut stdout = stdout.take(REPORT_MAX);
+    let mut report = Vec::new();
+    loop {
         if !wanted() {
-            break Some(How::Unwanted);
+            leash = None;
         }
+        let mut fds = [PollFd::new(stdout.get_ref(), PollFlags::IN)];
+        let look = Timespec::try_from(LOOK).map_err(io::Error::other)?;
+        match poll(&mut fds, Some(&look)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut piece = [0; 4 << 10];
+        match stdout.read(&mut piece)? {
+            0 => {
+                drop(leash);
+                return Ok(report);
+            }
+            count => report.extend_from_slice(piece.get(..count).unwrap_or_default()),
+        }
+    }
+}
+
+/// Holds a hook on its leash: the process that control starts for it. Takes the length of what it
+/// feeds the hook, its time in milliseconds, the folder, the program and its arguments; says on
+/// standard output how it ended.
+pub fn hold(args: &[OsString]) -> ExitCode {
+    let (word, output) = match held(args) {
+        Ok((how, output)) => (how.word(), output),
+        Err(error) => (format!("{NOT_RUN}{error}"), Vec::new()),
+    };
+    let mut report = format!("{}\n", word.replace('\n', " ")).into_bytes();
+    report.extend_from_slice(&output);
+    // Control may be gone.
+    io::stdout().write_all(&report).ok();
+    ExitCode::SUCCESS
+}
+
+fn held(args: &[OsString]) -> io::Result<(How, Vec<u8>)> {
+    let number = |text: &OsString| text.to_str().and_then(|it| it.parse::<u64>().ok());
+    let [length, timeout, dir, run @ ..] = args else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let (Some(length), Some(timeout)) = (number(length), number(timeout)) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // What it runs gains no rights, and no terminal's keys reach it.
+    rustix::thread::set_no_new_privs(true)?;
+    rustix::process::setsid().ok();
+    let stdin = io::stdin();
+    let mut feed = Vec::new();
+    stdin.lock().take(length).read_to_end(&mut feed)?;
+    run_within(Duration::from_millis(timeout), run, Path::new(dir), &feed, stdin.as_fd())
+}
+
+fn run_within(
+    most: Duration,
+    run: &[OsString],
+    dir: &Path,
+    feed: &[u8],
+    leash: BorrowedFd<'_>,
+) -> io::Result<(How, Vec<u8>)> {
+    let (program, arguments) = run.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let (output, writer) = io::pipe()?;
+    let mut command = Command::new(place(program, dir));
+    command
+        .args(arguments)
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(writer.try_clone()?)
+        .stderr(writer)
+        .process_group(0);
+    let mut child = command.spawn()?;
+    // Our ends of what it writes to are closed with this.
+    drop(command);
+    let mut heard = Heard::new(output)?;
+    let stopped = Feed::new(child.stdin.take(), feed)
+        .and_then(|feed| watch(&child, feed, &mut heard, leash, Instant::now() + most));
+    // Whatever it has left in its group belongs to it. All of it may have ended by now.
+    rustix::process::kill_process_group(pid(&child)?, Signal::KILL).ok();
+    let status = child.wait()?;
+    Ok((stopped?.unwrap_or_else(|| How::of(status)), heard.end))
+}
+
+/// A program with a `/` in it is seen from its folder; any other is looked for.
+fn place(program: &OsStr, dir: &Path) -> OsString {
+    match program.as_encoded_bytes().contains(&b'/') {
+        true => dir.join(program).into_os_string(),
+        false => program.to_owned(),
+    }
+}
+
+/// Feeds it and listens to it until it has ended (`None`), or must end.
+fn watch(
+    child: &Child,
+    mut feed: Feed<'_>,
+    heard: &mut Heard,
+    leash: BorrowedFd<'_>,
+    until: Instant,
+) -> io::Result<Option<How>> {
+    let process = rustix::process::pidfd_open(pid(child)?, PidfdFlags::empty())?;
+    loop {
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break Some(How::TookTooLong);
+            return Ok(Some(How::TookTooLong));
         }
-        if wait(&handle, &feed, &heard, left.min(LOOK))? {
-            break None;
-        }
+        let (ended, let_go) = wait(&process, leash, &feed, heard, left)?;
         feed.write();
         heard.read();
-    };
-    heard.read();
-    Ok((stopped, heard.text()))
+        match (let_go, ended) {
+            (true, _) => return Ok(Some(How::Unwanted)),
+            (false, true) => return Ok(None),
+            (false, false) => {}
+        }
+    }
 }
 
-/// Waits until there is something to do. Returns whether the process has ended.
-fn wait(handle: &OwnedFd, feed: &Feed<'_>, heard: &Heard, most: Duration) -> io::Result<bool> {
-    let timeout = Timespec::try_from(most).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-    let mut fds = vec![PollFd::new(handle, PollFlags::IN)];
+/// Waits until there is something to do. Returns whether the process has ended, and whether
+/// nobody holds the leash any more.
+fn wait(
+    process: &OwnedFd,
+    leash: BorrowedFd<'_>,
+    feed: &Feed<'_>,
+    heard: &Heard,
+    most: Duration,
+) -> io::Result<(bool, bool)> {
+    let timeout = Timespec::try_from(most).map_err(io::Error::other)?;
+    let mut fds =
+        vec![PollFd::new(process, PollFlags::IN), PollFd::from_borrowed_fd(leash, PollFlags::IN)];
     fds.extend(feed.pipe.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
-    fds.extend(heard.pipes.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-    match rustix::event::poll(&mut fds, Some(&timeout)) {
-        Ok(_) => Ok(fds.first().is_some_and(|it| !it.revents().is_empty())),
-        Err(rustix::io::Errno::INTR) => Ok(false),
+    fds.extend(heard.pipe.iter().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) => {
+            let is_set = |at: usize| fds.get(at).is_some_and(|it| !it.revents().is_empty());
+            Ok((is_set(0), is_set(1)))
+        }
+        Err(rustix::io::Errno::INTR) => Ok((false, false)),
         Err(error) => Err(error.into()),
     }
 }
@@ -163,62 +319,28 @@ impl<'a> Feed<'a> {
 
 /// What it has said.
 struct Heard {
-    pipes: Vec<std::fs::File>,
+    pipe: Option<PipeReader>,
     end: Vec<u8>,
 }
 
 impl Heard {
-    fn new(child: &mut Child) -> io::Result<Self> {
-        let stdout = child.stdout.take().map(OwnedFd::from);
-        let stderr = child.stderr.take().map(OwnedFd::from);
-        let pipes: Vec<std::fs::File> =
-            stdout.into_iter().chain(stderr).map(std::fs::File::from).collect();
-        pipes.iter().try_for_each(|pipe| rustix::io::ioctl_fionbio(pipe.as_fd(), true))?;
-        Ok(Self { pipes, end: Vec::new() })
+    fn new(pipe: PipeReader) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(pipe.as_fd(), true)?;
+        Ok(Self { pipe: Some(pipe), end: Vec::new() })
     }
 
-    /// Reads what is there, as much as one pipe holds.
+    /// Reads what is there, as much as a pipe holds.
     fn read(&mut self) {
-        let end = &mut self.end;
-        self.pipes.retain_mut(|pipe| {
-            let mut piece = [0; 64 << 10];
-            match pipe.read(&mut piece) {
-                Ok(0) => false,
-                Ok(count) => {
-                    end.extend_from_slice(piece.get(..count).unwrap_or_default());
-                    true
-                }
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            }
-        });
-        let excess = end.len().saturating_sub(OUTPUT_MAX);
-        end.drain(..excess);
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.end).into_owned()
-    }
-}
-
-/// Makes `command` lead a session of its own, which ends with the calling thread.
-fn leash(command: &mut Command) {
-    let control = rustix::process::getpid();
-    let in_child = move || {
-        rustix::process::setsid()?;
-        rustix::thread::set_no_new_privs(true)?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // Whoever waits for it may have gone before the line above.
-        match rustix::process::getppid() == Some(control) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::BrokenPipe.into()),
+        let Some(pipe) = &mut self.pipe else { return };
+        let mut piece = [0; 64 << 10];
+        match pipe.read(&mut piece) {
+            Ok(0) => self.pipe = None,
+            Ok(count) => self.end.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.pipe = None,
         }
-    };
-    // SAFETY: the closure runs between fork and exec in a process with one thread. It makes only
-    // direct system calls (setsid, prctl, getppid), all async-signal-safe; it takes no lock, and
-    // allocates nothing: its errors are plain numbers.
-    #[expect(unsafe_code, reason = "the leash must be on before the program runs")]
-    unsafe {
-        command.pre_exec(in_child);
+        let excess = self.end.len().saturating_sub(OUTPUT_MAX);
+        self.end.drain(..excess);
     }
 }
 
@@ -226,84 +348,24 @@ fn pid(child: &Child) -> io::Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::NotFound.into())
 }
 
-/// Kills what has not been reaped yet, so that its number still means it, and its group.
-fn kill_group(child: &Child) {
-    if let Ok(pid) = pid(child) {
-        // All of it may have ended by now.
-        let _best_effort = rustix::process::kill_process_group(pid, Signal::KILL);
-    }
-}
-
-fn how(status: ExitStatus) -> How {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => How::Exited(code),
-        (None, signal) => How::Signalled(signal.unwrap_or(0)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn hook(script: &str, timeout_ms: u64) -> Hook {
-        Hook {
-            run: ["sh", "-c", script].map(str::to_owned).to_vec(),
-            dir: "/".into(),
-            env: BTreeMap::from([("WORD".to_owned(), "spring".to_owned())]),
-            stdin: b"from control".to_vec(),
-            timeout: Duration::from_millis(timeout_ms),
+    #[test]
+    fn a_report_says_how_it_ended() {
+        for how in [How::Exited(-3), How::Signalled(9), How::TookTooLong, How::Unwanted] {
+            assert_eq!(How::read(&how.word()), Some(how));
         }
+        assert_eq!(How::read("exited"), None);
+        assert_eq!(How::read(""), None);
     }
 
     #[test]
-    fn a_hook_is_fed_heard_and_says_how_it_ended() {
-        let ended = run(&hook("cat; echo \" and $WORD\" >&2; exit 7", 20_000), &|| true).unwrap();
-        assert_eq!(ended.how, How::Exited(7));
-        assert!(ended.output.contains("from control"), "{ended:?}");
-        assert!(ended.output.contains("and spring"), "{ended:?}");
-        let ended = run(&hook("kill -USR1 $$", 20_000), &|| true).unwrap();
-        assert_eq!(ended.how, How::Signalled(10));
-        assert!(run(&Hook { run: vec!["./nowhere".to_owned()], ..hook("", 1) }, &|| true).is_err());
-    }
-
-    #[test]
-    fn a_hook_sees_nothing_of_controls_own_environment() {
-        // Whatever runs this test sets some of its own.
-        assert!(std::env::vars_os().any(|(name, _)| name == "CARGO_MANIFEST_DIR"));
-        let ended = run(&hook("env", 20_000), &|| true).unwrap();
-        let names = ended.output.lines().filter_map(|line| Some(line.split_once('=')?.0));
-        // A shell adds these by itself.
-        let own = ["PWD", "SHLVL", "_", "OLDPWD", "WORD"];
-        let strange: Vec<&str> =
-            names.filter(|name| !own.contains(name) && !GIVEN.contains(name)).collect();
-        assert_eq!(strange, [""; 0]);
-    }
-
-    #[test]
-    fn a_hook_that_takes_too_long_goes_with_all_it_started() {
-        let ended = run(&hook("sleep 1000 & echo $!; wait", 500), &|| true).unwrap();
-        assert_eq!(ended.how, How::TookTooLong);
-        let started: i32 = ended.output.trim().parse().unwrap();
-        let started = Pid::from_raw(started).unwrap();
-        let gone = || match rustix::process::test_kill_process(started) {
-            Err(error) => error == rustix::io::Errno::SRCH,
-            // It may wait for whoever adopted it to notice.
-            Ok(()) => std::fs::read_to_string(format!("/proc/{started}/stat"))
-                .is_ok_and(|stat| stat.contains(") Z ")),
-        };
-        let until = Instant::now() + Duration::from_secs(20);
-        while !gone() {
-            assert!(Instant::now() < until, "it is still there");
-            std::thread::yield_now();
-        }
-    }
-
-    #[test]
-    fn a_hook_that_nobody_wants_any_more_ends_and_a_flood_is_cut() {
-        let asked = std::cell::Cell::new(0);
-        let wanted = || asked.replace(asked.get() + 1) < 3;
-        let ended = run(&hook("exec yes", 20_000), &wanted).unwrap();
-        assert_eq!(ended.how, How::Unwanted);
-        assert!(ended.output.len() <= OUTPUT_MAX);
+    fn the_last_line_is_shown() {
+        let said = |output: &str| Ended { how: How::Exited(1), output: output.to_owned() }.said();
+        assert_eq!(said("no\n such\troom \n\n"), ": such room");
+        assert_eq!(said(" \n"), "");
+        assert_eq!(said(&"x".repeat(9_999)).len(), LINE_MAX + 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use evenkeel_kernel::analysis::{Batch, Tally};
 use evenkeel_kernel::model::{About, Ask, Expect};
@@ -11,21 +11,21 @@ use evenkeel_kernel::want::{Check, Question, Side};
 use evenkeel_kernel::world::{Measured, Reading};
 use evenkeel_local::hook::{self, Hook, How};
 
-use super::{counters, gate, prometheus};
+use super::{Means, counters, gate, prometheus};
 use crate::outbound::{self, Method, Request};
 
 /// The exit status by which a command says that it could not tell: EX_TEMPFAIL of sysexits.h.
 const COULD_NOT_TELL: i32 = 75;
 
 /// Asks, and says what was found out. Blocks up to the question's timeout.
-pub(super) fn ask(check: &Check, home: &Path, wanted: &dyn Fn() -> bool) -> Reading {
+pub(super) fn ask(check: &Check, means: &Means, wanted: &dyn Fn() -> bool) -> Reading {
     match &check.ask {
-        Question::Check(ask) => measure(check, ask, wanted),
-        Question::Gate { webhook, .. } => gate::ask(check, webhook, home),
+        Question::Check(ask) => measure(check, ask, means, wanted),
+        Question::Gate { webhook, .. } => gate::ask(check, webhook, &means.home),
     }
 }
 
-fn measure(check: &Check, ask: &Ask, wanted: &dyn Fn() -> bool) -> Reading {
+fn measure(check: &Check, ask: &Ask, means: &Means, wanted: &dyn Fn() -> bool) -> Reading {
     match ask {
         Ask::Query { server, query, .. } => {
             let query = filled(query, check, &check.canary);
@@ -61,7 +61,7 @@ fn measure(check: &Check, ask: &Ask, wanted: &dyn Fn() -> bool) -> Reading {
             let anything = json.is_none() && *expect == Expect::default();
             if anything && matches!(reading, Reading::Values(_)) { Reading::Done } else { reading }
         }
-        Ask::Command { run, dir } => command(check, run, dir, wanted),
+        Ask::Command { run, dir } => command(check, run, dir, means, wanted),
     }
 }
 
@@ -173,7 +173,13 @@ fn value(body: &[u8], json: Option<&str>) -> Result<Measured, String> {
     }
 }
 
-fn command(check: &Check, run: &[String], dir: &str, wanted: &dyn Fn() -> bool) -> Reading {
+fn command(
+    check: &Check,
+    run: &[String],
+    dir: &str,
+    means: &Means,
+    wanted: &dyn Fn() -> bool,
+) -> Reading {
     let hook = Hook {
         run: run.iter().map(|word| filled(word, check, &check.canary)).collect(),
         dir: PathBuf::from(dir),
@@ -181,16 +187,14 @@ fn command(check: &Check, run: &[String], dir: &str, wanted: &dyn Fn() -> bool) 
         stdin: Vec::new(),
         timeout: check.timeout,
     };
-    let ended = match hook::run(&hook, wanted) {
+    let ended = match hook::run(&means.holder, &hook, wanted) {
         Ok(ended) => ended,
         Err(error) => {
             let program = run.first().map_or("", String::as_str);
             return Reading::Error(format!("{program} could not be run: {error}"));
         }
     };
-    // The last thing it said is most likely why.
-    let said = ended.output.lines().map(str::trim).rfind(|line| !line.is_empty());
-    let said = said.map(|line| format!(": {line}")).unwrap_or_default();
+    let said = ended.said();
     match ended.how {
         How::Exited(0) => Reading::Done,
         How::Exited(COULD_NOT_TELL) => Reading::Error(format!("it could not tell{said}")),

@@ -10,6 +10,7 @@ mod gate;
 mod prometheus;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,10 +26,18 @@ const ASKING_MAX: usize = 16;
 /// Everybody who asks.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    /// Where secrets are kept.
-    home: PathBuf,
+    means: Arc<Means>,
     open: Arc<Mutex<Open>>,
     orders: Orders,
+}
+
+/// What they ask with.
+#[derive(Debug)]
+struct Means {
+    /// Where secrets are kept.
+    home: PathBuf,
+    /// The command that holds commands on a leash.
+    holder: Vec<OsString>,
 }
 
 #[derive(Debug, Default)]
@@ -55,8 +64,8 @@ enum Stage {
 
 impl Checks {
     /// Nobody asks anything yet. `orders` is told when an answer is there.
-    pub(crate) fn new(home: PathBuf, orders: Orders) -> Self {
-        Self { home, open: Arc::default(), orders }
+    pub(crate) fn new(home: PathBuf, holder: Vec<OsString>, orders: Orders) -> Self {
+        Self { means: Arc::new(Means { home, holder }), open: Arc::default(), orders }
     }
 
     /// Has exactly these questions answered.
@@ -108,11 +117,12 @@ impl Checks {
     }
 
     fn start(&self, check: Check) -> std::io::Result<()> {
-        let (open, orders, home) = (Arc::clone(&self.open), self.orders.clone(), self.home.clone());
+        let (open, means) = (Arc::clone(&self.open), Arc::clone(&self.means));
+        let orders = self.orders.clone();
         let name = check.id.about.to_string();
         let ask = move || {
             let wanted = || is_wanted(&lock(&open), &check);
-            let reading = ask::ask(&check, &home, &wanted);
+            let reading = ask::ask(&check, &means, &wanted);
             let mut open = lock(&open);
             open.asking = open.asking.saturating_sub(1);
             // What is not wanted any more has been taken away, or asked anew.

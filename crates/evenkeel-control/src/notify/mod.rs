@@ -23,7 +23,6 @@ use evenkeel_kernel::time::human;
 use tokio::sync::oneshot;
 
 use self::book::Book;
-pub use self::command::hold;
 use self::desk::{Desk, GIVEN_UP_MS};
 use self::message::Message;
 pub(crate) use self::wire::{key, request, url};

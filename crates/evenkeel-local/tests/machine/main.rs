@@ -12,6 +12,7 @@
     reason = "everything here is a test, though the lints cannot see it"
 )]
 
+mod hooks;
 mod house;
 mod lives;
 mod measures;
@@ -45,6 +46,9 @@ fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     match args.next() {
         Some(role) if role == "shim" => evenkeel_local::shim(args),
+        Some(role) if role == "hold" => {
+            evenkeel_local::hook::hold(&args.collect::<Vec<OsString>>())
+        }
         Some(role) if role == "role" => roles::play(args),
         first => run(first.into_iter().chain(args).collect()),
     }
@@ -112,6 +116,9 @@ fn all() -> Vec<Test> {
         once: runs_once_and_says_how_it_ended leaves_nothing_behind
             goes_on_without_its_shim_and_is_not_run_again lost_with_its_shim_it_has_failed
             lost_with_the_machine_it_has_failed an_attempt_waits_until_the_one_before_is_gone;
+        hooks: fed_heard_and_says_how_it_ended sees_nothing_of_controls_own_environment
+            too_long_or_unwanted_it_goes_with_all_it_started
+            what_it_leaves_open_is_not_waited_for when_control_dies_so_does_what_it_ran;
         measures: shims_are_small_and_quick processor_time_is_measured_where_it_is_asked_for;
         storms: s30_a_few_start_at_a_time_however_many_have_died;
     }

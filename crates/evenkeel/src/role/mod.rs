@@ -21,17 +21,17 @@ use crate::home;
 
 /// The word that makes a process a shim.
 const SHIM: &str = "shim";
-/// The word that makes a process hold a receiver's program.
+/// The word that makes a process hold a command that control runs.
 const HOLD: &str = "hold";
 
-/// Runs as a shim, or holds a receiver's program, if that is what this process was started for.
+/// Runs as a shim, or holds a command of control's, if that is what this process was started for.
 pub(crate) fn small() -> Option<ExitCode> {
     let mut args = std::env::args_os().skip(1);
     let what = args.next()?;
     if what == SHIM {
         return Some(evenkeel_local::shim(args.collect::<Vec<OsString>>()));
     }
-    (what == HOLD).then(|| evenkeel_control::hold(&args.collect::<Vec<OsString>>()))
+    (what == HOLD).then(|| evenkeel_local::hook::hold(&args.collect::<Vec<OsString>>()))
 }
 
 /// Runs one of the other roles until it ends.

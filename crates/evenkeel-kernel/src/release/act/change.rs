@@ -177,8 +177,12 @@ impl State {
 
     /// Starts the change, or lines it up behind what is under way.
     fn admit(&mut self, queued: Queued, by: &str, world: &World, now: Timestamp) -> Vec<Note> {
-        let Some(release) = &self.release else { return self.start(queued, world, now) };
         let id = queued.id;
+        let Some(release) = &self.release else {
+            // What has waited may be about to start; this is newer.
+            let dropped = self.drop_queued(&Because::Superseded(id), now);
+            return dropped.into_iter().chain(self.start(queued, world, now)).collect();
+        };
         let spared = self.spared(release, &queued.wanted, queued.hotfix.is_some());
         let mut notes = vec![Note {
             release: Some(id),
