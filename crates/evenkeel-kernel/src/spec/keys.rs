@@ -635,7 +635,8 @@ static CHECK: Table = Table {
             "A program that ends with exit status 0; with 75 it says that it could not tell. It \
              runs in the file's folder, and finds the addresses of the new instances in \
              `$EVENKEEL_INSTANCES`, one URL of them in `$EVENKEEL_URL`, and `$EVENKEEL_SERVICE`, \
-             `$EVENKEEL_REVISION`, `$EVENKEEL_STABLE_REVISION`, `$EVENKEEL_RELEASE`.",
+             `$EVENKEEL_REVISION`, `$EVENKEEL_STABLE_REVISION`, `$EVENKEEL_RELEASE`. Of the \
+             environment of whoever started Evenkeel it finds `PATH`, `HOME`, `LANG` and `TZ` only.",
         )
         .elsewhere(&["exec", "run", "cmd", "script", "job"]),
         Key::new("min", Kind::Number, "1", "The value must be at least this.").elsewhere(&["at_least"]),

@@ -233,6 +233,39 @@ fn a_check_ends_with_control_and_is_made_again_by_the_next() {
 }
 
 #[test]
+fn a_check_finds_no_secret_of_who_started_control_and_leaves_nothing_behind() {
+    let mut house = House::new();
+    house.env.insert("HUNTER_TOKEN".to_owned(), "hunter2".to_owned());
+    // Like a helper in the background that a careless script forgets.
+    house.write(
+        "look.sh",
+        "env > seen.part && mv seen.part seen\nsleep 300 &\necho $! > left.part\n\
+         mv left.part left\nwhile [ ! -e go ]; do sleep 0.05; done\n",
+    );
+    house.stack(&format!(
+        "[service.web]\n{}\n[service.web.rollout]\nmin_ready = \"0s\"\nbake = \"0s\"\n\
+         [service.web.rollout.check.look]\ncommand = [\"sh\", \"look.sh\"]\n\
+         when = \"before\"\ntimeout = \"2m\"\n",
+        node(&house, "VERSION = \"v1\"")
+    ));
+    let release = house.start(&["up", "--yes"]);
+    let left = || fs::read_to_string(house.folder().join("left")).ok();
+    let left: u32 = until("the check has begun", left).trim().parse().unwrap();
+    let seen = fs::read_to_string(house.folder().join("seen")).unwrap();
+    assert!(!seen.contains("hunter2"), "{seen}");
+    assert!(seen.contains("PATH=") && seen.contains("EVENKEEL_CHECK=look\n"), "{seen}");
+    assert!(runs(left));
+    let control = house.kill("control");
+    until("what the check started ends with control", || (!runs(left)).then_some(()));
+    house.until_back("control", control);
+    house.write("go", "");
+    release.wait().exits(0);
+    house.until_settled();
+    let last = fs::read_to_string(house.folder().join("left")).unwrap().trim().parse().unwrap();
+    until("nor does it outlive its check", || (!runs(last)).then_some(()));
+}
+
+#[test]
 fn s33_a_check_that_hangs_or_fails_to_answer_does_not_delay_an_abort() {
     let house = House::new();
     let checks = |port: u16| {

@@ -119,7 +119,7 @@ impl Compared {
 }
 
 fn judged(ask: &Ask, reading: &Reading) -> Said {
-    let said = |verdict, text: &str| Said { verdict, text: brief(text) };
+    let said = |verdict, text: &str| Said { verdict, text: one_line(text) };
     match reading {
         Reading::Done => said(Verdict::Pass, "it succeeded"),
         Reading::Failed(why) => said(Verdict::Fail, why),
@@ -157,7 +157,7 @@ fn measured(ask: &Ask, values: &[(String, Measured)]) -> Said {
         (Verdict::Pass, Some(value)) => show(value),
         (_, Some(value)) => format!("{}, and must be {expect}", show(value)),
     };
-    Said { verdict, text: brief(&text) }
+    Said { verdict, text: one_line(&text) }
 }
 
 impl Expect {
@@ -181,8 +181,9 @@ impl Expect {
     }
 }
 
-/// The beginning of somebody else's text, on one line.
-pub(super) fn brief(text: &str) -> String {
+/// The beginning of somebody else's text, on one line. What people have written into their file is
+/// quoted otherwise (`spec/hint.rs`), with what is odd in it.
+pub(super) fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let clean: String = words.chars().filter(|c| !c.is_control()).collect();
     let cut: String = clean.chars().take(TEXT_MAX).collect();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::{Said, brief};
+use super::answer::{Said, one_line};
 use super::{Checking, Told};
 use crate::analysis::Verdict;
 use crate::model::{About, CheckId, GateWebhook, ServiceName};
@@ -146,7 +146,7 @@ impl AtGate<'_> {
 
 /// Whose approval it is. The names are the webhook's own, so none of them is taken for a user's.
 fn in_the_name_of(by: Option<&str>) -> String {
-    match by.map(brief).filter(|by| !by.is_empty()) {
+    match by.map(one_line).filter(|by| !by.is_empty()) {
         Some(by) => format!("{by} by webhook"),
         None => "webhook".to_owned(),
     }
@@ -159,13 +159,13 @@ fn said(reading: &Reading) -> Said {
             (Verdict::Pass, format!("approved by {}", in_the_name_of(by.as_deref())))
         }
         Reading::Decided(Decided::Refused { reason }) => {
-            let reason = reason.as_deref().map(brief).filter(|reason| !reason.is_empty());
+            let reason = reason.as_deref().map(one_line).filter(|reason| !reason.is_empty());
             (Verdict::Fail, reason.unwrap_or_else(|| "no reason was given".to_owned()))
         }
         Reading::Nothing(what) => {
-            (Verdict::Inconclusive, format!("nobody has decided yet: {}", brief(what)))
+            (Verdict::Inconclusive, format!("nobody has decided yet: {}", one_line(what)))
         }
-        Reading::Error(why) => (Verdict::Error, brief(why)),
+        Reading::Error(why) => (Verdict::Error, one_line(why)),
         Reading::Done | Reading::Failed(_) | Reading::Values(_) | Reading::Counts(_) => {
             (Verdict::Error, "it measured where it was to decide".to_owned())
         }
