@@ -23,6 +23,8 @@ const OUTPUT_MAX: usize = 16 << 10;
 const LINE_MAX: usize = 500;
 /// The longest time between two looks whether the hook is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
+/// How much longer than its hook a holder may take before it is killed with it.
+const GRACE: Duration = Duration::from_secs(10);
 /// What the first line of a report begins with when nothing was run; the reason follows.
 const NOT_RUN: &str = "not run: ";
 /// The longest report: how it ended, and its output.
@@ -127,7 +129,12 @@ pub fn run(holder: &[OsString], hook: &Hook, wanted: &dyn Fn() -> bool) -> io::R
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()?;
-    let report = listen(&mut child, &hook.stdin, wanted);
+    let until = Instant::now() + hook.timeout + GRACE;
+    let report = listen(&mut child, &hook.stdin, until, wanted);
+    if report.is_err() {
+        // What it holds dies with it.
+        child.kill().ok();
+    }
     let status = child.wait()?;
     let report = report?;
     let report = String::from_utf8_lossy(&report);
@@ -141,7 +148,12 @@ pub fn run(holder: &[OsString], hook: &Hook, wanted: &dyn Fn() -> bool) -> io::R
 }
 
 /// Feeds the holder and reads its report; lets the leash go once nobody wants the hook any more.
-fn listen(child: &mut Child, feed: &[u8], wanted: &dyn Fn() -> bool) -> io::Result<Vec<u8>> {
+fn listen(
+    child: &mut Child,
+    feed: &[u8],
+    until: Instant,
+    wanted: &dyn Fn() -> bool,
+) -> io::Result<Vec<u8>> {
     let mut leash: Option<ChildStdin> = child.stdin.take();
     let Some(stdout): Option<ChildStdout> = child.stdout.take() else { return Ok(Vec::new()) };
     // The holder reads all of it before it does anything else. One that has ended reports why.
@@ -153,6 +165,9 @@ fn listen(child: &mut Child, feed: &[u8], wanted: &dyn Fn() -> bool) -> io::Resu
     loop {
         if !wanted() {
             leash = None;
+        }
+        if Instant::now() >= until {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "what holds it does not answer"));
         }
         let mut fds = [PollFd::new(stdout.get_ref(), PollFlags::IN)];
         let look = Timespec::try_from(LOOK).map_err(io::Error::other)?;
@@ -195,12 +210,15 @@ fn held(args: &[OsString]) -> io::Result<(How, Vec<u8>)> {
     let (Some(length), Some(timeout)) = (number(length), number(timeout)) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    // What it runs gains no rights, and no terminal's keys reach it.
-    rustix::thread::set_no_new_privs(true)?;
+    // No terminal's keys reach it.
     rustix::process::setsid().ok();
     let stdin = io::stdin();
     let mut feed = Vec::new();
     stdin.lock().take(length).read_to_end(&mut feed)?;
+    if feed.len() as u64 != length {
+        // Control is gone, and half of what it had to say says nothing.
+        return Ok((How::Unwanted, Vec::new()));
+    }
     run_within(Duration::from_millis(timeout), run, Path::new(dir), &feed, stdin.as_fd())
 }
 
@@ -221,6 +239,7 @@ fn run_within(
         .stdout(writer.try_clone()?)
         .stderr(writer)
         .process_group(0);
+    die_with_us(&mut command);
     let mut child = command.spawn()?;
     // Our ends of what it writes to are closed with this.
     drop(command);
@@ -231,6 +250,26 @@ fn run_within(
     rustix::process::kill_process_group(pid(&child)?, Signal::KILL).ok();
     let status = child.wait()?;
     Ok((stopped?.unwrap_or_else(|| How::of(status)), heard.end))
+}
+
+/// Lets the command end with the thread that starts it, should that be killed.
+fn die_with_us(command: &mut Command) {
+    let holder = rustix::process::getpid();
+    let in_child = move || {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have gone before the line above.
+        match rustix::process::getppid() == Some(holder) {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    };
+    // SAFETY: the closure runs between fork and exec in a process with one thread. It makes only
+    // direct system calls (prctl, getppid), all async-signal-safe; it takes no lock, and allocates
+    // nothing: its errors are plain numbers.
+    #[expect(unsafe_code, reason = "it must be set before the program runs")]
+    unsafe {
+        command.pre_exec(in_child);
+    }
 }
 
 /// A program with a `/` in it is seen from its folder; any other is looked for.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use evenkeel_local::hook::{self, Ended, Hook, How};
@@ -88,23 +88,45 @@ pub(crate) fn what_it_leaves_open_is_not_waited_for() {
     assert!(began.elapsed() < Duration::from_secs(5));
 }
 
+/// Starts a holder as control does, with so many bytes to come.
+fn hold(script: &str, feed: &str, dir: &Path) -> Child {
+    let [own, hold] = holder();
+    let command = Command::new(own)
+        .arg(hold)
+        .args([OsString::from(feed), "60000".into(), dir.into()])
+        .args(["sh", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    command.unwrap()
+}
+
 /// Whoever dies lets go of the leash, which is the holder's standard input.
 pub(crate) fn when_control_dies_so_does_what_it_ran() {
     let dir = tempfile::tempdir().unwrap();
-    let [own, hold] = holder();
-    let script = "sleep 1000 & echo $! > pid; wait";
-    let mut held = Command::new(own)
-        .arg(hold)
-        .args([OsString::from("0"), "60000".into(), dir.path().into()])
-        .args(["sh", "-c", script])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut held = hold("sleep 1000 & echo $! > pid; wait", "0", dir.path());
     let pid = until_written(&dir.path().join("pid"));
-    held.stdin.take().unwrap().flush().unwrap();
+    drop(held.stdin.take());
     held.wait().unwrap();
     until_gone(&pid);
+}
+
+pub(crate) fn when_its_holder_is_killed_it_dies() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut held = hold("echo $$ > pid; exec sleep 1000", "0", dir.path());
+    let pid = until_written(&dir.path().join("pid"));
+    held.kill().unwrap();
+    held.wait().unwrap();
+    until_gone(&pid);
+}
+
+pub(crate) fn half_a_message_starts_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut held = hold("touch ran", "8", dir.path());
+    held.stdin.take().unwrap().write_all(b"half").unwrap();
+    let report = held.wait_with_output().unwrap().stdout;
+    assert_eq!(String::from_utf8_lossy(&report), "unwanted\n");
+    assert!(!dir.path().join("ran").exists());
 }
 
 fn until_written(path: &Path) -> String {

@@ -118,7 +118,8 @@ fn all() -> Vec<Test> {
             lost_with_the_machine_it_has_failed an_attempt_waits_until_the_one_before_is_gone;
         hooks: fed_heard_and_says_how_it_ended sees_nothing_of_controls_own_environment
             too_long_or_unwanted_it_goes_with_all_it_started
-            what_it_leaves_open_is_not_waited_for when_control_dies_so_does_what_it_ran;
+            what_it_leaves_open_is_not_waited_for when_control_dies_so_does_what_it_ran
+            when_its_holder_is_killed_it_dies half_a_message_starts_nothing;
         measures: shims_are_small_and_quick processor_time_is_measured_where_it_is_asked_for;
         storms: s30_a_few_start_at_a_time_however_many_have_died;
     }
