@@ -67,25 +67,27 @@ pub(crate) fn shims_are_small_and_quick() {
 }
 
 pub(crate) fn processor_time_is_measured_where_it_is_asked_for() {
-    let cpu = |line: &str, measured: bool| {
+    let cpu = |line: &str, measured: bool, least: u32| {
         let house = House::new();
         let mut pool = house.shell(line);
         pool.measured = measured;
         house.run(&pool);
-        // Others use the machine too, so a busy one may be given less than it would take.
+        // Others use the machine too, so a busy one may be given little, or nothing for a while.
         until("it is known, or time passes", || {
             let seen = house.instance()?.cpu_milli;
-            (seen.is_some() || house.age() > Duration::from_secs(8)).then_some(seen)
+            let enough = seen.is_some_and(|milli| milli >= least);
+            (enough || house.age() > Duration::from_secs(15)).then_some(seen)
         })
     };
     // What does the work is a child, as it often is.
     let (busy, idle, unasked) = std::thread::scope(|scope| {
-        let busy = scope.spawn(|| cpu("sh -c 'while :; do :; done'; exit", true));
-        let idle = scope.spawn(|| cpu("sleep 100", true));
-        let unasked = scope.spawn(|| cpu("while :; do :; done", false));
+        let busy = scope.spawn(|| cpu("sh -c 'while :; do :; done'; exit", true, 10));
+        let idle = scope.spawn(|| cpu("sleep 100", true, 0));
+        let unasked = scope.spawn(|| cpu("while :; do :; done", false, 0));
         (busy.join().unwrap(), idle.join().unwrap(), unasked.join().unwrap())
     });
-    assert!(busy.is_some_and(|milli| (100..1_200).contains(&milli)), "{busy:?}");
-    assert!(idle.is_some_and(|milli| milli < 100), "{idle:?}");
+    // How much of a busy machine it gets nobody knows; more than one that sleeps in any case.
+    let (busy, idle) = (busy.unwrap(), idle.unwrap());
+    assert!((10..1_200).contains(&busy) && idle < 10.max(busy / 4), "{busy} and {idle}");
     assert_eq!(unasked, None);
 }
