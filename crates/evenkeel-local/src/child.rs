@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use evenkeel_kernel::model::{Digest, Workload};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Pid, Resource, Rlimit};
 
 use crate::artifact;
 use crate::cgroup::Leaf;
@@ -162,6 +162,15 @@ pub(crate) fn spawn(
     command.spawn().map(|child| child.id())
 }
 
+/// Fails in a process whose parent is not `parent` any more. One direct system call, so that it can
+/// be made between fork and exec.
+pub(crate) fn still_of(parent: Pid) -> io::Result<()> {
+    match rustix::process::getppid() == Some(parent) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
 /// Makes `command` lead a session of its own.
 fn lead(command: &mut Command, files_max: Option<u64>) {
     let shim = rustix::process::getpid();
@@ -173,10 +182,7 @@ fn lead(command: &mut Command, files_max: Option<u64>) {
             rustix::process::setrlimit(Resource::Nofile, limit)?;
         }
         // A shim that was killed just now has told nobody of this process: then it must not be.
-        match rustix::process::getppid() == Some(shim) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        still_of(shim)
     };
     // SAFETY: the closure runs between fork and exec in a process with one thread. It makes only
     // direct system calls (setsid, prctl, prlimit, getppid), all async-signal-safe; it takes no

@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
+use crate::child::still_of;
+
 /// The last bytes of what a hook says that are kept.
 const OUTPUT_MAX: usize = 16 << 10;
 /// The longest line of it that is shown, in characters.
@@ -258,10 +260,7 @@ fn die_with_us(command: &mut Command) {
     let in_child = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // It may have gone before the line above.
-        match rustix::process::getppid() == Some(holder) {
-            true => Ok(()),
-            false => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        still_of(holder)
     };
     // SAFETY: the closure runs between fork and exec in a process with one thread. It makes only
     // direct system calls (prctl, getppid), all async-signal-safe; it takes no lock, and allocates

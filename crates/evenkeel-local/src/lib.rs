@@ -26,6 +26,7 @@ mod tree;
 mod turn;
 mod user;
 
+pub use backoff::Backoff;
 pub use child::{Obstacle, look};
 pub use driver::{Config, Local, Routed};
 pub use folder::{LogFile, log_files};

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use evenkeel_kernel::model::{Receiver, ReceiverName};
 use evenkeel_kernel::release::news;
+use evenkeel_local::Backoff;
 
 use super::Around;
 use super::book::Book;
@@ -21,10 +22,8 @@ use crate::log;
 
 /// An event that was not taken for so long is given up: nobody acts on yesterday's news.
 pub(crate) const GIVEN_UP_MS: u64 = 24 * 60 * 60 * 1000;
-/// The first wait after a failed try is at most this long; each further one at most twice as long.
-const WAIT_FIRST: Duration = Duration::from_secs(1);
-/// No wait is longer.
-const WAIT_MAX: Duration = Duration::from_secs(300);
+/// The first wait after a failed try is at most a second, and none is longer than five minutes.
+const PATIENCE: Backoff = Backoff::new(1_000, 300_000);
 /// Events read at once.
 const PAGE: usize = 100;
 /// How long a desk sleeps at most before it looks whether it is still needed.
@@ -124,7 +123,7 @@ impl Desk {
     pub(crate) fn work(&self, around: &Around) {
         let mut pages = VecDeque::new();
         let mut wire = None;
-        let mut patience = Patience::default();
+        let mut patience = PATIENCE;
         let mut read = self.inside().book.after;
         let mut saved = read;
         while !around.dismissed(self) {
@@ -156,7 +155,7 @@ impl Desk {
             }
             match tell(&mut wire, &receiver, &Message::of(&event, &around.stack()), around) {
                 Ok(()) => {
-                    patience = Patience::default();
+                    patience.succeeded();
                     self.taken(seq);
                     self.save(around);
                     saved = seq;
@@ -165,7 +164,7 @@ impl Desk {
                     pages.push_front(event);
                     self.failed(error);
                     self.save(around);
-                    self.pause(patience.failed());
+                    self.pause(Duration::from_millis(patience.failed()));
                 }
             }
         }
@@ -231,38 +230,17 @@ fn tell(
     told
 }
 
-/// The tries that failed one after the other.
-#[derive(Clone, Copy, Debug, Default)]
-struct Patience {
-    failures: u32,
-}
-
-impl Patience {
-    /// Draws the wait before the next try: anything from nothing to a cap that doubles ("full
-    /// jitter"), so that receivers that went away together are not asked in one wave.
-    fn failed(&mut self) -> Duration {
-        let cap = self.cap();
-        self.failures = self.failures.saturating_add(1);
-        Duration::from_millis(fastrand::u64(0..=u64::try_from(cap.as_millis()).unwrap_or(0)))
-    }
-
-    fn cap(self) -> Duration {
-        let factor = 1_u32.checked_shl(self.failures).unwrap_or(u32::MAX);
-        WAIT_FIRST.saturating_mul(factor).min(WAIT_MAX)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn waits_double_up_to_five_minutes() {
-        let mut patience = Patience::default();
+        let mut patience = PATIENCE;
         let mut caps = Vec::new();
         for _ in 0..100 {
-            caps.push(patience.cap().as_secs());
-            assert!(patience.failed() <= Duration::from_secs(*caps.last().unwrap()));
+            caps.push(patience.cap_ms() / 1_000);
+            assert!(patience.failed() <= 1_000 * *caps.last().unwrap());
         }
         assert_eq!(caps[..10], [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
         assert_eq!(caps[99], 300);

@@ -78,7 +78,7 @@ impl Instance {
             leaf,
             notify: None,
             exec: Exec::new(),
-            backoff: Backoff::default(),
+            backoff: Backoff::of_starts(),
             starting: Starting::default(),
         };
         it.adjust();
@@ -180,10 +180,10 @@ impl Instance {
                 (Phase::PortTaken, reason, PORT_RETRY_MS)
             }
             Err(Obstacle::Description(reason)) => {
-                (Phase::Unstartable, format!("cannot start: {reason}"), self.backoff.failed(0))
+                (Phase::Unstartable, format!("cannot start: {reason}"), self.backoff.failed())
             }
             Err(Obstacle::Passing(reason)) => {
-                (Phase::Backoff, format!("could not start: {reason}"), self.backoff.failed(0))
+                (Phase::Backoff, format!("could not start: {reason}"), self.backoff.failed())
             }
         };
         self.starting = Starting::default();
@@ -291,7 +291,7 @@ impl Instance {
             return self.finish(how, false, now_ms);
         }
         self.status.ended_by_itself(how, ran_ms);
-        let ms = now_ms + self.backoff.failed(ran_ms);
+        let ms = now_ms + self.backoff.ended(ran_ms);
         self.state = State::clearing(Then::StartAt { ms }, now_ms);
         self.enter(Phase::Backoff, now_ms);
     }
