@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evenkeel_kernel::model::{Epoch, Generation, Probe, RevisionNumber, Weight};
+use evenkeel_kernel::model::{Discovery, Epoch, Generation, Probe, RevisionNumber, Weight};
 use evenkeel_kernel::routing::{Health, Instance, Pool, Route, RoutingTable, Service};
 use evenkeel_kernel::world::Fence;
 
@@ -44,6 +44,8 @@ pub(crate) fn service_table(generation: u64, pools: Vec<(u32, Weight, Pool)>) ->
     };
     RoutingTable {
         fence: fence(generation),
+        stack: Some("shop".parse().expect("a name")),
+        discovery: Discovery::default(),
         services: [(web, service)].into(),
         routes: vec![route],
     }

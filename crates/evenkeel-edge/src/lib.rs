@@ -13,6 +13,7 @@ mod budget;
 pub mod client;
 mod clock;
 mod counts;
+mod directory;
 mod door;
 mod ewma;
 #[cfg(test)]
@@ -39,5 +40,6 @@ mod table;
 mod tally;
 mod wake;
 
+pub use directory::Outlook;
 pub use limits::Limits;
 pub use run::{Config, Edge, RunError, run};

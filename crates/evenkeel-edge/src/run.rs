@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::Notify;
 
+use crate::directory::{self, Outlook};
 use crate::handover::{self, EDGE_LOCK};
 use crate::http::Worker;
 use crate::limits::{FDS_RESERVED, Limits};
@@ -89,9 +90,12 @@ enum Event {
     Died,
 }
 
-/// Runs an edge until a SIGTERM or SIGINT, then lets its requests end, and returns.
-pub fn run(config: &Config) -> Result<(), RunError> {
+/// Runs an edge until a SIGTERM or SIGINT, then lets its requests end, and returns. `beside` is given
+/// what it sees once it runs; it starts what is to run in the same process, and what it returns is
+/// dropped when the edge begins to end.
+pub fn run<T>(config: &Config, beside: impl FnOnce(Outlook) -> T) -> Result<(), RunError> {
     let edge = Edge::start(config)?;
+    let beside = beside(edge.outlook());
     let stop = edge.events.0.clone();
     let mut signals =
         signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("await signals"))?;
@@ -104,6 +108,7 @@ pub fn run(config: &Config) -> Result<(), RunError> {
     });
     let event = edge.events.1.recv().unwrap_or(Event::Died);
     handle.close();
+    drop(beside);
     let ended = edge.stop();
     let _waited = waiting.join();
     match event {
@@ -155,6 +160,12 @@ impl Edge {
         })?);
         log::info(format_args!("runs with {threads} threads"));
         Ok(Self { shared, workers, manager, end, events, _lock: lock })
+    }
+
+    /// What it sees, for whoever tells others.
+    #[must_use]
+    pub fn outlook(&self) -> Outlook {
+        Outlook::new(&self.shared)
     }
 
     /// Accepts nothing more, lets its requests end (ten seconds at most), and ends.
@@ -210,6 +221,7 @@ fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &No
             () = door::run(Arc::clone(shared), door) => {}
             () = probe::run(Arc::clone(shared)) => {}
             () = load::run(Arc::clone(shared)) => {}
+            () = directory::keep(Arc::clone(shared)) => {}
             () = door::keep_saved(Arc::clone(shared)) => {}
             () = wake.send(shared.home.clone()) => {}
             () = end.notified() => {}

@@ -15,6 +15,7 @@ use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::{Health, Unrouted};
 use tokio::sync::{Notify, watch};
 
+use crate::directory::Current;
 use crate::instance::{Instance, Probed};
 use crate::log;
 use crate::sanity;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) suspects: Suspects,
     /// Health changed: what is on disk is out of date.
     pub(crate) outdated: Notify,
+    /// What discovery tells of.
+    pub(crate) directory: Current,
     pub(crate) around: Surroundings,
     applying: Mutex<()>,
     saving: Mutex<()>,
@@ -90,6 +93,7 @@ impl Shared {
             reprobe: Notify::new(),
             suspects: Suspects::default(),
             outdated: Notify::new(),
+            directory: Current::default(),
             around,
             applying: Mutex::new(()),
             saving: Mutex::new(()),
@@ -127,6 +131,7 @@ impl Shared {
         next.settle(&before);
         let next = Arc::new(next);
         self.table.store(Arc::clone(&next));
+        self.directory.follow(&next);
         self.reprobe.notify_one();
         before.wake_waiting();
         next.wake_waiting();
@@ -163,7 +168,7 @@ impl Shared {
             Probed::Admitted => instance.admit(pool.seed_ms(crate::clock::now_ms())),
         }
         log::info(format_args!("{} is {:?}", instance.id, instance.reported()));
-        self.health_changed(pool);
+        self.health_changed(pool, instance);
     }
 
     /// Takes note of a connection that was made.
@@ -179,11 +184,12 @@ impl Shared {
         self.suspects.add(instance.key);
         if instance.failed() && pool.may_eject() && instance.eject() {
             log::warn(format_args!("{} is taken out: its connections fail", instance.id));
-            self.health_changed(pool);
+            self.health_changed(pool, instance);
         }
     }
 
-    fn health_changed(&self, pool: &Pool) {
+    fn health_changed(&self, pool: &Pool, instance: &Instance) {
+        self.directory.outdate(&instance.id);
         pool.queue.wake_all();
         self.outdated.notify_one();
         self.around.wake.call();

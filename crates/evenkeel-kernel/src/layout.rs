@@ -21,6 +21,8 @@ pub const SHIM_SOCKETS: &str = "run/shim";
 pub const STATE: &str = "state";
 /// The edge's last good routing table.
 pub const EDGE_TABLE: &str = "edge/table.json";
+/// Services of others that were registered with discovery, one small file each.
+pub const REGISTERED: &str = "edge/registered";
 /// One folder per instance: what to run, its status, its log.
 pub const INSTANCES: &str = "instances";
 /// Files that revisions name, kept by content so that an old revision can always start again.
@@ -40,6 +42,15 @@ pub const HOME_LENGTH_MAX: usize = 70;
 #[must_use]
 pub fn pid_file(role: &str) -> String {
     format!("{RUN}/{role}.pid")
+}
+
+/// How the names of the listeners begin that are not the edge's own, but discovery's.
+pub const DISCOVERY_LISTENERS: &str = "discovery-";
+
+/// The name of the listener on which discovery speaks `what`: `dns`, `http` or `xds`.
+#[must_use]
+pub fn discovery_listener(what: &str, addr: &std::net::SocketAddr) -> String {
+    format!("{DISCOVERY_LISTENERS}{what}-{addr}")
 }
 
 /// The socket of one instance's shim.

@@ -18,6 +18,7 @@ use super::connection;
 use super::link::Link;
 use super::watch::Watched;
 use crate::clock::now_ms;
+use crate::directory::is_discovery;
 use crate::lanes::Lanes;
 use crate::limits::SWEEP;
 use crate::log;
@@ -65,7 +66,8 @@ impl Worker {
         let mut listeners = self.shared.listeners.subscribe();
         let mut accepting: BTreeMap<String, (Arc<OwnedFd>, AbortHandle)> = BTreeMap::new();
         while !self.shared.closing.load(Ordering::Relaxed) {
-            let wanted = listeners.borrow_and_update().clone();
+            let mut wanted = listeners.borrow_and_update().clone();
+            wanted.retain(|name, _| !is_discovery(name));
             accepting.retain(|name, (socket, task)| {
                 let keep = wanted.get(name).is_some_and(|it| Arc::ptr_eq(&it.socket, socket));
                 if !keep {

@@ -15,6 +15,8 @@ mod instance;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod outlook;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod rejects;

@@ -24,7 +24,7 @@ const HOME: &str = "EVENKEEL_TEST_EDGE_HOME";
 #[test]
 fn an_edge_process() {
     if let Some(home) = std::env::var_os(HOME) {
-        run(&Config { home: home.into(), threads: 1 }).unwrap();
+        run(&Config { home: home.into(), threads: 1 }, |_outlook| ()).unwrap();
     }
 }
 

@@ -12,7 +12,7 @@ use evenkeel_edge::client::Client as Door;
 use evenkeel_edge::handover::{self, Holder};
 use evenkeel_edge::{Config, Edge, Limits};
 use evenkeel_kernel::model::{
-    Epoch, Generation, InstanceId, PoolId, Probe, RevisionNumber, ServiceName, Weight,
+    Discovery, Epoch, Generation, InstanceId, PoolId, Probe, RevisionNumber, ServiceName, Weight,
 };
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::time::Timestamp;
@@ -209,6 +209,8 @@ pub(crate) fn table_at(generation: u64, pools: &[(u16, Vec<SocketAddr>)]) -> Rou
     };
     RoutingTable {
         fence: fence(generation),
+        stack: None,
+        discovery: Discovery::default(),
         services: BTreeMap::from([(name, service)]),
         routes: vec![route],
     }

@@ -1,6 +1,7 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
 mod check;
+mod discovery;
 mod freeze;
 mod job;
 mod names;
@@ -10,6 +11,7 @@ mod service;
 mod stack;
 
 pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
+pub use discovery::Discovery;
 pub use freeze::{Freeze, Gate, GateWebhook, Pace};
 pub use job::{Job, JobWhen};
 pub use names::{

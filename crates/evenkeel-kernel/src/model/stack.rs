@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::discovery::Discovery;
 use super::freeze::{Freeze, GateWebhook, Pace};
 use super::job::Job;
 use super::names::{
@@ -37,6 +38,9 @@ pub struct Stack {
     /// How fast changes may come.
     #[serde(default)]
     pub pace: Pace,
+    /// Where services are told of.
+    #[serde(default, skip_serializing_if = "Discovery::is_default")]
+    pub discovery: Discovery,
 }
 
 impl Stack {
@@ -51,6 +55,7 @@ impl Stack {
             notify: BTreeMap::new(),
             freezes: BTreeMap::new(),
             pace: Pace::default(),
+            discovery: Discovery::default(),
             jobs: BTreeMap::new(),
         }
     }

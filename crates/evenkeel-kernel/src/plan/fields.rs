@@ -1,12 +1,13 @@
 //! Which fields of a component differ, as names and texts that people know from their file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Exposure, Freeze, Gate, Health, Job, Limits, NoData, Pace, Probe, Rollout, Route, Scale,
-    Service, Stop, Strategy, Workload,
+    Discovery, Exposure, Freeze, Gate, Health, Job, Limits, NoData, Pace, Probe, Rollout, Route,
+    Scale, Service, Stop, Strategy, Workload,
 };
 use crate::time::human;
 
@@ -129,6 +130,11 @@ pub(super) fn of_pace(old: &Pace, new: &Pace) -> Vec<FieldChange> {
     differences(&pace_fields(old), &pace_fields(new))
 }
 
+/// The fields in which two discoveries differ.
+pub(super) fn of_discovery(old: &Discovery, new: &Discovery) -> Vec<FieldChange> {
+    differences(&discovery_fields(old), &discovery_fields(new))
+}
+
 type Fields = BTreeMap<String, String>;
 
 fn differences(old: &Fields, new: &Fields) -> Vec<FieldChange> {
@@ -172,6 +178,23 @@ fn pace_fields(pace: &Pace) -> Fields {
     }
     if let Some(between) = pace.between {
         fields.insert("between".to_owned(), human(between));
+    }
+    fields
+}
+
+fn discovery_fields(discovery: &Discovery) -> Fields {
+    let list =
+        |all: &[SocketAddr]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let addrs = [
+        ("dns", &discovery.dns),
+        ("http", &discovery.http),
+        ("xds", &discovery.xds),
+        ("forward", &discovery.forward),
+    ];
+    let addrs = addrs.into_iter().filter(|(_, all)| !all.is_empty());
+    let mut fields: Fields = addrs.map(|(name, all)| (name.to_owned(), list(all))).collect();
+    if !discovery.is_default() {
+        fields.insert("domain".to_owned(), discovery.domain.clone());
     }
     fields
 }

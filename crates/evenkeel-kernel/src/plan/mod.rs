@@ -311,6 +311,18 @@ fn control(old: &Stack, new: &Stack, plan: &mut Plan) {
             fields: fields::of_pace(&old.pace, &new.pace),
         });
     }
+    if old.discovery != new.discovery {
+        plan.changes.push(Change {
+            component: "discovery".to_owned(),
+            action: match (old.discovery.is_default(), new.discovery.is_default()) {
+                (true, _) => ChangeAction::Create,
+                (_, true) => ChangeAction::Remove,
+                (false, false) => ChangeAction::Change,
+            },
+            revision: None,
+            fields: fields::of_discovery(&old.discovery, &new.discovery),
+        });
+    }
 }
 
 /// `1 instance`, `4 instances`.

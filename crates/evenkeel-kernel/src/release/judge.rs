@@ -1,9 +1,11 @@
 //! Whether a release goes well: counts of a rollout, and the reasons to take it back.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::state::{Release, Rollout, Stage, State};
 use crate::analysis::Verdict;
+use crate::layout::discovery_listener;
 use crate::model::{PoolId, ServiceName};
 use crate::rollout::{Side, Situation};
 use crate::time::{Timestamp, human};
@@ -258,8 +260,12 @@ fn listener_failure(
     }
     let added =
         release.wanted.edge.listen.iter().filter(|addr| !state.stack.edge.listen.contains(addr));
-    added.into_iter().find_map(|addr| {
-        let error = keeper.listeners.get(&super::state::listener_name(addr))?.as_ref()?;
+    let added = added.map(|addr| (super::state::listener_name(addr), *addr));
+    let there: BTreeSet<_> = state.stack.discovery.addresses().collect();
+    let discovery = release.wanted.discovery.addresses().filter(|it| !there.contains(it));
+    let discovery = discovery.map(|(what, addr)| (discovery_listener(what, &addr), addr));
+    added.chain(discovery).find_map(|(name, addr)| {
+        let error = keeper.listeners.get(&name)?.as_ref()?;
         Some(format!("could not listen on {addr}: {error}"))
     })
 }

@@ -13,9 +13,10 @@ use super::analyse::{Judged, Watched};
 use super::checks::Checking;
 use super::job::Run;
 use super::ledger::Ledger;
+use crate::layout;
 use crate::model::{
-    self, CheckName, Digest, FreezeName, Generation, PoolId, ReleaseId, Revision, RevisionNumber,
-    Route, RouteName, ServiceName, Stack, Strategy, Weight,
+    self, CheckName, Digest, Discovery, FreezeName, Generation, PoolId, ReleaseId, Revision,
+    RevisionNumber, Route, RouteName, ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::rollout;
@@ -514,7 +515,20 @@ impl State {
             listeners.insert(service_listener(name), ([127, 0, 0, 1], service.port).into());
         }
         listeners.extend(self.doors());
+        listeners.extend(
+            self.discovered()
+                .into_iter()
+                .map(|(what, addr)| (layout::discovery_listener(what, &addr), addr)),
+        );
         listeners
+    }
+
+    /// Where discovery is wanted, with what is spoken there: by the released stack, and by the one
+    /// on its way.
+    fn discovered(&self) -> BTreeSet<(&'static str, SocketAddr)> {
+        let wanted = self.forward().map(|release| &release.wanted.discovery);
+        let all = std::iter::once(&self.stack.discovery).chain(wanted);
+        all.flat_map(Discovery::addresses).collect()
     }
 
     /// Where requests from outside are wanted: by the released stack, and by the one on its way.

@@ -42,8 +42,11 @@ impl State {
             let pinned = pins.remove(name).unwrap_or_default();
             (name.clone(), self.entry(name, service, pinned, serving.contains(name)))
         });
+        let in_force = self.forward().map_or(&self.stack, |release| &release.wanted);
         let mut table = RoutingTable {
             fence,
+            stack: Some(in_force.name.clone()),
+            discovery: in_force.discovery.clone(),
             services: services.collect(),
             routes: self.routes().iter().map(|(name, route)| route_entry(name, route)).collect(),
         };
@@ -95,6 +98,7 @@ impl State {
             .filter(|(revision, weight)| weight.0 > 0 && pools.contains_key(revision));
         routing::Service {
             listener: Some(service_listener(name)),
+            door: Some(([127, 0, 0, 1], service.port).into()),
             pinned,
             split: split.map(|(revision, weight)| (*revision, *weight)).collect(),
             pools,

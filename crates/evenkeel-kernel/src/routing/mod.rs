@@ -1,12 +1,14 @@
 //! The routing table: the snapshot that the edge serves.
 
+pub mod directory;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Probe, RevisionNumber, RouteName, ServiceName, Weight};
+use crate::model::{Discovery, Probe, RevisionNumber, RouteName, ServiceName, StackName, Weight};
 use crate::world::{Fence, latency_bounds, latency_quantile};
 
 /// Everything the edge needs to serve alone. Immutable; replaced as a whole.
@@ -14,6 +16,12 @@ use crate::world::{Fence, latency_bounds, latency_quantile};
 pub struct RoutingTable {
     /// Which decision it comes from. A table with a lower one is never served after it.
     pub fence: Fence,
+    /// The stack's name, which is part of every name that discovery knows.
+    #[serde(default)]
+    pub stack: Option<StackName>,
+    /// Where services are told of.
+    #[serde(default, skip_serializing_if = "Discovery::is_default")]
+    pub discovery: Discovery,
     /// The services, each with its pools and its split.
     pub services: BTreeMap<ServiceName, Service>,
     /// Requests from outside, most specific first: exact host before any host, then longest path.
@@ -25,6 +33,9 @@ pub struct RoutingTable {
 pub struct Service {
     /// The name of the listener on which other services reach it, whatever host they ask for.
     pub listener: Option<String>,
+    /// Where that listener is.
+    #[serde(default)]
+    pub door: Option<SocketAddr>,
     /// Listeners on which only one revision of a caller reaches it, and the revision that answers
     /// there as long as it can; `None` is by the split.
     #[serde(default)]

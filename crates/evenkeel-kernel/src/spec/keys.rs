@@ -9,7 +9,7 @@ use super::freeze::ZONE;
 use super::job::{JOB, JOBS_MAX};
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
-use crate::model::{Analysis, Gate, Health, Rollout, Scale, Stop};
+use crate::model::{Analysis, Discovery, Gate, Health, Rollout, Scale, Stop};
 
 /// Where the edge listens when there are routes and the file does not say.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -90,6 +90,13 @@ pub(crate) static STACK: Table = Table {
         .elsewhere(&["freezes", "freeze_window", "maintenance", "blackout"]),
         Key::new("pace", Kind::Table(&PACE), "{ between = \"10m\" }", "How fast changes may come.")
             .elsewhere(&["rate", "rate_limit", "limits", "concurrency"]),
+        Key::new(
+            "discovery",
+            Kind::Table(&DISCOVERY),
+            "{ dns = \"127.0.0.1:5353\" }",
+            "Where services are told of.",
+        )
+        .elsewhere(&["dns", "consul", "registry", "xds"]),
     ],
 };
 
@@ -948,6 +955,53 @@ static EDGE: Table = Table {
     )
     .otherwise("`[\"127.0.0.1:8080\"]` if there are routes")
     .elsewhere(&["bind", "address", "addr", "port", "ports"])],
+};
+
+/// `[discovery]`
+static DISCOVERY: Table = Table {
+    id: "discovery",
+    header: "[discovery]",
+    doc: "Where other programs ask for the addresses of services; off without an address. It tells \
+          of instances that are well, with their weights, and answers also when nothing else of \
+          Evenkeel but the edge runs. There are no passwords: who reaches the address may ask, and \
+          register services of their own.",
+    short: None,
+    keys: &[
+        Key::new(
+            "dns",
+            Kind::Addresses,
+            "\"127.0.0.1:5353\"",
+            "Where DNS is answered, over UDP and TCP: `web.STACK.DOMAIN`, and Consul's names such \
+             as `web.service.consul`.",
+        )
+        .elsewhere(&["dns_listen", "resolver", "nameserver", "port", "listen"]),
+        Key::new(
+            "http",
+            Kind::Addresses,
+            "\"127.0.0.1:8500\"",
+            "Where Consul's catalog and health API is spoken, Prometheus finds its targets, and \
+             Evenkeel's own directory is.",
+        )
+        .elsewhere(&["consul", "api", "rest"]),
+        Key::new(
+            "xds",
+            Kind::Addresses,
+            "\"127.0.0.1:18000\"",
+            "Where xDS is spoken, for Envoy and for gRPC without a proxy.",
+        )
+        .elsewhere(&["ads", "envoy", "grpc"]),
+        Key::new("domain", Kind::Host, "\"internal\"", "The domain that all names end in.")
+            .preset(|| format!("\"{}\"", Discovery::default().domain))
+            .elsewhere(&["zone", "suffix", "tld"]),
+        Key::new(
+            "forward",
+            Kind::Addresses,
+            "[\"1.1.1.1:53\"]",
+            "DNS servers that are asked for all other names, in this order.",
+        )
+        .otherwise("other names are refused")
+        .elsewhere(&["upstream", "upstreams", "forwarders", "recursors", "resolvers"]),
+    ],
 };
 
 /// `[notify.NAME]`

@@ -2,6 +2,7 @@
 //! another.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use super::check::{Fields, Named, Span};
 use super::freeze;
@@ -11,7 +12,7 @@ use super::materials::{self, Mention};
 use super::notify;
 use super::problem::{Lines, Mistake, Mistakes};
 use super::service::{self, Surroundings};
-use crate::model::{Edge, Job, Route, RouteName, Service, ServiceName, Stack, Strategy};
+use crate::model::{Discovery, Edge, Job, Route, RouteName, Service, ServiceName, Stack, Strategy};
 
 /// Builds the stack as far as it can be read, and finds what it mentions outside the file.
 pub(crate) fn build(
@@ -52,7 +53,9 @@ pub(crate) fn build(
     let name = name.or_else(|| "unnamed".parse().ok())?;
     let freezes = freeze::freezes(named("freeze"), mistakes);
     let pace = freeze::pace(fields.table("pace"));
-    Some((Stack { name, services, jobs, routes, edge, notify, freezes, pace }, mentions))
+    let discovery = discovery(fields.table("discovery"), mistakes);
+    let stack = Stack { name, services, jobs, routes, edge, notify, freezes, pace, discovery };
+    Some((stack, mentions))
 }
 
 fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {
@@ -128,6 +131,27 @@ fn previews(
                 .expected("a host of its own"),
         );
     }
+}
+
+fn discovery(fields: Option<&Fields>, mistakes: &mut Mistakes) -> Discovery {
+    let Some(fields) = fields else { return Discovery::default() };
+    let addrs = |key: &str| -> Vec<SocketAddr> {
+        fields.addresses(key).into_iter().flatten().map(|(addr, _): &(_, Span)| *addr).collect()
+    };
+    let preset = Discovery::default();
+    let discovery = Discovery {
+        dns: addrs("dns"),
+        http: addrs("http"),
+        xds: addrs("xds"),
+        domain: fields.text("domain").cloned().unwrap_or(preset.domain),
+        forward: addrs("forward"),
+    };
+    if let Some(addr) = discovery.forward.iter().find(|addr| discovery.dns.contains(addr)) {
+        let wrong = format!("`{addr}` is where discovery itself listens");
+        let mistake = Mistake::at(&fields.place("forward"), &fields.at("forward"), wrong);
+        mistakes.add(mistake.expected("the address of another DNS server"));
+    }
+    discovery
 }
 
 fn edge(fields: Option<&Fields>, routes: &[Named], mistakes: &mut Mistakes) -> Edge {

@@ -58,7 +58,10 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
         Role::Edge => {
             guard::watch(home)?;
             // As many threads as the machine has processors.
-            evenkeel_edge::run(&evenkeel_edge::Config { home: home.to_owned(), threads: 0 })?;
+            evenkeel_edge::run(
+                &evenkeel_edge::Config { home: home.to_owned(), threads: 0 },
+                |_| (),
+            )?;
         }
     }
     Ok(Exit::Done)

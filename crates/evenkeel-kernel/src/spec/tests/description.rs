@@ -30,7 +30,7 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "stack" if matches!(key.kind, Kind::Tables { .. }) => {
             format!("{top}\n{line}\nservice.web.run = \"x\"")
         }
-        "stack" if matches!(key.name, "edge" | "pace") => base(line, "", ""),
+        "stack" if matches!(key.name, "edge" | "pace" | "discovery") => base(line, "", ""),
         "stack" => base("", "", ""),
         "service" if key.name == "run" => base("", "", ""),
         "service" if key.name == "secrets_in_env" => {
@@ -54,6 +54,7 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             };
             base("", "", &format!("[freeze.f]\n{other}\n{line}"))
         }
+        "discovery" => base("", "", &format!("[discovery]\n{line}")),
         "pace" => base("", "", &format!("[pace]\n{line}")),
         "gate" => {
             let way = if key.name == "secret" { "webhook = \"env:URL\", " } else { "" };

@@ -178,7 +178,7 @@ listen = ":8080"
             evenkeel.toml:27:2: error: unknown key `services`
                |
             27 | [services.x]
-               |  ^^^^^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze` or `pace`
+               |  ^^^^^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
                = help: did you mean `service`?
         "#]],
     );
@@ -214,7 +214,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:1:1: error: unknown key `stac`
               |
             1 | stac = 1
-              | ^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze` or `pace`
+              | ^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
               = help: did you mean `stack`?
         "#]],
     );
@@ -225,7 +225,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:2:1: error: unknown key `x`
               |
             2 | x = ["é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é",
-              | ^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze` or `pace`
+              | ^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
         "#]],
     );
     let far = format!("stack = \"shop\"\nedge = {{ {}x = 1 }}\n", " ".repeat(400));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use proptest::collection::{btree_map, btree_set, vec};
@@ -10,9 +11,10 @@ use proptest::sample::select;
 
 use super::control;
 use crate::model::{
-    Address, Analysis, Channel, Edge, Exposure, Gate, Health, Job, JobWhen, KeptSecret, Limits,
-    NoData, Probe, Receiver, ReceiverName, Rollout, Route, RouteName, Scale, SecretSource, Service,
-    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
+    Address, Analysis, Channel, Discovery, Edge, Exposure, Gate, Health, Job, JobWhen, KeptSecret,
+    Limits, NoData, Probe, Receiver, ReceiverName, Rollout, Route, RouteName, Scale, SecretSource,
+    Service, ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight,
+    Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -244,6 +246,16 @@ fn job(
     )
 }
 
+fn discovery() -> impl Strategy<Value = Discovery> {
+    let addrs = |ip: [u8; 4]| {
+        let addr = (1_u16..).prop_map(move |port| SocketAddr::from((ip, port)));
+        btree_set(addr, 0..3).prop_map(|all| all.into_iter().collect::<Vec<_>>())
+    };
+    let own = [127, 0, 0, 1];
+    (addrs(own), addrs(own), addrs(own), "[a-z]{1,5}", addrs([192, 0, 2, 1]))
+        .prop_map(|(dns, http, xds, domain, forward)| Discovery { dns, http, xds, domain, forward })
+}
+
 fn stack() -> impl Strategy<Value = Stack> {
     (0..=NAMES.len()).prop_flat_map(|count| {
         let names: Vec<ServiceName> =
@@ -256,27 +268,33 @@ fn stack() -> impl Strategy<Value = Stack> {
         let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
         let ports = btree_set(1_u16.., 1..3);
         let notify = btree_map("[a-z]{1,5}", receiver(), 0..3);
-        let control = (control::freezes(), control::pace());
+        let control = (control::freezes(), control::pace(), discovery());
         let parts = (Just(names), services, jobs, routes, ports, notify, control);
-        parts.prop_map(|(names, services, jobs, routes, ports, notify, (freezes, pace))| {
-            let to = names.first().cloned();
-            let route = |(number, (host, path)): (usize, _)| {
-                let name: RouteName = format!("r{number}").parse().unwrap();
-                Some((name, Route { host, path, to: to.clone()? }))
-            };
-            Stack {
-                name: "shop".parse().unwrap(),
-                routes: routes.into_iter().enumerate().filter_map(route).collect(),
-                services: names.into_iter().zip(services).collect(),
-                jobs: JOBS.iter().map(|it| it.parse().unwrap()).zip(jobs).collect(),
-                edge: Edge {
-                    listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
-                },
-                notify: notify.into_iter().map(|(name, it)| (name.parse().unwrap(), it)).collect(),
-                freezes,
-                pace,
-            }
-        })
+        parts.prop_map(
+            |(names, services, jobs, routes, ports, notify, (freezes, pace, discovery))| {
+                let to = names.first().cloned();
+                let route = |(number, (host, path)): (usize, _)| {
+                    let name: RouteName = format!("r{number}").parse().unwrap();
+                    Some((name, Route { host, path, to: to.clone()? }))
+                };
+                Stack {
+                    name: "shop".parse().unwrap(),
+                    routes: routes.into_iter().enumerate().filter_map(route).collect(),
+                    services: names.into_iter().zip(services).collect(),
+                    jobs: JOBS.iter().map(|it| it.parse().unwrap()).zip(jobs).collect(),
+                    edge: Edge {
+                        listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
+                    },
+                    notify: notify
+                        .into_iter()
+                        .map(|(name, it)| (name.parse().unwrap(), it))
+                        .collect(),
+                    freezes,
+                    pace,
+                    discovery,
+                }
+            },
+        )
     })
 }
 
@@ -318,7 +336,17 @@ fn print(stack: &Stack) -> String {
         print_receiver(&mut out, name, receiver).unwrap();
     }
     control::print(&mut out, stack);
+    print_discovery(&mut out, &stack.discovery).unwrap();
     out
+}
+
+fn print_discovery(out: &mut String, it: &Discovery) -> std::fmt::Result {
+    writeln!(out, "[discovery]\ndomain = \"{}\"", it.domain)?;
+    let all = [("dns", &it.dns), ("http", &it.http), ("xds", &it.xds), ("forward", &it.forward)];
+    all.into_iter().try_for_each(|(key, addrs)| {
+        let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+        writeln!(out, "{key} = {}", list(&addrs))
+    })
 }
 
 fn print_receiver(out: &mut String, name: &ReceiverName, it: &Receiver) -> std::fmt::Result {

@@ -1,0 +1,46 @@
+//! Where services are told of, and under which names.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// What the discovery service is asked to be. Without an address it is off.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Discovery {
+    /// Where DNS is answered, over UDP and TCP.
+    pub dns: Vec<SocketAddr>,
+    /// Where the HTTP interfaces are.
+    pub http: Vec<SocketAddr>,
+    /// Where xDS is spoken.
+    pub xds: Vec<SocketAddr>,
+    /// The domain that all names end in.
+    pub domain: String,
+    /// Who is asked for all other names, in this order.
+    pub forward: Vec<SocketAddr>,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self {
+            dns: Vec::new(),
+            http: Vec::new(),
+            xds: Vec::new(),
+            domain: "internal".to_owned(),
+            forward: Vec::new(),
+        }
+    }
+}
+
+impl Discovery {
+    /// Whether this is what holds when nothing is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The addresses that are listened on, each with what is spoken there.
+    pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
+        let all = [("dns", &self.dns), ("http", &self.http), ("xds", &self.xds)];
+        all.into_iter().flat_map(|(what, addrs)| addrs.iter().map(move |addr| (what, *addr)))
+    }
+}
