@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use evenkeel_kernel::model::{Discovery, Epoch, Generation, Probe, RevisionNumber, Weight};
+use evenkeel_kernel::model::{
+    Discovery, Epoch, Generation, Probe, Protocol, RevisionNumber, Weight,
+};
 use evenkeel_kernel::routing::{Health, Instance, Pool, Route, RoutingTable, Service};
 use evenkeel_kernel::world::Fence;
 
@@ -21,6 +23,7 @@ pub(crate) fn pool(addrs: Vec<SocketAddr>) -> Pool {
             healthy_after: 1,
             unhealthy_after: 3,
         },
+        protocol: Protocol::Http,
         instances: (1..).zip(addrs).map(instance).collect(),
         drain: Duration::from_secs(30),
         drain_long_lived: Duration::from_secs(300),

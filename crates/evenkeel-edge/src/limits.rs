@@ -59,6 +59,27 @@ pub(crate) const UPSTREAM_IDLE_MAX: usize = 256;
 /// Bytes of a request head. Also the buffer of each connection. Its lines are bounded by hyper's
 /// own 100; another number would cost an allocation per message.
 pub(crate) const HEAD_BYTES: usize = 64 * 1024;
+/// Streams a client may have open on one HTTP/2 connection: what browsers and gRPC clients expect.
+pub(crate) const H2_STREAMS: u32 = 256;
+/// Bytes of the headers of one HTTP/2 message, also over any number of continuations.
+pub(crate) const H2_HEADER_LIST: u32 = 64 * 1024;
+/// Streams that a client may open and reset before they are looked at, and those reset for its
+/// errors, before its connection ends: a rapid reset costs it more than us.
+pub(crate) const H2_RESETS: usize = 64;
+/// Bytes that may be on their way on one HTTP/2 stream, and on its connection, before they are
+/// read: a client that does not read its answers holds no more than this.
+pub(crate) const H2_WINDOW_STREAM: u32 = 256 * 1024;
+pub(crate) const H2_WINDOW_CONNECTION: u32 = 1024 * 1024;
+/// Streams on one HTTP/2 connection to an instance before another is opened: what most servers
+/// allow.
+pub(crate) const H2_UPSTREAM_STREAMS: u32 = 100;
+/// Time an HTTP/2 connection to an instance is kept without a stream. It says when it closes, so
+/// this may be long.
+pub(crate) const H2_UPSTREAM_IDLE_MS: u64 = 60_000;
+/// Between two pings to an instance that owes answers over HTTP/2, and how long it may take: a peer
+/// that is gone without a word is noticed within both.
+pub(crate) const H2_PING_EVERY: Duration = Duration::from_secs(10);
+pub(crate) const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a request target.
 pub(crate) const URI_BYTES: usize = 16 * 1024;
 /// Bytes of a body that is kept to be sent again; more would be memory per request for nothing.

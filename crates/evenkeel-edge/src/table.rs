@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use evenkeel_kernel::model::{InstanceId, PoolId, RevisionNumber, ServiceName};
+use evenkeel_kernel::model::{InstanceId, PoolId, Protocol, RevisionNumber, ServiceName};
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::world::Health;
 
@@ -68,6 +68,7 @@ pub(crate) struct Service {
 pub(crate) struct Pool {
     pub(crate) id: PoolId,
     pub(crate) health: routing::Health,
+    pub(crate) protocol: Protocol,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) counts: Arc<PoolCounts>,
     /// The queue of its service.
@@ -124,7 +125,7 @@ impl Table {
             let counts = counts.unwrap_or_else(|| Arc::new(PoolCounts::new(around.threads)));
             let health = pool.health.clone();
             let (queue, slow) = (Arc::clone(&queue), source.slow);
-            Arc::new(Pool { id, health, instances, counts, queue, slow })
+            Arc::new(Pool { id, health, protocol: pool.protocol, instances, counts, queue, slow })
         };
         let weight = |(place, revision): (usize, &RevisionNumber)| {
             let weight = source.split.get(revision).map_or(0, |weight| u32::from(weight.0));

@@ -6,11 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::exchange::Exchange;
+use super::grpc;
 use super::watch::Turn;
 use super::worker::Worker;
 
@@ -92,7 +93,14 @@ impl Answer {
     }
 
     /// An answer of the edge's own.
-    pub(crate) fn own(worker: &Worker, cause: Cause, turn: Option<Turn>) -> Response<Self> {
+    ///
+    /// A call of gRPC is told in its own words.
+    pub(crate) fn own(
+        worker: &Worker,
+        cause: Cause,
+        grpc: bool,
+        turn: Option<Turn>,
+    ) -> Response<Self> {
         let rejections = &worker.shared.rejections;
         let counter = match cause {
             Cause::Malformed
@@ -110,7 +118,8 @@ impl Answer {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         let (status, word, text) = cause.parts();
-        let body = Kind::Text(Some(Bytes::from_static(text.as_bytes())));
+        let body = (!grpc).then(|| Bytes::from_static(text.as_bytes()));
+        let body = Kind::Text(body);
         let mut response = Response::new(Self { kind: body, _turn: turn });
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -123,8 +132,16 @@ impl Answer {
             // Where the next request would begin is not certain.
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        if grpc {
+            grpc::fail(headers, status, text);
+            *response.status_mut() = StatusCode::OK;
+        }
         response
     }
+}
+
+fn trailers<E>(frame: &Result<Frame<Bytes>, E>) -> Option<&HeaderMap> {
+    frame.as_ref().ok()?.trailers_ref()
 }
 
 impl Body for Answer {
@@ -139,6 +156,11 @@ impl Body for Answer {
             Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Kind::Relayed(body, exchange) => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let Some(trailers) = frame.as_ref().and_then(trailers)
+                    && let Some(status) = grpc::status(trailers)
+                {
+                    exchange.call_ended(status);
+                }
                 match &frame {
                     Some(Ok(_)) if !body.is_end_stream() => {}
                     Some(Ok(_)) | None => exchange.complete(),

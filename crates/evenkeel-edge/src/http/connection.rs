@@ -2,28 +2,43 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
+use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use super::answer::{Answer, Cause};
+use super::executor::Local;
+use super::form;
 use super::forward;
 use super::framing;
+use super::grpc;
 use super::headers;
 use super::search::Destination;
+use super::upgrade::{self, Upgrade};
 use super::watch::{Metered, Order, Watched};
 use super::worker::{Place, Worker};
-use crate::limits::{HEAD_BYTES, URI_BYTES};
+use crate::limits::{
+    H2_HEADER_LIST, H2_RESETS, H2_STREAMS, H2_WINDOW_CONNECTION, H2_WINDOW_STREAM, HEAD_BYTES,
+    URI_BYTES,
+};
+
+/// Between two looks at a client that has sent only a part of the HTTP/2 preface.
+const PREFACE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What all requests of one connection have in common.
 struct Client {
@@ -45,23 +60,94 @@ pub(crate) async fn serve(
     let addr = HeaderValue::from_str(&peer.to_canonical().to_string());
     let addr = addr.expect("an address is visible ASCII");
     let _nagle = stream.set_nodelay(true);
-    let io = TokioIo::new(Metered { stream, signs: std::sync::Arc::clone(&watched.signs) });
     let client = Rc::new(Client { worker, watched, place, addr });
-    let service = {
+    let preface = while_wanted(&client.watched, begins_with_preface(&stream)).await;
+    let Some(Ok(multiplexed)) = preface else { return };
+    let io = Metered { stream, signs: Arc::clone(&client.watched.signs) };
+    if multiplexed {
+        client.watched.signs.multiplex();
+        speak_http2(client, TokioIo::new(io)).await;
+    } else {
+        speak_http1(client, TokioIo::new(io)).await;
+    }
+}
+
+/// Whether the client speaks HTTP/2 without having asked: its first bytes say so.
+async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut seen = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut seen).await?;
+        let seen = seen.get(..length).unwrap_or_default();
+        if length == PREFACE.len() || !PREFACE.starts_with(seen) || length == 0 {
+            return Ok(seen == PREFACE);
+        }
+        // A part of it. The rest is on its way, or the sweep ends this.
+        sleep(PREFACE_PAUSE).await;
+    }
+}
+
+/// Does `work` unless the connection is told to go meanwhile.
+async fn while_wanted<T>(watched: &Watched, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| match watched.order(cx) {
+        Order::Go => work.as_mut().poll(cx).map(Some),
+        Order::Finish | Order::Cut => Poll::Ready(None),
+    })
+    .await
+}
+
+async fn speak_http1<S>(client: Rc<Client>, io: TokioIo<Metered<S>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_buf_size(HEAD_BYTES)
+        .max_header_size(HEAD_BYTES)
+        .serve_connection(io, service(&client))
+        .with_upgrades();
+    let finish = |it: Pin<&mut http1::UpgradeableConnection<_, _>>| it.graceful_shutdown();
+    run(&client, connection, finish).await;
+}
+
+async fn speak_http2<S>(client: Rc<Client>, io: TokioIo<Metered<S>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = http2::Builder::new(Local)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(H2_STREAMS)
+        .max_header_list_size(H2_HEADER_LIST)
+        .max_pending_accept_reset_streams(H2_RESETS)
+        .max_local_error_reset_streams(H2_RESETS)
+        .initial_stream_window_size(H2_WINDOW_STREAM)
+        .initial_connection_window_size(H2_WINDOW_CONNECTION)
+        .max_send_buf_size(HEAD_BYTES)
+        .enable_connect_protocol()
+        .serve_connection(io, service(&client));
+    // First "no new ones, please", and only when the client has seen that, which is the last.
+    let finish = |it: Pin<&mut http2::Connection<_, _, _>>| it.graceful_shutdown();
+    run(&client, connection, finish).await;
+}
+
+fn service(
+    client: &Rc<Client>,
+) -> impl Service<Request<Incoming>, Response = Response<Answer>, Error = Infallible, Future: 'static>
++ use<> {
+    let client = Rc::clone(client);
+    service_fn(move |request| {
         let client = Rc::clone(&client);
-        service_fn(move |request| {
-            let client = Rc::clone(&client);
-            async move { Ok::<_, Infallible>(client.answer(request).await) }
-        })
-    };
-    let mut connection = pin!(
-        Builder::new()
-            .preserve_header_case(true)
-            .max_buf_size(HEAD_BYTES)
-            .max_header_size(HEAD_BYTES)
-            .serve_connection(io, service)
-            .with_upgrades()
-    );
+        async move { Ok::<_, Infallible>(client.answer(request).await) }
+    })
+}
+
+/// Runs a connection to its end, or until it is told to go.
+async fn run<C>(client: &Client, connection: C, finish: impl Fn(Pin<&mut C>))
+where
+    C: Future<Output = hyper::Result<()>>,
+{
+    let mut connection = pin!(connection);
     let mut finishing = false;
     let ended = poll_fn(|cx| {
         match client.watched.order(cx) {
@@ -69,30 +155,41 @@ pub(crate) async fn serve(
             Order::Finish if finishing => {}
             Order::Finish => {
                 finishing = true;
-                connection.as_mut().graceful_shutdown();
+                finish(connection.as_mut());
             }
             Order::Cut => return Poll::Ready(Ok(())),
         }
-        Pin::new(&mut connection).poll(cx)
+        connection.as_mut().poll(cx)
     });
     if let Err(error) = ended.await
-        && error.is_parse()
+        && is_clients_fault(&error)
     {
-        // hyper has answered 400, 414 or 431 itself.
+        // HTTP/1.1: hyper has answered 400, 414 or 431 itself. HTTP/2: it has said GOAWAY.
         client.worker.shared.rejections.rejected.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Whether a connection ended because its client does not keep to the protocol.
+fn is_clients_fault(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|it| it.downcast_ref::<h2::Error>());
+    let broken = |it: &h2::Error| it.is_go_away() && it.is_library();
+    error.is_parse() || cause.is_some_and(broken)
 }
 
 impl Client {
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         let turn = self.watched.begin();
+        let multiplexed = request.version() == Version::HTTP_2;
         let mut response = match self.admit(request) {
             Ok((request, destination)) => {
                 forward::forward(&self.worker, &destination, request, turn).await
             }
-            Err(cause) => Answer::own(&self.worker, cause, Some(turn)),
+            Err(cause) => Answer::own(&self.worker, cause, false, Some(turn)),
         };
-        if self.worker.shared.closing.load(Ordering::Relaxed)
+        if multiplexed {
+            // It is said once for the connection, and not in an answer.
+            response.headers_mut().remove(CONNECTION);
+        } else if self.worker.shared.closing.load(Ordering::Relaxed)
             && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
         {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -110,7 +207,8 @@ impl Client {
         if length > URI_BYTES {
             return Err(Cause::UriTooLong);
         }
-        if request.method() == Method::CONNECT {
+        let tunnel = upgrade::is_web_socket_stream(&request);
+        if request.method() == Method::CONNECT && !tunnel {
             return Err(Cause::MethodNotAllowed);
         }
         let chunked = request.headers().contains_key(TRANSFER_ENCODING);
@@ -125,19 +223,17 @@ impl Client {
         let host_needed = request.version() == Version::HTTP_11;
         let uri = request.uri().clone();
         headers::settle_host(&uri, request.headers_mut(), host_needed).ok_or(Cause::Malformed)?;
-        if uri.scheme().is_some() || uri.authority().is_some() {
-            *request.uri_mut() = origin_form(uri);
-        }
+        form::to_origin(&mut request);
         let destination = self.destination(&request);
-        let upgrade = headers::strip_hop_by_hop(request.headers_mut());
-        let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
+        let asked = headers::strip_hop_by_hop(request.headers_mut());
+        let upgrade = (asked || tunnel).then(|| Upgrade::of(&mut request, tunnel));
         headers::strip_request(request.headers_mut(), chunked, upgrade.is_some());
         if upgrade.is_some() {
             headers::keep_upgrade(request.headers_mut());
         }
         headers::set_forwarded(request.headers_mut(), &self.addr, self.place.internal);
-        *request.version_mut() = Version::HTTP_11;
-        Ok((forward::Forwarded { request, upgrade }, destination))
+        let grpc = grpc::is_call(request.headers());
+        Ok((forward::Forwarded { request, upgrade, grpc }, destination))
     }
 
     fn destination(&self, request: &Request<Incoming>) -> Destination {
@@ -146,29 +242,5 @@ impl Client {
         }
         let host = request.headers().get(HOST).cloned();
         Destination::Route { host, uri: request.uri().clone() }
-    }
-}
-
-/// The target as a server gets it: path and query only.
-fn origin_form(uri: Uri) -> Uri {
-    let mut parts = uri.into_parts();
-    parts.scheme = None;
-    parts.authority = None;
-    if parts.path_and_query.as_ref().is_none_or(|it| it.as_str().is_empty()) {
-        parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-    }
-    Uri::from_parts(parts).unwrap_or_else(|_impossible| Uri::from_static("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_become_paths() {
-        let origin = |uri: &str| origin_form(uri.parse().unwrap()).to_string();
-        assert_eq!(origin("http://a:1/b?c=d"), "/b?c=d");
-        assert_eq!(origin("http://a"), "/");
-        assert_eq!(origin("http://a?x"), "/?x");
     }
 }

@@ -4,8 +4,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
 
+use super::grpc;
 use super::link::Link;
 use super::outgoing::Progress;
 use super::worker::Worker;
@@ -54,8 +56,9 @@ impl Exchange {
     }
 
     /// The answer has begun.
-    pub(crate) fn answered(&mut self, status: StatusCode, after: Duration) {
-        self.status = status.as_u16();
+    pub(crate) fn answered(&mut self, head: &Response<Incoming>, after: Duration) {
+        // A call that fails at once says so in its headers.
+        self.status = grpc::status(head.headers()).unwrap_or(head.status().as_u16());
         self.pool.counts.answered_after(self.worker.index, after);
         if let Some(claim) = &self.claim {
             let ms = after.as_secs_f32() * 1_000.0;
@@ -69,6 +72,11 @@ impl Exchange {
                 instance.tallies.warm(self.worker.index, pace);
             }
         }
+    }
+
+    /// The call of gRPC that it carried has ended with what would be this HTTP status.
+    pub(crate) fn call_ended(&mut self, status: u16) {
+        self.status = status;
     }
 
     /// It failed, and is made again elsewhere: not counted as a request.

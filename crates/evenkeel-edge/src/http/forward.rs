@@ -8,20 +8,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use evenkeel_kernel::model::Protocol;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Cause};
 use super::exchange::Exchange;
+use super::form;
 use super::headers;
-use super::link::Link;
+use super::link::{Link, Manner};
 use super::outgoing::Progress;
 use super::payload::{self, Payload, is_repeatable};
 use super::search::{self, Destination, Found, Tries};
-use super::upgrade;
+use super::share;
+use super::upgrade::{self, Upgrade};
 use super::watch::Turn;
 use super::worker::Worker;
 use crate::counts::Ending;
@@ -30,7 +32,9 @@ use crate::limits::{UPSTREAM_IDLE_EFFECT_MS, UPSTREAM_IDLE_MS};
 /// A request as an instance should see it.
 pub(crate) struct Forwarded {
     pub(crate) request: Request<Incoming>,
-    pub(crate) upgrade: Option<OnUpgrade>,
+    pub(crate) upgrade: Option<Upgrade>,
+    /// It is a call of gRPC.
+    pub(crate) grpc: bool,
 }
 
 /// How one try ended.
@@ -51,11 +55,12 @@ pub(crate) async fn forward(
     forwarded: Forwarded,
     turn: Turn,
 ) -> Response<Answer> {
-    let Forwarded { request, upgrade } = forwarded;
+    let Forwarded { request, upgrade, grpc } = forwarded;
+    let own = |cause, turn| Answer::own(worker, cause, grpc, Some(turn));
     let once = upgrade.is_some() || !is_repeatable(request.method());
     let mut payload = match Payload::of(request, once).await {
         Ok(payload) => payload,
-        Err(cause) => return Answer::own(worker, cause, Some(turn)),
+        Err(cause) => return own(cause, turn),
     };
     let mut tries = Tries::default();
     let mut last: Option<Exchange> = None;
@@ -68,10 +73,10 @@ pub(crate) async fn forward(
                 exchange.give_up_for_retry();
                 found
             }
-            (Err(cause), None) => return Answer::own(worker, cause, Some(turn)),
+            (Err(cause), None) => return own(cause, turn),
             (Err(_nobody), Some(exchange)) => {
                 exchange.fail(Ending::ConnectFailure);
-                return Answer::own(worker, Cause::ConnectFailure, Some(turn));
+                return own(Cause::ConnectFailure, turn);
             }
         };
         let instance = Arc::clone(picked.claim.instance());
@@ -83,7 +88,11 @@ pub(crate) async fn forward(
             (false, true) => UPSTREAM_IDLE_EFFECT_MS,
             (false, false) => UPSTREAM_IDLE_MS,
         };
-        let link = Link::get(worker, &instance, idle_ms_max, once).await;
+        // gRPC is HTTP/2 wherever it goes, and an upgrade is HTTP/1.1.
+        let speaks_h2 = exchange.pool().protocol == Protocol::H2c;
+        let multiplexed = upgrade.is_none() && (grpc || speaks_h2);
+        let manner = Manner { once, idle_ms_max, multiplexed };
+        let link = Link::get(worker, &instance, manner).await;
         let (outcome, reused) = match link {
             Ok(link) => {
                 let reused = link.reused;
@@ -104,13 +113,13 @@ pub(crate) async fn forward(
             Outcome::TimedOut => {
                 instance.ewma.record(crate::ewma::PENALTY_MS, crate::clock::now_ms());
                 exchange.fail(Ending::Timeout);
-                return Answer::own(worker, Cause::Timeout, Some(turn));
+                return own(Cause::Timeout, turn);
             }
             Outcome::ClientBroke => {
                 exchange.fail(Ending::ClientGone);
-                return Answer::own(worker, Cause::BodyIncomplete, Some(turn));
+                return own(Cause::BodyIncomplete, turn);
             }
-            Outcome::Unsent(again) if reused => {
+            Outcome::Unsent(again) if reused && !tries.only_new => {
                 tries.only_new = true;
                 again
             }
@@ -129,7 +138,7 @@ pub(crate) async fn forward(
                     Some(again) => again,
                     None => {
                         exchange.fail(Ending::Reset);
-                        return Answer::own(worker, Cause::Reset, Some(turn));
+                        return own(Cause::Reset, turn);
                     }
                 }
             }
@@ -140,16 +149,25 @@ pub(crate) async fn forward(
 
 /// Sends the request once.
 async fn send(exchange: &mut Exchange, mut link: Link, payload: Payload) -> Outcome {
-    let (request, kept, progress) = match payload {
+    let multiplexed = link.is_multiplexed();
+    let (mut request, kept, progress) = match payload {
         Payload::Repeatable(head, body) => {
             let request = payload::copy(&head, body.clone());
             (request, Some((head, body)), None)
         }
         Payload::Once(request, progress) => (request, None, progress),
     };
+    // What an instance did not begin with may be sent again, whatever it does.
+    let head = (multiplexed && kept.is_none()).then(|| payload::copy(&request, None));
+    if multiplexed {
+        form::to_absolute(&mut request);
+        progress.iter().for_each(|it| it.start_keeping());
+    } else {
+        form::to_origin(&mut request);
+    }
     let started = Instant::now();
     let limit = exchange.worker().shared.around.limits.first_byte;
-    let answer = link.sender.try_send_request(request);
+    let answer = link.send(request);
     exchange.uses(link, progress.clone());
     let Some(answer) = in_time(answer, progress.as_deref(), limit).await else {
         return Outcome::TimedOut;
@@ -159,7 +177,16 @@ async fn send(exchange: &mut Exchange, mut link: Link, payload: Payload) -> Outc
         Err(error) => error,
     };
     let unsent = error.take_message();
+    let untouched = multiplexed && share::is_untouched(error.error());
     match (unsent, kept) {
+        (None, Some((head, body))) if untouched => Outcome::Unsent(Payload::Repeatable(head, body)),
+        (None, None) if untouched && progress.as_ref().is_none_or(|it| it.whole().is_some()) => {
+            let body = progress.and_then(|it| it.whole()).filter(|it| !it.is_empty());
+            match head {
+                Some(head) => Outcome::Unsent(Payload::Once(payload::copy(&head, body), None)),
+                None => Outcome::Lost(None),
+            }
+        }
         (Some(_), Some((head, body))) => Outcome::Unsent(Payload::Repeatable(head, body)),
         (Some(request), None) => Outcome::Unsent(Payload::Once(request, progress)),
         (None, Some((head, body))) => Outcome::Lost(Some(Payload::Repeatable(head, body))),
@@ -194,17 +221,17 @@ fn relay(
     response: Response<Incoming>,
     after: Duration,
     mut exchange: Exchange,
-    upgrade: Option<OnUpgrade>,
+    upgrade: Option<Upgrade>,
     turn: Turn,
 ) -> Response<Answer> {
-    exchange.answered(response.status(), after);
+    exchange.answered(&response, after);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
             Some(client) => upgrade::join(worker, client, response, exchange, &turn),
             // Nobody asked for it.
             None => {
                 exchange.fail(Ending::Reset);
-                Answer::own(worker, Cause::Reset, Some(turn))
+                Answer::own(worker, Cause::Reset, false, Some(turn))
             }
         };
     }

@@ -1,6 +1,6 @@
 //! The body of a request on its way to an instance.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+
+use crate::limits::REPLAY_BYTES;
 
 /// A request body to send.
 pub(crate) enum Outgoing {
@@ -25,6 +27,48 @@ pub(crate) struct Progress {
     pub(crate) finished: Cell<bool>,
     /// The client stopped in the middle.
     pub(crate) broken: Cell<bool>,
+    /// What was passed on so far, as long as that is little.
+    kept: RefCell<Kept>,
+}
+
+/// A body that was passed on, for the case that it was sent to somebody who did not begin with it.
+#[derive(Debug, Default)]
+enum Kept {
+    #[default]
+    Not,
+    Pieces(Vec<Bytes>, u64),
+}
+
+impl Progress {
+    fn keep<E>(&self, frame: &Result<Frame<Bytes>, E>) {
+        let mut kept = self.kept.borrow_mut();
+        let Kept::Pieces(pieces, length) = &mut *kept else { return };
+        match frame.as_ref().ok().and_then(Frame::data_ref) {
+            Some(data) if *length + len(data) <= REPLAY_BYTES => {
+                *length += len(data);
+                pieces.push(data.clone());
+            }
+            // Too much, or not only data.
+            Some(_) | None => *kept = Kept::Not,
+        }
+    }
+
+    /// Keeps what is passed on from now on, as long as that is little.
+    pub(crate) fn start_keeping(&self) {
+        *self.kept.borrow_mut() = Kept::Pieces(Vec::new(), 0);
+    }
+
+    /// The whole body, if it has been passed on to its end and is little.
+    pub(crate) fn whole(&self) -> Option<Bytes> {
+        match &*self.kept.borrow() {
+            Kept::Pieces(pieces, _) if self.finished.get() => Some(pieces.concat().into()),
+            Kept::Pieces(..) | Kept::Not => None,
+        }
+    }
+}
+
+fn len(data: &Bytes) -> u64 {
+    u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
 impl Body for Outgoing {
@@ -40,6 +84,9 @@ impl Body for Outgoing {
             Self::Streamed(body, progress) => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 progress.frames.set(progress.frames.get() + 1);
+                if let Some(frame) = &frame {
+                    progress.keep(frame);
+                }
                 match &frame {
                     Some(Ok(_)) => progress.finished.set(body.is_end_stream()),
                     Some(Err(_)) => progress.broken.set(true),

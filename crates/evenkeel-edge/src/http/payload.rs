@@ -55,7 +55,7 @@ pub(crate) fn is_repeatable(method: &Method) -> bool {
 }
 
 /// The same request once more.
-pub(crate) fn copy(head: &Request<()>, body: Option<Bytes>) -> Request<Outgoing> {
+pub(crate) fn copy<B>(head: &Request<B>, body: Option<Bytes>) -> Request<Outgoing> {
     let mut request = Request::new(Outgoing::Kept(body));
     *request.method_mut() = head.method().clone();
     *request.uri_mut() = head.uri().clone();

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::framing::Tap;
 use crate::clock::ms;
@@ -38,6 +37,8 @@ pub(crate) struct Signs {
     /// Rises with every change of phase.
     turn: AtomicU32,
     active: AtomicBool,
+    /// Requests come side by side, and between them things that are no request.
+    multiplexed: AtomicBool,
     tap: Mutex<Tap>,
 }
 
@@ -55,12 +56,24 @@ impl Signs {
         self.turn.store(self.turn.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// From now on HTTP/2 is spoken.
+    pub(crate) fn multiplex(&self) {
+        self.multiplexed.store(true, Ordering::Relaxed);
+    }
+
+    fn is_multiplexed(&self) -> bool {
+        self.multiplexed.load(Ordering::Relaxed)
+    }
+
     fn active(&self) {
         self.active.store(true, Ordering::Relaxed);
     }
 
     fn read(&self, bytes: &[u8]) {
         self.active();
+        if self.is_multiplexed() {
+            return;
+        }
         match self.phase() {
             Phase::Request => return,
             Phase::Idle if !bytes.is_empty() => self.enter(Phase::Head),
@@ -71,7 +84,7 @@ impl Signs {
 }
 
 /// What the connection's task is told to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Order {
     /// Go on.
     Go,
@@ -87,6 +100,8 @@ pub(crate) struct Watched {
     pub(crate) signs: Arc<Signs>,
     shared: Arc<Shared>,
     order: Cell<Order>,
+    /// Requests that are being answered.
+    open: Cell<u32>,
     waker: RefCell<Option<Waker>>,
     /// The sweep's memory: the turn it saw last, and since when nothing has changed.
     seen_turn: Cell<u32>,
@@ -100,6 +115,7 @@ impl Watched {
             signs: Arc::default(),
             shared: Arc::clone(shared),
             order: Cell::new(Order::Go),
+            open: Cell::new(0),
             waker: RefCell::new(None),
             seen_turn: Cell::new(0),
             since_ms: Cell::new(now_ms),
@@ -116,7 +132,7 @@ impl Watched {
     }
 
     fn give(&self, order: Order) {
-        if self.order.get() != order {
+        if self.order.get() < order {
             self.order.set(order);
             if let Some(waker) = self.waker.borrow().as_ref() {
                 waker.wake_by_ref();
@@ -130,8 +146,9 @@ impl Watched {
         let phase = self.signs.phase();
         let moved = turn != self.seen_turn.replace(turn);
         let active = self.signs.active.swap(false, Ordering::Relaxed);
-        // A head that comes byte by byte is not the better for it.
-        if moved || (active && phase != Phase::Head) {
+        // A head that comes byte by byte is not the better for it, nor is a connection that is
+        // only pinged.
+        if moved || (active && phase == Phase::Request) {
             self.since_ms.set(now_ms);
         }
         let closing = self.shared.closing.load(Ordering::Relaxed);
@@ -142,7 +159,13 @@ impl Watched {
             (false, false) => CLIENT_IDLE_MS,
         };
         let age = now_ms.saturating_sub(self.since_ms.get());
+        if closing && self.signs.is_multiplexed() {
+            // It is said at once, and what comes meanwhile is answered.
+            self.give(Order::Finish);
+        }
         match phase {
+            // Who does not go when told has had the time of one more request.
+            Phase::Idle if age >= idle_max + ms(limits.head) => self.give(Order::Cut),
             Phase::Idle if age >= idle_max => self.give(Order::Finish),
             Phase::Head if age >= ms(limits.head) => self.give(Order::Cut),
             Phase::Request if age >= SILENCE_MS => self.give(Order::Cut),
@@ -152,6 +175,7 @@ impl Watched {
 
     /// A request begins; it has ended when what is returned is dropped.
     pub(crate) fn begin(self: &Rc<Self>) -> Turn {
+        self.open.set(self.open.get() + 1);
         self.signs.enter(Phase::Request);
         Turn(Rc::clone(self))
     }
@@ -181,19 +205,22 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.0.signs.tap.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        self.0.signs.enter(Phase::Idle);
+        self.0.open.set(self.0.open.get() - 1);
+        if self.0.open.get() == 0 {
+            self.0.signs.tap.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.0.signs.enter(Phase::Idle);
+        }
     }
 }
 
 /// A client's socket that leaves signs.
 #[derive(Debug)]
-pub(crate) struct Metered {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Metered<S> {
+    pub(crate) stream: S,
     pub(crate) signs: Arc<Signs>,
 }
 
-impl AsyncRead for Metered {
+impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,7 +235,7 @@ impl AsyncRead for Metered {
     }
 }
 
-impl AsyncWrite for Metered {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

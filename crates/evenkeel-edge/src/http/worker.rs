@@ -15,7 +15,8 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::connection;
-use super::link::Link;
+use super::link::Own;
+use super::share::Shares;
 use super::watch::Watched;
 use crate::clock::now_ms;
 use crate::directory::is_discovery;
@@ -31,7 +32,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Worker {
     pub(crate) index: usize,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) lanes: Lanes<Link>,
+    pub(crate) lanes: Lanes<Own>,
+    pub(crate) shares: Shares,
     watched: RefCell<BTreeMap<u64, Weak<Watched>>>,
     last_id: Cell<u64>,
 }
@@ -42,6 +44,7 @@ impl Worker {
             index,
             shared,
             lanes: Lanes::new(),
+            shares: Shares::default(),
             watched: RefCell::new(BTreeMap::new()),
             last_id: Cell::new(0),
         })
@@ -146,6 +149,7 @@ impl Worker {
             ticks.tick().await;
             let now = now_ms();
             self.lanes.sweep(now);
+            self.shares.sweep(now);
             let open = self.shared.connections.load(Ordering::Relaxed);
             let crowded = open.saturating_mul(10) >= self.shared.connections_max.saturating_mul(9);
             // The list is left before anybody is told: who ends takes itself off.

@@ -12,7 +12,8 @@ use evenkeel_edge::client::Client as Door;
 use evenkeel_edge::handover::{self, Holder};
 use evenkeel_edge::{Config, Edge, Limits};
 use evenkeel_kernel::model::{
-    Discovery, Epoch, Generation, InstanceId, PoolId, Probe, RevisionNumber, ServiceName, Weight,
+    Discovery, Epoch, Generation, InstanceId, PoolId, Probe, Protocol, RevisionNumber, ServiceName,
+    Weight,
 };
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::time::Timestamp;
@@ -192,6 +193,7 @@ pub(crate) fn table_at(generation: u64, pools: &[(u16, Vec<SocketAddr>)]) -> Rou
                 healthy_after: 1,
                 unhealthy_after: 2,
             },
+            protocol: Protocol::Http,
             instances: (1..).zip(addrs).map(instance).collect(),
             drain: Duration::from_secs(30),
             drain_long_lived: Duration::from_secs(30),

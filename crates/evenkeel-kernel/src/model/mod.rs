@@ -21,7 +21,7 @@ pub use names::{
 pub use notify::{Address, Channel, KeptSecret, Receiver};
 pub use scale::Scale;
 pub use service::{
-    Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Rollout, Secret, SecretSource,
-    Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,
+    Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Protocol, Rollout, Secret,
+    SecretSource, Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,
 };
 pub use stack::{Edge, Revision, Route, Stack};

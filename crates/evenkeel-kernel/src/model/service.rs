@@ -74,6 +74,51 @@ pub struct Workload {
     /// It is started once and ends; a job.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
+    /// What it speaks on its port.
+    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    pub protocol: Protocol,
+}
+
+/// What an instance speaks on its port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// HTTP/1.1; calls of gRPC and nothing else go over HTTP/2.
+    #[default]
+    Http,
+    /// HTTP/2 without TLS, for everything but upgrades.
+    H2c,
+    /// Not HTTP: bytes both ways.
+    Tcp,
+}
+
+impl Protocol {
+    /// The words of the stack file.
+    pub const NAMES: &[&str] = &["http", "h2c", "tcp"];
+
+    /// What the word means; anything unknown is the default.
+    #[must_use]
+    pub fn of(word: &str) -> Self {
+        match word {
+            "h2c" => Self::H2c,
+            "tcp" => Self::Tcp,
+            _ => Self::Http,
+        }
+    }
+
+    /// The word of the stack file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::H2c => "h2c",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A secret: where it comes from, never what it is.

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Discovery, Exposure, Freeze, Gate, Health, Job, Limits, NoData, Pace, Probe, Rollout, Route,
-    Scale, Service, Stop, Strategy, Workload,
+    Discovery, Exposure, Freeze, Gate, Health, Job, Limits, NoData, Pace, Probe, Protocol, Rollout,
+    Route, Scale, Service, Stop, Strategy, Workload,
 };
 use crate::time::human;
 
@@ -82,6 +82,7 @@ fn plain() -> Service {
             secrets: BTreeMap::new(),
             restarts: 0,
             once: false,
+            protocol: Protocol::default(),
         },
         replicas: 1,
         rollout: Rollout::default(),
@@ -240,6 +241,9 @@ fn workload_fields(workload: &Workload, fields: &mut Fields) {
     }
     if workload.exclusive {
         set("exclusive", "true".to_owned());
+    }
+    if workload.protocol != Protocol::default() {
+        set("protocol", workload.protocol.as_str().to_owned());
     }
     if workload.restarts > 0 {
         set("restarts", workload.restarts.to_string());

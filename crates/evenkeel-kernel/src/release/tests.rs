@@ -13,7 +13,7 @@ use super::*;
 use crate::analysis::{Batch, Tally};
 use crate::model::{
     About, Address, Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate,
-    GateWebhook, Generation, Health as Probing, InstanceId, Limits, Number, PoolId,
+    GateWebhook, Generation, Health as Probing, InstanceId, Limits, Number, PoolId, Protocol,
     Rollout as Policy, Route, Scale, Service as Described, ServiceName, Share, Stack, Step, Stop,
     Strategy, Weight, When, Workload,
 };
@@ -662,6 +662,7 @@ fn described(line: &str) -> (ServiceName, Described) {
         secrets: BTreeMap::new(),
         restarts: 0,
         once: false,
+        protocol: Protocol::default(),
     };
     let rollout = Policy {
         strategy,

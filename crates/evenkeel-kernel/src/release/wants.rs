@@ -85,6 +85,7 @@ impl State {
                 });
                 let pool = routing::Pool {
                     health: health(workload, serves),
+                    protocol: workload.protocol,
                     instances: instances.collect(),
                     drain: workload.stop.drain,
                     drain_long_lived: workload.stop.drain_long_lived,

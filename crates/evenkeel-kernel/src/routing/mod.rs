@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Discovery, Probe, RevisionNumber, RouteName, ServiceName, StackName, Weight};
+use crate::model::{
+    Discovery, Probe, Protocol, RevisionNumber, RouteName, ServiceName, StackName, Weight,
+};
 use crate::world::{Fence, latency_bounds, latency_quantile};
 
 /// Everything the edge needs to serve alone. Immutable; replaced as a whole.
@@ -90,6 +92,9 @@ fn as_us(span: Duration) -> u64 {
 pub struct Pool {
     /// How its instances are known to be well.
     pub health: Health,
+    /// What its instances speak.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// Its instances, by slot.
     pub instances: BTreeMap<u32, Instance>,
     /// How long requests of a draining instance may take before they are cut.

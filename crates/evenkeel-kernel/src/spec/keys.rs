@@ -9,7 +9,7 @@ use super::freeze::ZONE;
 use super::job::{JOB, JOBS_MAX};
 use super::rollout::{Profile, STEP_BAKE};
 use super::schema::{Key, Kind, Table, span_text};
-use crate::model::{Analysis, Discovery, Gate, Health, Rollout, Scale, Stop};
+use crate::model::{Analysis, Discovery, Gate, Health, Protocol, Rollout, Scale, Stop};
 
 /// Where the edge listens when there are routes and the file does not say.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
@@ -215,6 +215,15 @@ pub(super) static SERVICE: Table = Table {
             "What one instance may use up.",
         )
         .elsewhere(&["resources", "ulimits", "limit", "quota"]),
+        Key::new(
+            "protocol",
+            Kind::Choice(Protocol::NAMES),
+            "\"h2c\"",
+            "What it speaks on its port: `http` is HTTP/1.1, and HTTP/2 for calls of gRPC; `h2c` is \
+             HTTP/2 without TLS for everything but WebSockets; `tcp` is anything else.",
+        )
+        .preset(|| "\"http\"".to_owned())
+        .elsewhere(&["scheme", "proto", "app_protocol", "backend_protocol", "grpc"]),
         Key::new(
             "exclusive",
             Kind::Flag,

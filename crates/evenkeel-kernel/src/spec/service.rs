@@ -8,7 +8,8 @@ use super::path;
 use super::problem::{Mistake, Mistakes};
 use super::{rollout, scale};
 use crate::model::{
-    Health, Limits, Probe, Secret, SecretSource, Service, ServiceName, Signal, Stop, Workload,
+    Health, Limits, Probe, Protocol, Secret, SecretSource, Service, ServiceName, Signal, Stop,
+    Workload,
 };
 
 /// The signals that ask a process to end, without their `SIG`.
@@ -75,6 +76,7 @@ pub(super) fn workload(
         exclusive: false,
         restarts: 0,
         once: false,
+        protocol: fields.text("protocol").map_or_else(Protocol::default, |it| Protocol::of(it)),
     }
 }
 

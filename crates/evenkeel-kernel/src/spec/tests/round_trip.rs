@@ -12,9 +12,9 @@ use proptest::sample::select;
 use super::control;
 use crate::model::{
     Address, Analysis, Channel, Discovery, Edge, Exposure, Gate, Health, Job, JobWhen, KeptSecret,
-    Limits, NoData, Probe, Receiver, ReceiverName, Rollout, Route, RouteName, Scale, SecretSource,
-    Service, ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight,
-    Workload,
+    Limits, NoData, Probe, Protocol, Receiver, ReceiverName, Rollout, Route, RouteName, Scale,
+    SecretSource, Service, ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape,
+    Tolerance, Weight, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -177,6 +177,7 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
                 secrets: BTreeMap::new(),
                 restarts: 0,
                 once: false,
+                protocol: Protocol::default(),
             };
             let replicas = match &scale {
                 Some(scale) => scale.within(replicas),
