@@ -7,9 +7,13 @@ mod client;
 #[cfg(test)]
 mod drains;
 #[cfg(test)]
+mod h2_peer;
+#[cfg(test)]
 mod handovers;
 #[cfg(test)]
 mod holds;
+#[cfg(test)]
+mod http2;
 #[cfg(test)]
 mod instance;
 #[cfg(test)]

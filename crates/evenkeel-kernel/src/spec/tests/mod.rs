@@ -67,7 +67,7 @@ listen = ":8080"
             evenkeel.toml:4:1: error: unknown key `replica` in `service.web`
               |
             4 | replica = 3
-              | ^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive`, `scale` or `rollout`
+              | ^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
               = help: did you mean `replicas`?
             evenkeel.toml:5:12: error: `replicas` is 0
               |
@@ -76,12 +76,12 @@ listen = ":8080"
             evenkeel.toml:6:1: error: unknown key `helth` in `service.web`
               |
             6 | helth = "/healthz"
-              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive`, `scale` or `rollout`
+              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
               = help: did you mean `health`?
             evenkeel.toml:7:1: error: unknown key `interval` in `service.web`
               |
             7 | interval = "5s"
-              | ^^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive`, `scale` or `rollout`
+              | ^^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
               = help: `interval` belongs in `health`
             evenkeel.toml:8:7: error: `dir` is a number
               |
@@ -364,7 +364,7 @@ host = "shop.test
             evenkeel.toml:5:1: error: unknown key `helth` in `service.web`
               |
             5 | helth = 1
-              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `exclusive`, `scale` or `rollout`
+              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
               = help: did you mean `health`?
             evenkeel.toml:6:9: error: unclosed table
               |

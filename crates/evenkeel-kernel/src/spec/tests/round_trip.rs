@@ -158,35 +158,41 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
     let files = vec("/[a-z]{1,5}(/[a-z]{1,5}){0,2}", 0..3);
     let texts = (vec(text(), 1..4), "/[a-z]{1,5}", env, files, uses).boxed();
     any::<bool>().prop_flat_map(move |exclusive| {
-        let sizes = (1_u32..=10_000, scale(exclusive));
+        let sizes = (1_u32..=10_000, scale(exclusive), protocol());
         let parts = (texts.clone(), health(), stop(), limits(), rollout(exclusive), sizes);
-        parts.prop_map(move |(texts, health, stop, limits, rollout, (replicas, scale))| {
-            let (run, dir, env, env_files, uses) = texts;
-            let workload = Workload {
-                run,
-                dir,
-                env,
-                env_files,
-                files: BTreeMap::new(),
-                uses,
-                health,
-                stop,
-                limits,
-                exclusive,
-                config: Vec::new(),
-                secrets: BTreeMap::new(),
-                restarts: 0,
-                once: false,
-                protocol: Protocol::default(),
-            };
-            let replicas = match &scale {
-                Some(scale) => scale.within(replicas),
-                None if exclusive => 1,
-                None => replicas,
-            };
-            Service { workload, replicas, rollout, scale }
-        })
+        parts.prop_map(
+            move |(texts, health, stop, limits, rollout, (replicas, scale, protocol))| {
+                let (run, dir, env, env_files, uses) = texts;
+                let workload = Workload {
+                    run,
+                    dir,
+                    env,
+                    env_files,
+                    files: BTreeMap::new(),
+                    uses,
+                    health,
+                    stop,
+                    limits,
+                    exclusive,
+                    config: Vec::new(),
+                    secrets: BTreeMap::new(),
+                    restarts: 0,
+                    once: false,
+                    protocol,
+                };
+                let replicas = match &scale {
+                    Some(scale) => scale.within(replicas),
+                    None if exclusive => 1,
+                    None => replicas,
+                };
+                Service { workload, replicas, rollout, scale }
+            },
+        )
     })
+}
+
+fn protocol() -> impl Strategy<Value = Protocol> {
+    select(vec![Protocol::Http, Protocol::H2c, Protocol::Tcp])
 }
 
 /// A secret that control itself needs.
@@ -236,6 +242,7 @@ fn job(
                 health: Health::default(),
                 exclusive: false,
                 once: true,
+                protocol: Protocol::default(),
                 ..service.workload
             },
             when: if place > 0 && late { JobWhen::After } else { JobWhen::Before },
@@ -374,6 +381,7 @@ fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std
     let Service { workload, replicas, rollout, scale } = service;
     writeln!(out, "[service.{name}]\nreplicas = {replicas}")?;
     writeln!(out, "exclusive = {}", workload.exclusive)?;
+    writeln!(out, "protocol = \"{}\"", workload.protocol.as_str())?;
     let uses: Vec<String> = workload.uses.iter().map(ToString::to_string).collect();
     writeln!(out, "uses = {}", list(&uses))?;
     print_workload(out, workload)?;
