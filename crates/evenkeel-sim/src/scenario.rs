@@ -187,6 +187,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         secrets: BTreeMap::new(),
         restarts: 0,
         once: false,
+        protocol: evenkeel_kernel::model::Protocol::default(),
     };
     let rollout = Rollout {
         strategy: strategy(exclusive, rng),

@@ -289,6 +289,7 @@ mod tests {
                 healthy_after: 1,
                 unhealthy_after: 3,
             },
+            protocol: crate::model::Protocol::Http,
             instances: (1..=count).map(instance).collect(),
             drain: Duration::ZERO,
             drain_long_lived: Duration::ZERO,

@@ -169,6 +169,7 @@ impl House {
             secrets: BTreeMap::new(),
             restarts: 0,
             once: false,
+            protocol: evenkeel_kernel::model::Protocol::default(),
         };
         want::Pool {
             id: pool_id(),
