@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::InstanceId;
@@ -18,9 +18,15 @@ use crate::protocol::{Answer, Ask, Request, Response, VERSION};
 /// and control sees it as unknown.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a successor may take until it has opened the door; it takes milliseconds.
+const SUCCESSION_MAX: Duration = Duration::from_millis(300);
+/// Between two knocks.
+const SUCCESSION_LOOK: Duration = Duration::from_millis(5);
+
 /// A connection to the edge's door. After an [`AskError::Io`] it is of no more use.
 #[derive(Debug)]
 pub struct Client {
+    home: PathBuf,
     stream: BufReader<UnixStream>,
 }
 
@@ -46,7 +52,7 @@ impl Client {
         let stream = UnixStream::connect(home.join(layout::EDGE_SOCKET))?;
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_write_timeout(Some(TIMEOUT))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self { home: home.to_owned(), stream: BufReader::new(stream) })
     }
 
     /// Makes the edge serve `table`. When this returns, every request accepted from then on is
@@ -84,7 +90,29 @@ impl Client {
         let mut text =
             serde_json::to_vec(&Request { version: VERSION, ask }).map_err(io::Error::from)?;
         text.push(b'\n');
-        self.stream.get_mut().write_all(&text)?;
+        match self.exchange(&text) {
+            // An edge that leaves its place hangs up, and its successor is behind the same door.
+            // Whatever is asked may be asked twice.
+            Err(AskError::Io(error)) if is_hung_up(&error) => self.again(&text),
+            other => other,
+        }
+    }
+
+    fn again(&mut self, text: &[u8]) -> Result<Answer, AskError> {
+        let until = Instant::now() + SUCCESSION_MAX;
+        loop {
+            *self = Self::connect(&self.home)?;
+            match self.exchange(text) {
+                Err(AskError::Io(error)) if is_hung_up(&error) && Instant::now() < until => {
+                    std::thread::sleep(SUCCESSION_LOOK);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn exchange(&mut self, text: &[u8]) -> Result<Answer, AskError> {
+        self.stream.get_mut().write_all(text)?;
         let limit = u64::try_from(MESSAGE_BYTES).unwrap_or(u64::MAX);
         let mut line = Vec::new();
         (&mut self.stream).take(limit).read_until(b'\n', &mut line)?;
@@ -98,6 +126,13 @@ impl Client {
         }
         Ok(response.answer)
     }
+}
+
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
 }
 
 fn unexpected(answer: Answer) -> AskError {

@@ -14,12 +14,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::clock::now_ms;
 use crate::limits::{DOOR_CONNECTIONS, MESSAGE_BYTES};
 use crate::log;
+use crate::observe;
 use crate::peer;
-use crate::protocol::{Answer, Ask, Instance, Observation, Request, Response, VERSION};
+use crate::protocol::{Answer, Ask, Request, Response, VERSION};
 use crate::shared::Shared;
+use crate::succession::{company, dialect, leave};
 
 /// How long an acknowledgement waits for the table to be on disk. A disk that hangs must not keep
 /// a table from being served.
@@ -27,17 +28,20 @@ const SAVE_WAIT: Duration = Duration::from_millis(500);
 /// Between two saves of health alone.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Opens the door. Whoever was here before is gone: the caller holds the lock.
+/// Opens the door, in one step: who knocks meets the one before or this one. The caller holds the
+/// lock.
 pub(crate) fn open(home: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     let path = home.join(layout::EDGE_SOCKET);
-    match std::fs::remove_file(&path) {
+    let fresh = path.with_extension("new");
+    match std::fs::remove_file(&fresh) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = std::os::unix::net::UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = std::os::unix::net::UnixListener::bind(&fresh)?;
+    std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
+    std::fs::rename(&fresh, &path)?;
     Ok(listener)
 }
 
@@ -66,21 +70,49 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: UnixListener) {
 }
 
 async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
+    let mut leaving = shared.succession.leaving();
+    // Who comes after it has left is an heir, or somebody who has not noticed yet.
+    leaving.mark_unchanged();
     let (read, mut write) = stream.into_split();
     let mut read = BufReader::new(read);
     let mut line = Vec::new();
     loop {
         line.clear();
         let limit = u64::try_from(MESSAGE_BYTES).unwrap_or(u64::MAX);
-        if (&mut read).take(limit).read_until(b'\n', &mut line).await? == 0 {
+        let mut limited = (&mut read).take(limit);
+        let length = tokio::select! {
+            length = limited.read_until(b'\n', &mut line) => length?,
+            // Control finds the successor behind the same door.
+            _left = leaving.changed() => return Ok(()),
+        };
+        if length == 0 {
             return Ok(());
         }
-        let answer = match serde_json::from_slice::<Request>(&line) {
-            Ok(Request { version: VERSION, ask }) => answer(shared, ask).await,
-            Ok(Request { version, .. }) => refused(shared, format!("version {version} is unknown")),
-            Err(error) => refused(shared, format!("it cannot be read: {error}")),
+        let mut text = if line.starts_with(dialect::START) {
+            let answer = match serde_json::from_slice::<dialect::Request>(&line) {
+                Ok(request) => leave::answer(shared, request.ask).await,
+                Err(error) => {
+                    dialect::Answer::Refused { because: format!("it cannot be read: {error}") }
+                }
+            };
+            serde_json::to_vec(&dialect::Response { heir: dialect::VERSION, answer })?
+        } else {
+            if shared.succession.has_left() {
+                return Ok(());
+            }
+            let answer = match serde_json::from_slice::<Request>(&line) {
+                Ok(Request { version: VERSION, ask }) => answer(shared, ask).await,
+                Ok(Request { version, .. }) => {
+                    refused(shared, format!("version {version} is unknown"))
+                }
+                Err(error) => refused(shared, format!("it cannot be read: {error}")),
+            };
+            if shared.succession.has_left() {
+                // What was answered is no longer the whole.
+                return Ok(());
+            }
+            serde_json::to_vec(&Response { version: VERSION, answer })?
         };
-        let mut text = serde_json::to_vec(&Response { version: VERSION, answer })?;
         text.push(b'\n');
         write.write_all(&text).await?;
         if !line.ends_with(b"\n") {
@@ -93,24 +125,34 @@ async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
 async fn answer(shared: &Arc<Shared>, ask: Ask) -> Answer {
     match ask {
         Ask::Serve(table) => serve_table(shared, *table).await,
-        Ask::Observe => Answer::Observed(Box::new(observe(shared))),
-        Ask::RoutesTo(id) => Answer::RoutesTo(shared.table.load().routes_to(&id)),
+        Ask::Observe => {
+            company::look(shared).await;
+            Answer::Observed(Box::new(observe::all(shared)))
+        }
+        Ask::RoutesTo(id) => {
+            let own = shared.table.load().routes_to(&id);
+            match company::routes_to(shared, &id).await {
+                Some(theirs) => Answer::RoutesTo(own || theirs),
+                None => refused(shared, "a leaving edge does not say".to_owned()),
+            }
+        }
     }
 }
 
 async fn serve_table(shared: &Arc<Shared>, table: RoutingTable) -> Answer {
-    let fence = table.fence;
     if shared.table.load().source == table {
-        return Answer::Serving(fence);
+        company::relay(shared).await;
+        return Answer::Serving(company::serving(shared));
     }
     if let Err(because) = shared.apply(table, &|_| false) {
         log::warn(format_args!("a table is refused: {because}"));
         return refused(shared, because);
     }
-    if timeout(SAVE_WAIT, save(shared)).await.is_err() {
+    let (saved, ()) = tokio::join!(timeout(SAVE_WAIT, save(shared)), company::relay(shared));
+    if saved.is_err() {
         log::warn(format_args!("saving the table takes long; it is served all the same"));
     }
-    Answer::Serving(fence)
+    Answer::Serving(company::serving(shared))
 }
 
 fn refused(shared: &Shared, because: String) -> Answer {
@@ -136,31 +178,5 @@ pub(crate) async fn keep_saved(shared: Arc<Shared>) {
         shared.outdated.notified().await;
         save(&shared).await;
         tokio::time::sleep(SAVE_PAUSE).await;
-    }
-}
-
-fn observe(shared: &Shared) -> Observation {
-    let table = shared.table.load_full();
-    let now = now_ms();
-    let instance = |it: &Arc<crate::instance::Instance>| Instance {
-        id: it.id.clone(),
-        health: it.reported(),
-        age_ms: now.saturating_sub(it.since_ms()),
-        in_flight: it.in_flight(),
-        load_milli: it.load.milli(),
-        long_lived: it.long_lived(),
-        lately: it.tallies.lately(now),
-    };
-    let counts = |pool: &Arc<crate::table::Pool>| {
-        let in_flight = pool.instances.iter().map(|it| u64::from(it.in_flight())).sum();
-        (pool.id.clone(), pool.counts.read(in_flight))
-    };
-    Observation {
-        incarnation: shared.incarnation,
-        serving: table.source.fence,
-        listeners: shared.listeners.borrow().keys().cloned().collect(),
-        instances: table.instances.values().map(instance).collect(),
-        pools: table.services.values().flat_map(|it| &it.pools).map(counts).collect(),
-        unrouted: shared.rejections.read(),
     }
 }

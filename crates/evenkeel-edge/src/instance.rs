@@ -17,6 +17,7 @@ use crate::ewma::{Ewma, PENALTY_MS, SEED_MS};
 use crate::knock::Knocks;
 use crate::limits::{PASSIVE_FAILURES, SLOW_START_MS};
 use crate::load::Load;
+use crate::succession::dialect::Opinion;
 use crate::table::Surroundings;
 use crate::tally::Tallies;
 use crate::wake::Wake;
@@ -233,6 +234,41 @@ impl Instance {
         self.since_ms.store(now_ms(), Ordering::Relaxed);
     }
 
+    /// What is thought of it, for an heir.
+    pub(crate) fn opinion(&self, now_ms: u64) -> Opinion {
+        Opinion {
+            id: self.id.clone(),
+            health: self.reported(),
+            age_ms: now_ms.saturating_sub(self.since_ms()),
+            once_healthy: self.was_healthy(),
+            broke_off: self.broke_off.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Thinks as the predecessor did, unless it knows better itself.
+    pub(crate) fn take_over(&self, theirs: &Opinion) {
+        let mut opinion = self.opinion.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.reported() == Health::Unknown && theirs.health != Health::Unknown {
+            *opinion = Hysteresis::new(theirs.health);
+            self.assumed.store(false, Ordering::Relaxed);
+            self.set(theirs.health);
+        }
+        if theirs.once_healthy {
+            self.once_healthy.store(true, Ordering::Relaxed);
+        }
+        if theirs.broke_off && opinion.health() != Health::Healthy {
+            self.break_off();
+        }
+        if opinion.health() == theirs.health {
+            // It has been so since then, and is as warm. Zero would be "never".
+            let since = now_ms().saturating_sub(theirs.age_ms).max(1);
+            self.since_ms.store(since, Ordering::Relaxed);
+            if theirs.age_ms < SLOW_START_MS {
+                self.admitted_ms.store(since, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// Lets it drain, or serve again. The moment it began is kept.
     pub(crate) fn set_draining(&self, draining: bool, patience: Patience) {
         self.drain_ms.store(patience.requests_ms, Ordering::Relaxed);
@@ -366,6 +402,26 @@ mod tests {
         assert_eq!((it.believed(), it.reported()), (Health::Healthy, Health::Unknown));
         assert_eq!(it.probed(true, 2, 3), Probed::Changed);
         assert_eq!(it.reported(), Health::Healthy);
+    }
+
+    #[test]
+    fn an_heir_thinks_as_its_predecessor_did_and_no_better_of_what_it_has_seen_itself() {
+        let elder = instance(false);
+        elder.probed(true, 1, 3);
+        let age = |ms| Opinion { age_ms: ms, ..elder.opinion(now_ms()) };
+        let heir = instance(true);
+        heir.take_over(&age(60_000));
+        assert_eq!((heir.reported(), heir.since_ms()), (Health::Healthy, 1));
+        assert!(heir.warmth(now_ms()) >= 1.0);
+        let other = instance(true);
+        other.eject();
+        other.take_over(&age(60_000));
+        assert_eq!(other.reported(), Health::Unhealthy);
+        elder.eject();
+        let third = instance(false);
+        third.take_over(&age(10));
+        assert_eq!((third.reported(), third.was_healthy()), (Health::Unhealthy, true));
+        assert!(!third.is_doubted(), "it could not be connected to");
     }
 
     #[test]

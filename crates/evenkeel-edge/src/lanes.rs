@@ -73,7 +73,9 @@ impl<C> Lanes<C> {
     }
 
     /// Closes what was idle too long, and cuts what a draining instance has had time for.
-    pub(crate) fn sweep(&self, now_ms: u64) {
+    /// `is_over` says by its jitter whether an upgraded connection has had the time that the edge
+    /// itself has left.
+    pub(crate) fn sweep(&self, now_ms: u64, is_over: impl Fn(f32) -> bool) {
         let mut cut = Vec::new();
         let mut closed = Vec::new();
         self.lanes.borrow_mut().retain(|_, lane| {
@@ -83,7 +85,9 @@ impl<C> Lanes<C> {
             closed.extend(lane.idle.drain(..stale));
             let overdue = |kind: &Kind| match kind {
                 Kind::Requests => lane.instance.requests_overdue(now_ms),
-                Kind::LongLived { jitter } => lane.instance.long_lived_overdue(now_ms, *jitter),
+                Kind::LongLived { jitter } => {
+                    lane.instance.long_lived_overdue(now_ms, *jitter) || is_over(*jitter)
+                }
             };
             let ending = lane.drivers.values().filter(|(_, kind)| overdue(kind));
             cut.extend(ending.map(|(driver, _)| driver.clone()));
@@ -118,13 +122,13 @@ mod tests {
         assert_eq!(lanes.take(key, 3_000, 5_000), None, "too long for this request");
         assert_eq!(lanes.take(key, 4_000, 5_000), Some("b"));
         lanes.put(key, "b", 5_000);
-        lanes.sweep(5_000);
+        lanes.sweep(5_000, |_| false);
         assert_eq!(lanes.take(key, 4_000, 5_000), Some("b"));
         assert_eq!(lanes.take(key, 4_000, 5_000), None, "a was closed");
 
         lanes.put(key, "c", 5_000);
         instance.set_draining(true, Patience { requests_ms: 0, long_lived_ms: 0 });
-        lanes.sweep(u64::MAX);
+        lanes.sweep(u64::MAX, |_| false);
         assert_eq!(lanes.take(key, 4_000, 5_000), None);
         let ended = async { tokio::time::timeout(Duration::from_secs(5), driver).await };
         let ended = runtime.block_on(ended).expect("it is cut");

@@ -20,6 +20,8 @@ pub struct Limits {
     pub linger: Duration,
     /// Time for requests to end when the edge itself ends.
     pub shutdown: Duration,
+    /// Time for what an edge still holds after it has left its place to a successor.
+    pub leave: Duration,
 }
 
 impl Default for Limits {
@@ -32,6 +34,7 @@ impl Default for Limits {
             queue_max: QUEUE_MAX,
             linger: LINGER,
             shutdown: SHUTDOWN,
+            leave: LEAVE,
         }
     }
 }
@@ -113,6 +116,17 @@ const SHUTDOWN: Duration = Duration::from_secs(10);
 /// Time an idle connection is kept when the edge ends, so that a request already on its way still
 /// gets its answer, with `Connection: close`.
 const LINGER: Duration = Duration::from_secs(2);
+/// Time for what an edge still holds after it has left its place to a successor: as much as drains
+/// give connections that live long. It costs the memory of one process meanwhile.
+const LEAVE: Duration = Duration::from_secs(300);
+/// Edges that leave at a time. Each is told every table; more would be a fault of whoever upgrades.
+pub(crate) const ELDERS_MAX: usize = 32;
+/// Longest wait for a leaving edge to answer: within the second that control waits.
+pub(crate) const ELDER_WAIT: Duration = Duration::from_millis(300);
+/// How long after its time a leaving edge may still be there before it is ended.
+pub(crate) const ELDER_OVERDUE: Duration = Duration::from_secs(30);
+/// How long a leaving edge that holds nothing any more waits for its counts to be read.
+pub(crate) const READ_OUT_WAIT: Duration = Duration::from_secs(3);
 /// Instances of one table; the prober and the pick are measured up to this.
 pub(crate) const INSTANCES_MAX: usize = 10_000;
 /// Bytes of one message at the door; a table of 10,000 instances takes about 1 MiB.

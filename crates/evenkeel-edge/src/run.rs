@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,13 +16,16 @@ use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use crate::directory::{self, Outlook};
 use crate::handover::{self, EDGE_LOCK};
 use crate::http::Worker;
-use crate::limits::{FDS_RESERVED, Limits};
+use crate::limits::{FDS_RESERVED, Limits, READ_OUT_WAIT};
+use crate::protocol::Observation;
 use crate::shared::Shared;
+use crate::succession::{company, heir};
 use crate::table::Surroundings;
 use crate::wake::Wake;
 use crate::{door, load, log, probe};
@@ -36,6 +40,8 @@ const CONNECTIONS_MAX: u64 = 100_000;
 const SAVED_WAIT: Duration = Duration::from_secs(1);
 /// How long the lock is tried: long enough for any number of mere looks to pass.
 const LOCK_WAIT: Duration = Duration::from_millis(200);
+/// How long one that knows nothing of successors may take to end: its requests have ten seconds.
+const OLDER_WAIT: Duration = Duration::from_secs(15);
 /// Time between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
@@ -46,6 +52,8 @@ pub struct Config {
     pub home: PathBuf,
     /// Threads that serve requests; 0 is one per processor.
     pub threads: usize,
+    /// Take the place of the edge that runs on this home, if there is one.
+    pub succeed: bool,
 }
 
 /// Why the edge could not run on.
@@ -54,6 +62,9 @@ pub enum RunError {
     /// Another edge runs on this home.
     #[error("another edge runs on this home")]
     Running,
+    /// The edge that runs on this home goes on.
+    #[error("could not take the place of the edge that runs")]
+    NotSucceeded(#[source] io::Error),
     /// The system did not let it.
     #[error("could not {doing}")]
     System {
@@ -80,41 +91,46 @@ pub struct Edge {
     manager: JoinHandle<()>,
     end: Arc<Notify>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
-    _lock: File,
 }
 
 /// What ends the waiting.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Stop,
+    /// A successor has its place.
+    Left,
     Died,
 }
 
-/// Runs an edge until a SIGTERM or SIGINT, then lets its requests end, and returns. `beside` is given
-/// what it sees once it runs; it starts what is to run in the same process, and what it returns is
-/// dropped when the edge begins to end.
+/// Runs an edge until a SIGTERM or SIGINT, or until a successor takes its place; then lets its
+/// requests end, and returns. `beside` is given what it sees once it runs; it starts what is to run
+/// in the same process, and what it returns is dropped when the edge begins to end.
 pub fn run<T>(config: &Config, beside: impl FnOnce(Outlook) -> T) -> Result<(), RunError> {
     let edge = Edge::start(config)?;
     let beside = beside(edge.outlook());
-    let stop = edge.events.0.clone();
+    let (stop, shared) = (edge.events.0.clone(), Arc::clone(&edge.shared));
     let mut signals =
         signal_hook::iterator::Signals::new([SIGTERM, SIGINT]).map_err(system("await signals"))?;
     let handle = signals.handle();
     let waiting = thread::spawn(move || {
-        if signals.forever().next().is_some() {
+        for _signal in signals.forever() {
+            if shared.succession.has_left() {
+                shared.succession.hurry();
+            }
             // Nobody listens any more: the edge ends already.
             let _ended = stop.send(Event::Stop);
         }
     });
-    let event = edge.events.1.recv().unwrap_or(Event::Died);
-    handle.close();
+    let died = match edge.events.1.recv() {
+        Ok(Event::Stop | Event::Left) => false,
+        // The threads of one that has left its place end with what they hold.
+        Ok(Event::Died) | Err(_) => !edge.shared.succession.has_left(),
+    };
     drop(beside);
-    let ended = edge.stop();
+    let ended = edge.end();
+    handle.close();
     let _waited = waiting.join();
-    match event {
-        Event::Stop => ended,
-        Event::Died => Err(RunError::ThreadDied),
-    }
+    if died { Err(RunError::ThreadDied) } else { ended }
 }
 
 impl Edge {
@@ -129,9 +145,7 @@ impl Edge {
         for folder in [layout::RUN, "edge"] {
             fs::create_dir_all(home.join(folder)).map_err(system("make its folders"))?;
         }
-        let lock = lock(home)?;
-        let pid = format!("{}\n", std::process::id());
-        fs::write(home.join(layout::pid_file("edge")), pid).map_err(system("write its pid"))?;
+        let (lock, predecessor) = place(config)?;
         let threads = match config.threads {
             0 => thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
@@ -139,12 +153,33 @@ impl Edge {
         let around = Surroundings { threads, wake: Arc::new(Wake::default()), limits };
         let shared = Arc::new(Shared::new(home, around, connections_max()));
         shared.load();
-        let door = door::open(home).map_err(system("open its door"))?;
+        let (opened, door) = oneshot::channel();
+        let edge = Self::spawn(shared, threads, door)?;
+        match edge.take_place(lock, predecessor) {
+            Ok(door) => {
+                let _ended = opened.send(door);
+                edge.shared.succession.open();
+                log::info(format_args!("runs with {threads} threads"));
+                Ok(edge)
+            }
+            Err(error) => {
+                edge.give_up();
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts all threads. They accept nothing yet, and the door is not open.
+    fn spawn(
+        shared: Arc<Shared>,
+        threads: usize,
+        door: oneshot::Receiver<UnixListener>,
+    ) -> Result<Self, RunError> {
         let events = mpsc::channel();
         let end = Arc::new(Notify::new());
         let manager = spawn("edge-manager", &events.0, {
-            let (shared, end) = (Arc::clone(&shared), Arc::clone(&end));
-            move || manage(&shared, door, &end)
+            let (shared, end, events) = (Arc::clone(&shared), Arc::clone(&end), events.0.clone());
+            move || manage(&shared, door, &end, &events)
         })?;
         let worker = |index| {
             let shared = Arc::clone(&shared);
@@ -158,8 +193,7 @@ impl Edge {
             let shared = Arc::clone(&shared);
             move || handover::receive(&shared)
         })?);
-        log::info(format_args!("runs with {threads} threads"));
-        Ok(Self { shared, workers, manager, end, events, _lock: lock })
+        Ok(Self { shared, workers, manager, end, events })
     }
 
     /// What it sees, for whoever tells others.
@@ -168,16 +202,105 @@ impl Edge {
         Outlook::new(&self.shared)
     }
 
-    /// Accepts nothing more, lets its requests end (ten seconds at most), and ends.
-    pub fn stop(self) -> Result<(), RunError> {
-        log::info(format_args!("ends"));
+    /// Becomes the edge of its home, and gives its door.
+    fn take_place(
+        &self,
+        lock: Option<File>,
+        predecessor: Option<Observation>,
+    ) -> Result<UnixListener, RunError> {
+        let shared = &self.shared;
+        let home = &shared.home;
+        if let Some(seen) = predecessor {
+            let taken = async {
+                heir::ready(shared, &seen).await?;
+                heir::take_over(shared).await
+            };
+            runtime().block_on(taken).map_err(RunError::NotSucceeded)?;
+        }
+        let lock = match lock {
+            Some(lock) => lock,
+            // The predecessor has given it up just now. If somebody else was quicker, that is the
+            // edge.
+            None => self::lock(home, LOCK_WAIT)?,
+        };
+        shared.succession.reigns(lock);
+        company::meet(shared);
+        // So that control never sees this edge without what the others hold.
+        runtime().block_on(company::look(shared));
+        shared.succession.company.notify_one();
+        let pid = format!("{}\n", std::process::id());
+        fs::write(home.join(layout::pid_file("edge")), pid).map_err(system("write its pid"))?;
+        door::open(home).map_err(system("open its door"))
+    }
+
+    /// Ends without ever having been the edge.
+    fn give_up(self) {
         self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.succession.closes();
+        self.shared.succession.open();
         self.shared.listeners.send_modify(|_| {});
+        self.end.notify_one();
+        let threads = self.workers.into_iter().chain([self.manager]);
+        // Why it ends is known already.
+        threads.for_each(|thread| drop(thread.join()));
+    }
+
+    /// Accepts nothing more, lets its requests end (ten seconds at most), and ends; so do its
+    /// elders, and so does it itself if it has left its place.
+    pub fn stop(self) -> Result<(), RunError> {
+        if self.shared.succession.has_left() {
+            self.shared.succession.hurry();
+        }
+        self.end()
+    }
+
+    /// The same, but if it has left its place, it takes the time that it has for that.
+    fn end(self) -> Result<(), RunError> {
+        let shared = &self.shared;
+        let left = shared.succession.has_left();
+        if !left {
+            log::info(format_args!("ends"));
+            shared.succession.closes();
+            shared.closing.store(true, Ordering::Relaxed);
+            shared.listeners.send_modify(|_| {});
+            runtime().block_on(company::end(shared));
+        }
         let died = self.workers.into_iter().map(JoinHandle::join).filter(Result::is_err).count();
+        if left {
+            shared.succession.finishes();
+            log::info(format_args!("holds nothing any more, and ends"));
+            let read_out = shared.succession.read_out.notified();
+            let _late = runtime().block_on(async { timeout(READ_OUT_WAIT, read_out).await });
+            let door = layout::leaving_edge_socket(std::process::id());
+            let _removed = fs::remove_file(shared.home.join(door));
+        } else {
+            let _removed = fs::remove_file(shared.home.join(layout::pid_file("edge")));
+        }
         self.end.notify_one();
         let managed = self.manager.join();
-        let _removed = fs::remove_file(self.shared.home.join(layout::pid_file("edge")));
+        // A thread that sleeps may still hold what is shared.
+        shared.succession.abdicates();
         if died == 0 && managed.is_ok() { Ok(()) } else { Err(RunError::ThreadDied) }
+    }
+}
+
+/// The place of this edge: free, or that of a predecessor, who tells what it sees.
+fn place(config: &Config) -> Result<(Option<File>, Option<Observation>), RunError> {
+    match lock(&config.home, LOCK_WAIT) {
+        Ok(lock) => return Ok((Some(lock), None)),
+        Err(RunError::Running) if config.succeed => {}
+        Err(error) => return Err(error),
+    }
+    let announced = runtime().block_on(heir::announce(&config.home));
+    match announced {
+        Ok(seen) => Ok((None, Some(seen))),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            log::warn(format_args!("the edge that runs is older and has to end first"));
+            let dismissed = runtime().block_on(heir::dismiss(&config.home));
+            dismissed.map_err(RunError::NotSucceeded)?;
+            Ok((Some(lock(&config.home, OLDER_WAIT)?), None))
+        }
+        Err(error) => Err(RunError::NotSucceeded(error)),
     }
 }
 
@@ -211,18 +334,36 @@ fn runtime() -> LocalRuntime {
 }
 
 /// Everything that is not a request: the door, the probes, the wake-ups, the table on disk.
-fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &Notify) {
+fn manage(
+    shared: &Arc<Shared>,
+    door: oneshot::Receiver<UnixListener>,
+    end: &Notify,
+    events: &mpsc::Sender<Event>,
+) {
     let runtime = runtime();
     runtime.block_on(async {
-        let door = tokio::net::UnixListener::from_std(door);
-        let door = door.expect("the runtime takes a listening socket");
+        let door = async {
+            // One that never takes its place is told to end.
+            let Ok(door) = door.await else { return std::future::pending().await };
+            let door = tokio::net::UnixListener::from_std(door);
+            let door = door.expect("the runtime takes a listening socket");
+            door::run(Arc::clone(shared), door).await;
+        };
+        let left = async {
+            shared.succession.left().await;
+            // Whoever listened may end already.
+            let _told = events.send(Event::Left);
+            std::future::pending::<()>().await;
+        };
         let wake = Arc::clone(&shared.around.wake);
         tokio::select! {
-            () = door::run(Arc::clone(shared), door) => {}
+            () = door => {}
+            () = left => {}
             () = probe::run(Arc::clone(shared)) => {}
             () = load::run(Arc::clone(shared)) => {}
             () = directory::keep(Arc::clone(shared)) => {}
             () = door::keep_saved(Arc::clone(shared)) => {}
+            () = company::keep(Arc::clone(shared)) => {}
             () = wake.send(shared.home.clone()) => {}
             () = end.notified() => {}
         }
@@ -232,11 +373,11 @@ fn manage(shared: &Arc<Shared>, door: std::os::unix::net::UnixListener, end: &No
 
 /// Becomes the only edge of this home. Whoever only looks whether an edge lives holds the lock,
 /// shared, for a moment.
-fn lock(home: &Path) -> Result<File, RunError> {
+fn lock(home: &Path, wait: Duration) -> Result<File, RunError> {
     let path = home.join(EDGE_LOCK);
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(system("open its lock"))?;
-    let until = Instant::now() + LOCK_WAIT;
+    let until = Instant::now() + wait;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),

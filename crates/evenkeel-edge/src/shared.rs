@@ -20,6 +20,7 @@ use crate::instance::{Instance, Probed};
 use crate::log;
 use crate::sanity;
 use crate::saved::Saved;
+use crate::succession::Succession;
 use crate::suspects::Suspects;
 use crate::table::{Pool, Surroundings, Table};
 
@@ -37,7 +38,6 @@ pub(crate) type Listeners = BTreeMap<String, Listener>;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) home: PathBuf,
-    pub(crate) incarnation: u64,
     pub(crate) table: ArcSwap<Table>,
     pub(crate) rejections: Rejections,
     pub(crate) listeners: watch::Sender<Listeners>,
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     /// What discovery tells of.
     pub(crate) directory: Current,
     pub(crate) around: Surroundings,
+    /// Where it stands between its predecessor and its successor.
+    pub(crate) succession: Succession,
     applying: Mutex<()>,
     saving: Mutex<()>,
 }
@@ -83,7 +85,6 @@ impl Shared {
     pub(crate) fn new(home: &Path, around: Surroundings, connections_max: usize) -> Self {
         Self {
             home: home.to_owned(),
-            incarnation: fastrand::u64(1..),
             table: ArcSwap::default(),
             rejections: Rejections::default(),
             listeners: watch::Sender::default(),
@@ -95,6 +96,7 @@ impl Shared {
             outdated: Notify::new(),
             directory: Current::default(),
             around,
+            succession: Succession::new(),
             applying: Mutex::new(()),
             saving: Mutex::new(()),
         }
@@ -132,6 +134,7 @@ impl Shared {
         let next = Arc::new(next);
         self.table.store(Arc::clone(&next));
         self.directory.follow(&next);
+        self.succession.elders().keep(&|pool| next.has_pool(pool));
         self.reprobe.notify_one();
         before.wake_waiting();
         next.wake_waiting();
@@ -142,6 +145,10 @@ impl Shared {
     pub(crate) fn save(&self) -> io::Result<()> {
         // One after the other, so that what was served last is what stays.
         let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.succession.has_left() {
+            // What is on disk is the successor's.
+            return Ok(());
+        }
         self.snapshot().write(&self.home)
     }
 

@@ -196,6 +196,11 @@ impl Table {
         self.source == RoutingTable::default()
     }
 
+    pub(crate) fn has_pool(&self, pool: &PoolId) -> bool {
+        let service = self.source.services.get(&pool.service);
+        service.is_some_and(|it| it.pools.contains_key(&pool.revision))
+    }
+
     /// Whether new requests may go to the instance.
     pub(crate) fn routes_to(&self, id: &InstanceId) -> bool {
         self.source_instance(id).is_some_and(|it| !it.draining)

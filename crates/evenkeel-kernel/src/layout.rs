@@ -53,6 +53,20 @@ pub fn discovery_listener(what: &str, addr: &std::net::SocketAddr) -> String {
     format!("{DISCOVERY_LISTENERS}{what}-{addr}")
 }
 
+/// The door of an edge that has left its place to a successor and still holds requests.
+#[must_use]
+pub fn leaving_edge_socket(pid: u32) -> String {
+    format!("{RUN}/{LEAVING}{pid}.sock")
+}
+
+/// The process whose door has this file name below [`RUN`], if it is that of a leaving edge.
+#[must_use]
+pub fn leaving_edge(file_name: &str) -> Option<u32> {
+    file_name.strip_prefix(LEAVING)?.strip_suffix(".sock")?.parse().ok()
+}
+
+const LEAVING: &str = "edge-leaving-";
+
 /// The socket of one instance's shim.
 ///
 /// Service names may be longer than a socket path allows, so the name is a digest of the

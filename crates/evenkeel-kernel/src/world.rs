@@ -465,6 +465,29 @@ pub struct Unrouted {
     pub rejected: u64,
 }
 
+impl Unrouted {
+    /// What was counted from `earlier` to `self`, by the same edge process.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.combined(earlier, u64::saturating_sub)
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.combined(other, u64::saturating_add)
+    }
+
+    fn combined(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
+        Self {
+            no_route: with(self.no_route, other.no_route),
+            no_instance: with(self.no_instance, other.no_instance),
+            overloaded: with(self.overloaded, other.overloaded),
+            rejected: with(self.rejected, other.rejected),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

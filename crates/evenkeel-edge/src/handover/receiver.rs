@@ -70,5 +70,10 @@ fn listen(shared: &Shared, name: String, listener: Listener) {
         return;
     }
     log::info(format_args!("listens as {name} on {}", listener.addr));
-    shared.listeners.send_modify(|it| drop(it.insert(name, listener)));
+    shared.listeners.send_modify(|it| {
+        // An edge that leaves has given all of them up.
+        if !shared.closing.load(Ordering::Relaxed) {
+            it.insert(name, listener);
+        }
+    });
 }

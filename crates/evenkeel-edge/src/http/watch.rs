@@ -106,6 +106,8 @@ pub(crate) struct Watched {
     /// The sweep's memory: the turn it saw last, and since when nothing has changed.
     seen_turn: Cell<u32>,
     since_ms: Cell<u64>,
+    /// Its own part of the last quarter of a leaving edge's time.
+    jitter: f32,
 }
 
 impl Watched {
@@ -119,6 +121,7 @@ impl Watched {
             waker: RefCell::new(None),
             seen_turn: Cell::new(0),
             since_ms: Cell::new(now_ms),
+            jitter: fastrand::f32(),
         })
     }
 
@@ -153,7 +156,13 @@ impl Watched {
         }
         let closing = self.shared.closing.load(Ordering::Relaxed);
         let limits = &self.shared.around.limits;
-        let idle_max = match (closing, crowded) {
+        let succession = &self.shared.succession;
+        if closing && succession.is_over(limits, self.jitter, now_ms) {
+            self.give(Order::Cut);
+            return;
+        }
+        // One that leaves its place has the time to let idle connections end as they always do.
+        let idle_max = match (closing && !succession.has_time(), crowded) {
             (true, _) => ms(limits.linger),
             (false, true) => CLIENT_IDLE_CROWDED_MS,
             (false, false) => CLIENT_IDLE_MS,

@@ -65,6 +65,7 @@ impl Worker {
 
     /// Serves until the edge ends and its requests have, or have had their time.
     pub(crate) async fn run(self: Rc<Self>) {
+        self.shared.succession.opened().await;
         let sweeping = tokio::task::spawn_local(Rc::clone(&self).sweep());
         let mut listeners = self.shared.listeners.subscribe();
         let mut accepting: BTreeMap<String, (Arc<OwnedFd>, AbortHandle)> = BTreeMap::new();
@@ -96,7 +97,10 @@ impl Worker {
         }
         accepting.values().for_each(|(_, task)| task.abort());
         drop(accepting);
-        let _ = tokio::time::timeout(self.shared.around.limits.shutdown, self.emptied()).await;
+        tokio::select! {
+            () = self.emptied() => {}
+            () = self.shared.succession.time_is_up(&self.shared.around.limits) => {}
+        }
         sweeping.abort();
     }
 
@@ -148,7 +152,8 @@ impl Worker {
         loop {
             ticks.tick().await;
             let now = now_ms();
-            self.lanes.sweep(now);
+            let (succession, limits) = (&self.shared.succession, &self.shared.around.limits);
+            self.lanes.sweep(now, |jitter| succession.is_over(limits, jitter, now));
             self.shares.sweep(now);
             let open = self.shared.connections.load(Ordering::Relaxed);
             let crowded = open.saturating_mul(10) >= self.shared.connections_max.saturating_mul(9);

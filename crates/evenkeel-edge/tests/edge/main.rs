@@ -33,4 +33,6 @@ mod splits;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod successions;
+#[cfg(test)]
 mod timeouts;

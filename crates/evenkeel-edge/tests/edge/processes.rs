@@ -19,25 +19,39 @@ use crate::instance::Instance;
 use crate::rig::{Rig, pool_of, table, table_at, until};
 
 const HOME: &str = "EVENKEEL_TEST_EDGE_HOME";
+const SUCCEED: &str = "EVENKEEL_TEST_EDGE_SUCCEED";
 
 /// Not a test: the body of the processes that the tests below start.
 #[test]
 fn an_edge_process() {
     if let Some(home) = std::env::var_os(HOME) {
-        run(&Config { home: home.into(), threads: 1 }, |_outlook| ()).unwrap();
+        let succeed = std::env::var_os(SUCCEED).is_some();
+        run(&Config { home: home.into(), threads: 1, succeed }, |_outlook| ()).unwrap();
     }
 }
 
-fn start(home: &Path) -> Child {
-    let child = Command::new(std::env::current_exe().unwrap())
+/// Starts an edge, and does not wait.
+pub(crate) fn spawn(home: &Path, succeed: bool) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "processes::an_edge_process"])
         .env(HOME, home)
+        .envs(succeed.then_some((SUCCEED, "1")))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap();
-    until("its door is open", || Door::connect(home).is_ok());
+        .unwrap()
+}
+
+pub(crate) fn start(home: &Path) -> Child {
+    let child = spawn(home, false);
+    until("its door is open", || reigns(home, &child) && Door::connect(home).is_ok());
     child
+}
+
+/// Whether this process is the edge of the home.
+pub(crate) fn reigns(home: &Path, child: &Child) -> bool {
+    let pid = std::fs::read_to_string(home.join("run/edge.pid")).unwrap_or_default();
+    pid.trim() == child.id().to_string()
 }
 
 /// Counts connections that nobody has answered yet, until it is told to answer.
@@ -126,7 +140,7 @@ fn a_thousand_instances_are_probed_and_not_all_at_a_time() {
     edge.wait().unwrap();
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
 }
 

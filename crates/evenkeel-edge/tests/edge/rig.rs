@@ -113,7 +113,7 @@ impl Rig {
     }
 
     pub(crate) fn start_edge(&mut self) {
-        let config = Config { home: self.home.clone(), threads: 2 };
+        let config = Config { home: self.home.clone(), threads: 2, succeed: false };
         self.edge = Some(Edge::start_within(&config, self.limits).unwrap());
         until("the edge has its listeners", || self.observe().listeners.len() == 2);
     }

@@ -48,14 +48,7 @@ impl Running<Unrouted> {
     /// Everything since the release started.
     #[must_use]
     pub fn total(&self) -> Unrouted {
-        let add = |carried: u64, seen: u64, base: u64| carried + seen.saturating_sub(base);
-        let (carried, seen, base) = (&self.carried, &self.seen, &self.base);
-        Unrouted {
-            no_route: add(carried.no_route, seen.no_route, base.no_route),
-            no_instance: add(carried.no_instance, seen.no_instance, base.no_instance),
-            overloaded: add(carried.overloaded, seen.overloaded, base.overloaded),
-            rejected: add(carried.rejected, seen.rejected, base.rejected),
-        }
+        self.carried.plus(&self.seen.since(&self.base))
     }
 }
 

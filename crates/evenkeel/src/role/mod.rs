@@ -59,7 +59,7 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
             guard::watch(home)?;
             // As many threads as the machine has processors.
             evenkeel_edge::run(
-                &evenkeel_edge::Config { home: home.to_owned(), threads: 0 },
+                &evenkeel_edge::Config { home: home.to_owned(), threads: 0, succeed: false },
                 |_| (),
             )?;
         }
