@@ -28,3 +28,4 @@ mod view;
 mod wake;
 
 pub use role::{Config, ControlError, run};
+pub use saved::FORMAT;

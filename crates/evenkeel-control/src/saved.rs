@@ -5,11 +5,11 @@
 
 use evenkeel_kernel::release::State;
 
-/// The format that is written.
+/// The format of the state that is written, and the newest that can be read.
 ///
 /// 2: what the requests of a rollout have told, and how they are judged.
 /// 3: checks, jobs, scaling by load, receivers of news, and when nothing is released.
-pub(crate) const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 3;
 
 /// A state that cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -45,4 +45,5 @@ mod wake;
 pub use directory::Outlook;
 pub use limits::Limits;
 pub use run::{Config, Edge, RunError, run};
+pub use saved::can_start;
 pub use succession::leaving;

@@ -54,6 +54,8 @@ pub struct Config {
     pub threads: usize,
     /// Take the place of the edge that runs on this home, if there is one.
     pub succeed: bool,
+    /// What this process is, for [`layout::about_file`].
+    pub about: String,
 }
 
 /// Why the edge could not run on.
@@ -155,7 +157,7 @@ impl Edge {
         shared.load();
         let (opened, door) = oneshot::channel();
         let edge = Self::spawn(shared, threads, door)?;
-        match edge.take_place(lock, predecessor) {
+        match edge.take_place(lock, predecessor, &config.about) {
             Ok(door) => {
                 let _ended = opened.send(door);
                 edge.shared.succession.open();
@@ -207,6 +209,7 @@ impl Edge {
         &self,
         lock: Option<File>,
         predecessor: Option<Observation>,
+        about: &str,
     ) -> Result<UnixListener, RunError> {
         let shared = &self.shared;
         let home = &shared.home;
@@ -228,6 +231,7 @@ impl Edge {
         // So that control never sees this edge without what the others hold.
         runtime().block_on(company::look(shared));
         shared.succession.company.notify_one();
+        fs::write(home.join(layout::about_file("edge")), about).map_err(system("say who it is"))?;
         let pid = format!("{}\n", std::process::id());
         fs::write(home.join(layout::pid_file("edge")), pid).map_err(system("write its pid"))?;
         door::open(home).map_err(system("open its door"))

@@ -47,6 +47,14 @@ impl Saved {
     }
 }
 
+/// Whether an edge of this program could serve what is on the disk of `home`, if anything is.
+///
+/// # Errors
+/// When it could not be read.
+pub fn can_start(home: &Path) -> io::Result<()> {
+    Saved::read(home).map(drop)
+}
+
 /// Puts `content` at `path` in one step, durably.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("the path has no folder"))?;

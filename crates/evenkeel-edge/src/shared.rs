@@ -145,8 +145,8 @@ impl Shared {
     pub(crate) fn save(&self) -> io::Result<()> {
         // One after the other, so that what was served last is what stays.
         let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.succession.has_left() {
-            // What is on disk is the successor's.
+        if !self.succession.is_the_edge() {
+            // What is on disk is the predecessor's, or the successor's.
             return Ok(());
         }
         self.snapshot().write(&self.home)

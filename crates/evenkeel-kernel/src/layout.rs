@@ -53,6 +53,12 @@ pub fn discovery_listener(what: &str, addr: &std::net::SocketAddr) -> String {
     format!("{DISCOVERY_LISTENERS}{what}-{addr}")
 }
 
+/// Who a role is: a JSON object with its `pid`, `version` and `program`.
+#[must_use]
+pub fn about_file(role: &str) -> String {
+    format!("{RUN}/{role}.about")
+}
+
 /// The door of an edge that has left its place to a successor and still holds requests.
 #[must_use]
 pub fn leaving_edge_socket(pid: u32) -> String {

@@ -20,6 +20,7 @@ mod process;
 mod protocol;
 pub mod secret;
 mod shim;
+pub mod shims;
 mod spec;
 mod status;
 mod tree;

@@ -37,6 +37,13 @@ pub(crate) enum Order {
     Reload(Mandate),
     /// End the process and everything it started, then yourself.
     Stop(Mandate),
+    /// Be another program from now on, in the same process.
+    Become {
+        /// On whose behalf.
+        mandate: Mandate,
+        /// The program, and what makes it a shim.
+        command: Vec<String>,
+    },
 }
 
 /// Who orders, and whom.

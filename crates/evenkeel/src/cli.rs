@@ -83,6 +83,8 @@ pub(crate) enum Command {
     Notify(Notify),
     /// Check that everything is as it should be
     Doctor,
+    /// Replace every role on this machine by this program, and lose nothing
+    Upgrade(Upgrade),
     /// Put a backup in the place of a lost or damaged journal
     Restore(Restore),
     /// Write a commented starter evenkeel.toml for what is in this folder
@@ -109,11 +111,18 @@ pub(crate) enum Role {
         /// Leave the terminal's session
         #[arg(long)]
         detach: bool,
+        /// Processes that it started as another program
+        #[arg(long, value_delimiter = ',')]
+        children: Vec<u32>,
     },
     /// Decides
     Control,
     /// Serves
-    Edge,
+    Edge {
+        /// Take the place of the edge that runs
+        #[arg(long)]
+        succeed: bool,
+    },
 }
 
 /// Which stack file.
@@ -319,6 +328,28 @@ pub(crate) enum NotifyWhat {
         /// Its name in the stack file: `ops` of `[notify.ops]`
         name: String,
     },
+}
+
+/// What to replace.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Run it with the new program, wherever that lies: all roles run from there afterwards, also when they \
+are started again. Instances go on, requests too; what the former edge still holds may take five more \
+minutes. If something goes wrong it stops there and says so; what runs goes on, and the same command \
+goes on where it stopped.
+
+Examples:
+  evenkeel upgrade                    after the program was replaced where it lies
+  ./evenkeel-0.3.0 upgrade            by a program that lies elsewhere
+  evenkeel upgrade --check            only look whether it could be done
+  evenkeel upgrade --json             one line for each thing that is done")]
+pub(crate) struct Upgrade {
+    /// Only check whether it could be done
+    #[arg(long, conflicts_with = "again")]
+    pub(crate) check: bool,
+    /// Replace also what runs this very program already
+    #[arg(long)]
+    pub(crate) again: bool,
 }
 
 /// Which backup.

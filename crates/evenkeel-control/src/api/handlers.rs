@@ -25,6 +25,7 @@ use crate::engine::with_clocks;
 use crate::listen::{Api, Caller};
 use crate::notify::Untested;
 use crate::orders::Order;
+use crate::saved;
 use crate::snapshot::Snapshot;
 use crate::view;
 
@@ -41,6 +42,7 @@ pub(crate) async fn version() -> Json<VersionView> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         api: 1,
         pid: std::process::id(),
+        format: saved::FORMAT,
     })
 }
 

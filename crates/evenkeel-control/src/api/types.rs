@@ -629,4 +629,7 @@ pub struct VersionView {
     pub api: u32,
     /// The process.
     pub pid: u32,
+    /// The format in which it saves the state; 0 where that is not said.
+    #[serde(default)]
+    pub format: u32,
 }

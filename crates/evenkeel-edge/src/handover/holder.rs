@@ -19,7 +19,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{SocketFlags, accept_with, bind, listen};
 
 use super::held::{Held, text};
-use super::packet::{self, Message, Packets};
+use super::packet::{self, Errand, Message, Packets};
 use super::{EDGE_LOCK, LISTENERS};
 use crate::limits::{BACKLOG, LISTENERS_MAX};
 use crate::log;
@@ -59,6 +59,8 @@ struct Peer {
     offered: Vec<String>,
     /// What it wants, once adoption is over.
     waiting: Option<BTreeMap<String, SocketAddr>>,
+    /// What it asks for, to be done once adoption is over.
+    errand: Option<Errand>,
     gone: bool,
 }
 
@@ -80,7 +82,7 @@ impl Holder {
             let until = Instant::now() + ADOPTION;
             holder.adopting = Some(until);
             while holder.adopting.is_some() && Instant::now() < until {
-                holder.serve(until.saturating_duration_since(Instant::now()))?;
+                holder.turn(until.saturating_duration_since(Instant::now()))?;
             }
             holder.adopting = None;
         }
@@ -95,8 +97,25 @@ impl Holder {
     }
 
     /// Does what is to be done now; waits for something for at most `timeout`. Returns early when
-    /// a signal came.
-    pub fn serve(&mut self, timeout: Duration) -> io::Result<()> {
+    /// a signal came. `errand` is called with what somebody asks of the keeper, and says which
+    /// process does it.
+    pub fn serve(
+        &mut self,
+        timeout: Duration,
+        errand: &mut dyn FnMut(&Errand) -> Result<u32, String>,
+    ) -> io::Result<()> {
+        self.turn(timeout)?;
+        for peer in &mut self.peers {
+            if let Some(asked) = peer.errand.take() {
+                let done = Message::Did(errand(&asked));
+                peer.gone = peer.packets.send(&done, None).is_err();
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, but for errands, which wait.
+    fn turn(&mut self, timeout: Duration) -> io::Result<()> {
         if self.adopting.is_none() && self.last_bind.elapsed() >= REBIND {
             self.rebind();
         }
@@ -138,6 +157,7 @@ impl Holder {
             follows: false,
             offered: Vec::new(),
             waiting: None,
+            errand: None,
             gone: false,
         });
     }
@@ -162,6 +182,7 @@ impl Holder {
                 self.answer_waiting();
                 self.answer(place, wanted);
             }
+            Ok(Some((Message::Do(errand), _))) => peer.errand = Some(errand),
             Ok(Some(_)) => log::warn(format_args!("the keeper was told something unexpected")),
             Ok(None) => peer.gone = true,
             Err(error) => {

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use holder::Holder;
+pub use packet::Errand;
 use packet::{Message, Packets};
 pub(crate) use receiver::receive;
 
@@ -38,6 +39,18 @@ pub fn want(
     keeper.send(&Message::Want(wanted.clone()), None)?;
     match keeper.receive()? {
         Some((Message::Have(have), _)) => Ok(have),
+        Some(_) => Err(io::Error::other("the keeper answered another question")),
+        None => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Sends the keeper on an errand. The answer names the process that does it, or says why nobody
+/// does. One that knows no errands hangs up, which is `UnexpectedEof`.
+pub fn send(home: &Path, errand: Errand) -> io::Result<Result<u32, String>> {
+    let mut keeper = Packets::connect(home, WAIT)?;
+    keeper.send(&Message::Do(errand), None)?;
+    match keeper.receive()? {
+        Some((Message::Did(done), _)) => Ok(done),
         Some(_) => Err(io::Error::other("the keeper answered another question")),
         None => Err(io::ErrorKind::UnexpectedEof.into()),
     }

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use evenkeel_kernel::layout;
@@ -35,6 +35,24 @@ pub(crate) enum Message {
     Want(BTreeMap<String, SocketAddr>),
     /// Keeper: this is what there is.
     Have(BTreeMap<String, Result<SocketAddr, String>>),
+    /// Whoever upgrades: do this.
+    Do(Errand),
+    /// Keeper: this process does it; or why not.
+    Did(Result<u32, String>),
+}
+
+/// What a keeper can be asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Errand {
+    /// Only say that you are there.
+    Answer,
+    /// Start an edge that takes the place of the one that runs.
+    SucceedEdge,
+    /// Be this program from now on, in the same process; the other roles are started from it too.
+    Become {
+        /// Its file.
+        program: PathBuf,
+    },
 }
 
 /// A connected socket of packets.

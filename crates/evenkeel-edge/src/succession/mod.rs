@@ -98,6 +98,11 @@ impl Succession {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = Some(lock);
     }
 
+    /// Whether it is the edge of this home.
+    pub(crate) fn is_the_edge(&self) -> bool {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_some() && !self.has_left()
+    }
+
     /// Is no longer the edge of this home.
     pub(crate) fn abdicates(&self) {
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -224,7 +224,12 @@ fn the_end_does_not_wait_for_ever() {
 #[test]
 fn two_edges_do_not_share_a_home() {
     let rig = Rig::new();
-    let config = evenkeel_edge::Config { home: rig.home.clone(), threads: 1, succeed: false };
+    let config = evenkeel_edge::Config {
+        home: rig.home.clone(),
+        threads: 1,
+        succeed: false,
+        about: String::new(),
+    };
     let second = evenkeel_edge::Edge::start(&config);
     assert!(matches!(second, Err(evenkeel_edge::RunError::Running)));
     assert_eq!(rig.observe().listeners, ["edge-0", "svc-web"]);

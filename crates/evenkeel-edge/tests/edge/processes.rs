@@ -26,7 +26,8 @@ const SUCCEED: &str = "EVENKEEL_TEST_EDGE_SUCCEED";
 fn an_edge_process() {
     if let Some(home) = std::env::var_os(HOME) {
         let succeed = std::env::var_os(SUCCEED).is_some();
-        run(&Config { home: home.into(), threads: 1, succeed }, |_outlook| ()).unwrap();
+        let config = Config { home: home.into(), threads: 1, succeed, about: String::new() };
+        run(&config, |_outlook| ()).unwrap();
     }
 }
 

@@ -49,7 +49,8 @@ impl Keeper {
             let mut holder = Holder::bind(&home).unwrap();
             opened.send(()).unwrap();
             while !stopped.load(Ordering::SeqCst) {
-                holder.serve(Duration::from_millis(20)).unwrap();
+                let nothing = &mut |_: &_| Err("not here".to_owned());
+                holder.serve(Duration::from_millis(20), nothing).unwrap();
             }
         });
         open.recv().unwrap();
@@ -113,7 +114,8 @@ impl Rig {
     }
 
     pub(crate) fn start_edge(&mut self) {
-        let config = Config { home: self.home.clone(), threads: 2, succeed: false };
+        let config =
+            Config { home: self.home.clone(), threads: 2, succeed: false, about: String::new() };
         self.edge = Some(Edge::start_within(&config, self.limits).unwrap());
         until("the edge has its listeners", || self.observe().listeners.len() == 2);
     }

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const ANSWER_LENGTH_MAX: u64 = 64 * 1024;
 
 /// Sends `order` to exactly the shim `shim` and returns what it says.
-pub(super) fn ask(folder: &Folder, shim: Ident, order: Order) -> io::Result<Reply> {
+pub(crate) fn ask(folder: &Folder, shim: Ident, order: Order) -> io::Result<Reply> {
     let socket = rustix::net::socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,

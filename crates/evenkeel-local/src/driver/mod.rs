@@ -4,7 +4,7 @@
 //! its knowledge can be read again from the instances' folders, so it may be dropped at any moment
 //! and opened anew.
 
-mod ask;
+pub(crate) mod ask;
 mod book;
 mod due;
 mod meter;

@@ -9,10 +9,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 
 use evenkeel_kernel::layout;
 use evenkeel_kernel::model::Probe;
+use rustix::fs::Access;
 use rustix::process::WaitStatus;
 
 use super::notify::Notify;
@@ -58,6 +61,8 @@ pub(super) struct Instance {
     exec: Exec,
     backoff: Backoff,
     starting: Starting,
+    /// The program that it is to be.
+    next: Option<Vec<String>>,
 }
 
 /// The process that was started or taken over.
@@ -220,6 +225,17 @@ impl Instance {
                 self.accept(&mandate)?;
                 self.reload(now_ms)
             }
+            Order::Become { mandate, command } => {
+                self.check(&mandate)?;
+                if !matches!(self.state, State::Running | State::Waiting { .. }) {
+                    return Err("the instance is about to end".to_owned());
+                }
+                let program = command.first().ok_or("no program is named")?;
+                let may = rustix::fs::access(program.as_str(), Access::READ_OK | Access::EXEC_OK);
+                may.map_err(|error| format!("{program} cannot be run: {error}"))?;
+                self.next = Some(command);
+                Ok(())
+            }
             Order::Stop(mandate) => {
                 // A fence that cannot be written holds as long as this shim, and the instance
                 // ends with it.
@@ -254,6 +270,18 @@ impl Instance {
             ));
         }
         Ok(())
+    }
+
+    /// Becomes the program that it was told to be, if it was. What runs goes on as the child of this
+    /// same process. Returns only where that cannot be done.
+    pub(super) fn become_other(&mut self) {
+        let Some(command) = self.next.take() else { return };
+        let Some((program, first)) = command.split_first() else { return };
+        let mut command = Command::new(program);
+        command.args(first).arg("--home").arg(&self.home);
+        command.arg("--instance").arg(self.spec.instance.to_string());
+        let error = command.exec();
+        super::say(&self.folder.shim_log(), &format!("could not become {program}: {error}"));
     }
 
     /// Reads the spec again.

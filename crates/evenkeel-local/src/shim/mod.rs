@@ -176,6 +176,8 @@ fn serve(
     children: &UnixStream,
     asked: &UnixStream,
 ) -> io::Result<()> {
+    // Children of an earlier program of this process may have ended while nobody listened.
+    reap(instance, now_ms());
     loop {
         instance.advance(now_ms());
         if instance.has_ended() {
@@ -192,6 +194,7 @@ fn serve(
         }
         instance.listen(now_ms);
         door.serve(ready, |line| instance.answer(line, now_ms));
+        instance.become_other();
     }
 }
 

@@ -115,6 +115,7 @@ fn all() -> Vec<Test> {
             stuck_clients_hold_nobody_up control_is_woken_by_name a_new_surrounding_comes_with_the_next_start;
         once: runs_once_and_says_how_it_ended leaves_nothing_behind
             goes_on_without_its_shim_and_is_not_run_again lost_with_its_shim_it_has_failed
+            s35_a_shim_becomes_another_program_again_and_again_and_nothing_is_missed
             lost_with_the_machine_it_has_failed an_attempt_waits_until_the_one_before_is_gone;
         hooks: fed_heard_and_says_how_it_ended sees_nothing_of_controls_own_environment
             too_long_or_unwanted_it_goes_with_all_it_started

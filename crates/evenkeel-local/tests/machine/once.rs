@@ -6,7 +6,7 @@ use std::sync::Arc;
 use evenkeel_kernel::want::{Pool, Slot};
 use evenkeel_kernel::world::{Instance, InstancePhase};
 
-use crate::house::{House, free_port, kill, runs, until};
+use crate::house::{House, free_port, instance_id, kill, runs, until};
 
 /// A pool whose only instance runs a line of shell once, after a line in `starts`.
 fn job(house: &House, line: &str) -> Pool {
@@ -67,6 +67,56 @@ pub(crate) fn goes_on_without_its_shim_and_is_not_run_again() {
     assert_eq!(how.as_deref(), Some("ended while its shim was away"));
     assert_eq!(fs::read_to_string(house.work("done")).unwrap(), "done\n");
     assert_eq!(starts(&house), 1);
+}
+
+/// Makes the shim of the house another program, which happens to be the same, in a file of its own.
+fn becomes(house: &House, times: usize) {
+    let copy = house.work("copy");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    for _ in 0..times {
+        let shim = evenkeel_local::shims::of(&house.home(), &instance_id()).unwrap();
+        let command = [copy.to_str().unwrap().to_owned(), "shim".to_owned()];
+        shim.be(&command).unwrap().unwrap();
+        until("it answers as that", || {
+            let program = fs::read_link(format!("/proc/{}/exe", shim.pid)).unwrap_or_default();
+            (program == copy && shim.answers()).then_some(())
+        });
+    }
+}
+
+pub(crate) fn s35_a_shim_becomes_another_program_again_and_again_and_nothing_is_missed() {
+    for (code, well) in [(0, true), (7, false)] {
+        let house = House::new();
+        let line = format!("until [ -e go ]; do sleep 0.02; done; exit {code}");
+        let pool = job(&house, &line);
+        let pid = house.run(&pool);
+        let shim = house.shim();
+        becomes(&house, 5);
+        assert_eq!((house.until_running(), house.shim()), (pid, shim));
+        assert_eq!(house.instance().unwrap().phase, InstancePhase::Running);
+        fs::write(house.work("go"), "").unwrap();
+        // It is still its child, so how it ended is known.
+        let how = until_ended(&house, well).last_exit;
+        assert_eq!(how, Some(format!("exit status {code}")));
+        assert_eq!(starts(&house), 1);
+    }
+    // One that ends at that very moment is not missed either.
+    for round in 0..40_u64 {
+        let house = House::new();
+        let pool = job(&house, "until [ -e go ]; do :; done; exit 0");
+        house.run(&pool);
+        let go = house.work("go");
+        let soon = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_micros(500 * round));
+            fs::write(go, "").unwrap();
+        });
+        let shim = evenkeel_local::shims::of(&house.home(), &instance_id()).unwrap();
+        let program = std::env::current_exe().unwrap().to_str().unwrap().to_owned();
+        // It may have ended before it could be asked.
+        let _asked = shim.be(&[program, "shim".to_owned()]);
+        soon.join().unwrap();
+        assert_eq!(until_ended(&house, true).last_exit.as_deref(), Some("exit status 0"));
+    }
 }
 
 pub(crate) fn lost_with_its_shim_it_has_failed() {

@@ -6,6 +6,7 @@ use evenkeel_local::{Enforcement, isolation};
 use serde::Serialize;
 
 use super::Context;
+use super::upgrade::is_ours;
 use crate::exit::Exit;
 use crate::role;
 use crate::term::{self, Tone, paint};
@@ -89,6 +90,10 @@ async fn roles(context: &Context<'_>, findings: &mut Vec<Finding>) {
     let any = ["keeper", "control", "edge"].iter().any(|name| running(name).is_some());
     for name in ["keeper", "control", "edge"] {
         findings.push(match running(name) {
+            Some(pid) if !is_ours(pid) => advice(
+                format!("the {name} runs another program than this, process {pid}"),
+                "`evenkeel upgrade` replaces every role by this program and loses nothing",
+            ),
             Some(pid) => ok(format!("the {name} runs, process {pid}")),
             None if any => problem(
                 format!("the {name} does not run"),
@@ -103,7 +108,7 @@ async fn roles(context: &Context<'_>, findings: &mut Vec<Finding>) {
     match context.client.get::<VersionView>("/v1/version").await {
         Ok(version) if version.version != env!("CARGO_PKG_VERSION") => findings.push(advice(
             format!("control is version {}, this is another", version.version),
-            "restart the roles: `evenkeel down --keep-instances`, then `evenkeel up`",
+            "`evenkeel upgrade` replaces it",
         )),
         Ok(_) => findings.push(ok("control answers")),
         Err(error) => findings.push(problem(

@@ -17,6 +17,7 @@ mod scale;
 mod status;
 mod steer;
 mod up;
+mod upgrade;
 mod why;
 
 use std::path::{Path, PathBuf};
@@ -78,6 +79,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Restart(args) => there.run(async |context| restart::run(context, args).await),
         Command::Restore(args) => there.run(async |context| restore::run(context, &args)),
         Command::Notify(args) => there.run(async |context| notify::run(context, &args).await),
+        Command::Upgrade(args) => there.run(async |context| upgrade::run(context, &args).await),
         Command::Doctor => there.run(async |context| doctor::run(context).await),
     }
 }

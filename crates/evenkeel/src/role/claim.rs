@@ -34,8 +34,11 @@ pub(super) fn take(home: &Path, role: &str) -> anyhow::Result<Claim> {
     loop {
         match lock.try_lock() {
             Ok(()) => break,
-            // Someone who only looks whether the role lives holds the lock for a moment.
-            Err(TryLockError::WouldBlock) if tries > 0 => {
+            // Someone who only looks whether the role lives holds the lock for a moment, and shares
+            // it. Who has the role does not, and is not waited for: one that was started beside it
+            // must not take its place when it is told to end.
+            Err(TryLockError::WouldBlock) if tries > 0 && lock.try_lock_shared().is_ok() => {
+                lock.unlock().context("could not give up a look at a lock")?;
                 tries -= 1;
                 std::thread::sleep(PAUSE);
             }
@@ -45,6 +48,9 @@ pub(super) fn take(home: &Path, role: &str) -> anyhow::Result<Claim> {
             }
         }
     }
+    let about = home.join(layout::about_file(role));
+    std::fs::write(&about, super::about()?)
+        .with_context(|| format!("could not write {}", about.display()))?;
     write_pid(home, role)?;
     Ok(Claim { _lock: lock, pid_file: home.join(layout::pid_file(role)) })
 }

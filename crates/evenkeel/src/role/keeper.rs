@@ -2,15 +2,17 @@
 //!
 //! It is small and synchronous on purpose. It knows neither releases nor requests.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Child;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use evenkeel_edge::handover::Holder;
-use rustix::process::{Pid, Signal, kill_process};
+use evenkeel_edge::handover::{Errand, Holder};
+use rustix::fs::Access;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 
 use super::claim;
@@ -25,11 +27,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const STEADY: Duration = Duration::from_secs(30);
 /// How long the holder may wait for messages before the roles are looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long nobody may have a role while one process takes another's place.
+const SUCCESSION: Duration = Duration::from_millis(30);
 /// How long a role may take to end when it is told to; the edge drains meanwhile.
 const END_MAX: Duration = Duration::from_secs(15);
 
-/// Keeps control and edge alive until it is told to end.
-pub(super) fn run(home: &Path) -> anyhow::Result<()> {
+/// Keeps control and edge alive until it is told to end. `children` are processes that it started
+/// when it was another program.
+pub(super) fn run(home: &Path, children: &[u32]) -> anyhow::Result<()> {
     let claim = claim::take(home, "keeper")?;
     let ending = Arc::new(AtomicBool::new(false));
     // A child's death interrupts the holder's wait, so it is seen at once.
@@ -40,11 +45,30 @@ pub(super) fn run(home: &Path) -> anyhow::Result<()> {
     }
     let mut holder = Holder::bind(home).context("could not open the keeper's socket")?;
     let mut roles = [Kept::new(home, "edge"), Kept::new(home, "control")];
+    let mut strays: Vec<Pid> = children.iter().copied().filter_map(pid).collect();
+    let mut next = None;
     while !ending.load(Ordering::Acquire) {
+        strays.retain(|it| matches!(waitpid(Some(*it), WaitOptions::NOHANG), Ok(None)));
         for role in &mut roles {
             role.look();
         }
-        holder.serve(LOOK).context("could not serve the listening sockets")?;
+        let [edge, _] = &mut roles;
+        let mut errand = |errand: &Errand| match errand {
+            Errand::Answer => Ok(std::process::id()),
+            Errand::SucceedEdge => edge.succeed(),
+            Errand::Become { program } => {
+                can_be_run(program)?;
+                next = Some(program.clone());
+                Ok(std::process::id())
+            }
+        };
+        holder.serve(LOOK, &mut errand).context("could not serve the listening sockets")?;
+        if let Some(program) = next.take() {
+            let children = roles.iter().flat_map(Kept::children);
+            let children = children.chain(strays.iter().map(|it| it.as_raw_nonzero().get()));
+            let error = become_program(&program, home, children);
+            say(&format!("could not become {}: {error}", program.display()));
+        }
     }
     // Control first: it would see the edge go and wonder.
     for role in roles.iter_mut().rev() {
@@ -54,6 +78,37 @@ pub(super) fn run(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn pid(number: u32) -> Option<Pid> {
+    Pid::from_raw(i32::try_from(number).ok()?)
+}
+
+fn can_be_run(program: &Path) -> Result<(), String> {
+    let may = rustix::fs::access(program, Access::EXEC_OK | Access::READ_OK);
+    match may {
+        Ok(()) if program.is_absolute() && program.is_file() => Ok(()),
+        Ok(()) => Err(format!("{} is no program with a whole path", program.display())),
+        Err(error) => Err(format!("{} cannot be run: {error}", program.display())),
+    }
+}
+
+/// Is `program` from now on, in the same process: whoever supervises the keeper notices nothing.
+/// The listening sockets are adopted from the edge, as by any new keeper. Returns only what was
+/// wrong.
+fn become_program(
+    program: &Path,
+    home: &Path,
+    children: impl Iterator<Item = i32>,
+) -> std::io::Error {
+    let children: Vec<String> = children.map(|it| it.to_string()).collect();
+    say(&format!("goes on as {}", program.display()));
+    let mut command = Command::new(program);
+    command.args(["role", "keeper", "--home"]).arg(home);
+    if !children.is_empty() {
+        command.args(["--children", &children.join(",")]);
+    }
+    command.exec()
+}
+
 /// A role that is kept running.
 #[derive(Debug)]
 struct Kept {
@@ -61,6 +116,8 @@ struct Kept {
     name: &'static str,
     /// The process, if this keeper started it. Another keeper's child is known by its lock only.
     child: Option<Child>,
+    /// Processes that are not the role any more, or not yet.
+    others: Vec<Child>,
     started: Instant,
     quick_deaths: u32,
     /// When it may be started next.
@@ -76,6 +133,7 @@ impl Kept {
             home: home.to_owned(),
             name,
             child: None,
+            others: Vec::new(),
             started: now,
             quick_deaths: 0,
             not_before: now,
@@ -83,8 +141,38 @@ impl Kept {
         }
     }
 
+    /// Starts a process that takes the place of the one that lives. Until it has, and when it does
+    /// not, the other goes on; the lock says which it is.
+    fn succeed(&mut self) -> Result<u32, String> {
+        if !claim::is_running(&self.home, self.name) {
+            return Err(format!("no {} runs", self.name));
+        }
+        let child = spawn(&self.home, self.name, &["--succeed"]);
+        let child = child.map_err(|error| format!("{error:#}"))?;
+        let pid = child.id();
+        self.others.extend(self.child.take());
+        self.others.push(child);
+        self.seen_alive = true;
+        Ok(pid)
+    }
+
+    /// All processes that it has started and not seen end.
+    fn children(&self) -> impl Iterator<Item = i32> {
+        let all = self.child.iter().chain(&self.others);
+        all.filter_map(|child| i32::try_from(child.id()).ok())
+    }
+
+    /// Whether it lives. One that leaves its place and one that takes it need a moment for that.
+    fn is_running(&self) -> bool {
+        claim::is_running(&self.home, self.name) || {
+            std::thread::sleep(SUCCESSION);
+            claim::is_running(&self.home, self.name)
+        }
+    }
+
     /// Starts it, if it does not live and its pause is over.
     fn look(&mut self) {
+        self.others.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
         if let Some(child) = &mut self.child {
             match child.try_wait() {
                 Ok(None) => return,
@@ -99,7 +187,7 @@ impl Kept {
                 }
             }
         } else if self.seen_alive {
-            if claim::is_running(&self.home, self.name) {
+            if self.is_running() {
                 return;
             }
             say(&format!("{} is gone", self.name));
@@ -107,6 +195,11 @@ impl Kept {
             self.died();
         }
         if Instant::now() < self.not_before {
+            return;
+        }
+        if claim::is_running(&self.home, self.name) {
+            // Somebody else has started it.
+            self.seen_alive = true;
             return;
         }
         match spawn(&self.home, self.name, &[]) {

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use evenkeel_kernel::layout;
 
 pub(crate) use claim::{is_running, pid_of};
-pub(crate) use start::start;
+pub(crate) use start::{last_words, spawn_keeper, start};
 
 use crate::cli::Role;
 use crate::exit::Exit;
@@ -38,12 +38,12 @@ pub(crate) fn small() -> Option<ExitCode> {
 pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
     home::prepare(home)?;
     match role {
-        Role::Keeper { detach } => {
+        Role::Keeper { detach, children } => {
             if *detach {
                 // A process that leads a group already, as a terminal's job does, stays in it.
                 rustix::process::setsid().ok();
             }
-            keeper::run(home)?;
+            keeper::run(home, children)?;
         }
         Role::Control => {
             let claim = claim::take(home, "control")?;
@@ -55,16 +55,38 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
             evenkeel_control::run(&evenkeel_control::Config { home, shim, holder })?;
             drop(claim);
         }
-        Role::Edge => {
+        Role::Edge { succeed } => {
             guard::watch(home)?;
             // As many threads as the machine has processors.
             evenkeel_edge::run(
-                &evenkeel_edge::Config { home: home.to_owned(), threads: 0, succeed: false },
+                &evenkeel_edge::Config {
+                    home: home.to_owned(),
+                    threads: 0,
+                    succeed: *succeed,
+                    about: about()?,
+                },
                 |_| (),
             )?;
         }
     }
     Ok(Exit::Done)
+}
+
+/// The command that makes a process a shim of this program.
+pub(crate) fn shim_command() -> anyhow::Result<Vec<String>> {
+    let program = own_program()?.into_os_string().into_string();
+    let program = program.map_err(|path| anyhow::anyhow!("{} is not UTF-8", path.display()))?;
+    Ok(vec![program, SHIM.to_owned()])
+}
+
+/// What this process is, for [`layout::about_file`].
+fn about() -> anyhow::Result<String> {
+    let about = serde_json::json!({
+        "pid": std::process::id(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "program": own_program()?,
+    });
+    Ok(format!("{about}\n"))
 }
 
 /// The path of this very program, also after the file was replaced by a newer one.

@@ -54,7 +54,7 @@ pub(crate) async fn start(home: &Path) -> anyhow::Result<bool> {
 }
 
 /// Starts a keeper in a session of its own.
-pub(super) fn spawn_keeper(home: &Path) -> anyhow::Result<Child> {
+pub(crate) fn spawn_keeper(home: &Path) -> anyhow::Result<Child> {
     spawn(home, "keeper", &["--detach"])
 }
 
@@ -90,7 +90,7 @@ fn open_log(home: &Path, role: &str) -> anyhow::Result<File> {
 }
 
 /// What a role said last.
-fn last_words(home: &Path, role: &str) -> String {
+pub(crate) fn last_words(home: &Path, role: &str) -> String {
     let path = home.join(layout::LOGS).join(format!("{role}.log"));
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let lines: Vec<&str> = text.lines().rev().take(5).collect();

@@ -96,6 +96,8 @@ pub(crate) struct House {
     disk: Option<Child>,
     /// What its commands, and the roles that they start, find in their environment besides.
     pub(crate) env: BTreeMap<String, String>,
+    /// The program that it runs.
+    pub(crate) program: PathBuf,
 }
 
 impl House {
@@ -103,7 +105,8 @@ impl House {
         let dir = tempfile::Builder::new().prefix("ek-").tempdir_in("/tmp").unwrap();
         fs::create_dir(dir.path().join("s")).unwrap();
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        Self { dir, listen, down: Mutex::new(false), disk: None, env: BTreeMap::new() }
+        let program = env!("CARGO_BIN_EXE_evenkeel").into();
+        Self { dir, listen, down: Mutex::new(false), disk: None, env: BTreeMap::new(), program }
     }
 
     /// A house whose home is a disk of so many MiB; none where that cannot be had.
@@ -150,7 +153,7 @@ impl House {
 
     /// The program, seeing the home as it is meant to be seen.
     fn command(&self) -> Command {
-        let program = env!("CARGO_BIN_EXE_evenkeel");
+        let program = &self.program;
         let Some(disk) = &self.disk else { return Command::new(program) };
         let mut command = Command::new("nsenter");
         let whose: &[&str] = match rustix::process::geteuid().is_root() {

@@ -19,15 +19,15 @@ const CLIENTS: u64 = 4;
 const PACE: u64 = 100;
 /// Requests that the stable revision answers before anything is released: enough to know from when
 /// on an answer is slow.
-const BEFORE: u64 = 1_500;
+pub(crate) const BEFORE: u64 = 1_500;
 
 /// A canary on two of ten instances, watched long enough for its requests to tell.
-const WATCHED: &str = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"2s\"\n\
+pub(crate) const WATCHED: &str = "strategy = \"canary\"\nmin_ready = \"0s\"\nbake = \"2s\"\n\
     analysis = { warm_up = \"500ms\", min_requests = 1500 }\n\
     steps = [{ weight = \"20%\", bake = \"15s\" }]";
 
 /// Many requests, and how many were answered well and badly.
-struct Crowd {
+pub(crate) struct Crowd {
     stop: Arc<AtomicBool>,
     good: Arc<AtomicU64>,
     bad: Arc<AtomicU64>,
@@ -35,7 +35,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    fn gathers(addr: SocketAddr, path: &'static str) -> Self {
+    pub(crate) fn gathers(addr: SocketAddr, path: &'static str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (good, bad) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let threads = (0..CLIENTS).map(|_| {
@@ -57,14 +57,14 @@ impl Crowd {
         Self { stop, good, bad, threads }
     }
 
-    fn until_answered(&self, more: u64) {
+    pub(crate) fn until_answered(&self, more: u64) {
         let goal = self.good.load(Ordering::Relaxed) + more;
         crate::machine::until("it is answered", || {
             (self.good.load(Ordering::Relaxed) >= goal).then_some(())
         });
     }
 
-    fn disperses(self) -> (u64, u64) {
+    pub(crate) fn disperses(self) -> (u64, u64) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads {
             thread.join().unwrap();

@@ -48,6 +48,8 @@ mod strangers;
 #[cfg(test)]
 mod strategies;
 #[cfg(test)]
+mod upgrades;
+#[cfg(test)]
 mod ways_back;
 #[cfg(test)]
 mod whole;

@@ -19,7 +19,7 @@ use crate::cgroup::Leaf;
 use crate::child::{self, Program};
 use crate::folder::{Folder, private_dir};
 use crate::log::{self, Log};
-use crate::process::{Ident, boot_id, now_ms};
+use crate::process::{self, Ident, boot_id, now_ms};
 use crate::secret;
 use crate::shim::how;
 use crate::shim::notify::Notify;
@@ -80,6 +80,7 @@ impl Instance {
             exec: Exec::new(),
             backoff: Backoff::of_starts(),
             starting: Starting::default(),
+            next: None,
         };
         it.adjust();
         if goes_on {
@@ -95,6 +96,20 @@ impl Instance {
 
     /// Goes on where the former shim left off.
     fn take_over(&mut self, now_ms: u64) {
+        let child = |ident: Ident| {
+            let stat = process::stat(ident.pid).filter(|stat| stat.ident == ident);
+            stat.is_some_and(|stat| stat.parent == self.status.shim.pid)
+        };
+        // Our own child, from when this process was another program: how it ended, if it has, is
+        // told to us alone.
+        let child = self.status.process.filter(|ident| child(*ident));
+        if let Some(ident) = child.filter(|_| self.status.phase == Phase::Running) {
+            self.leader = Some(Leader { ident, since_ms: self.status.since_ms, handle: None });
+            self.session = Some(ident);
+            self.state = State::Running;
+            self.enter(Phase::Running, now_ms);
+            return;
+        }
         let named = self.status.process.filter(|ident| ident.lives());
         let found = match self.status.starting {
             true => named.or_else(|| self.tree().unreported_leader()),
