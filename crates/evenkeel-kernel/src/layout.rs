@@ -44,6 +44,14 @@ pub fn pid_file(role: &str) -> String {
     format!("{RUN}/{role}.pid")
 }
 
+/// How the names of the listeners for HTTP without TLS begin, for HTTP with it, and for what is not
+/// HTTP. The address follows.
+pub const PLAIN_LISTENERS: &str = "edge-";
+/// See [`PLAIN_LISTENERS`].
+pub const TLS_LISTENERS: &str = "tls-";
+/// See [`PLAIN_LISTENERS`].
+pub const TCP_LISTENERS: &str = "tcp-";
+
 /// How the names of the listeners begin that are not the edge's own, but discovery's.
 pub const DISCOVERY_LISTENERS: &str = "discovery-";
 

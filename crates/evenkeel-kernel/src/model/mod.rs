@@ -2,26 +2,33 @@
 
 mod check;
 mod discovery;
+mod door;
 mod freeze;
 mod job;
 mod names;
 mod notify;
+mod route;
 mod scale;
 mod service;
 mod stack;
+pub mod traffic;
 
 pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
 pub use discovery::Discovery;
+pub use door::{Acme, Certificate, CertificateSource, Edge, Network};
 pub use freeze::{Freeze, Gate, GateWebhook, Pace};
 pub use job::{Job, JobWhen};
 pub use names::{
-    CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName, PoolId,
-    ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName, StackName,
+    CertificateName, CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName,
+    PoolId, ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName, StackName,
 };
 pub use notify::{Address, Channel, KeptSecret, Receiver};
+pub use route::{Leads, Matches, Rate, Redirect, Route, RoutePolicy, TcpRoute, cookie};
 pub use scale::Scale;
 pub use service::{
     Analysis, Arguments, Exposure, Health, Limits, NoData, Probe, Protocol, Rollout, Secret,
-    SecretSource, Service, Share, Signal, Step, Stop, Strategy, Tolerance, Weight, Workload,
+    SecretSource, Service, Share, Signal, Step, Stop, Strategy, Tolerance, UpstreamTls, Weight,
+    Workload,
 };
-pub use stack::{Edge, Revision, Route, Stack};
+pub use stack::{Revision, Stack};
+pub use traffic::{Balance, Exposed, HashKey, Mirror, Sticky, Traffic, place_of};

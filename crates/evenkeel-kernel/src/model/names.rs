@@ -88,6 +88,10 @@ name! {
     RouteName
 }
 name! {
+    /// The name of a certificate: a DNS label.
+    CertificateName
+}
+name! {
     /// The name of a check: a DNS label.
     CheckName
 }

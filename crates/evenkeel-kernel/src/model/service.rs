@@ -10,6 +10,7 @@ use super::check::Check;
 use super::freeze::{Gate, GateWebhook, saved_gate};
 use super::names::{CheckName, Digest, ServiceName};
 use super::scale::Scale;
+use super::traffic::{Exposed, Traffic};
 
 /// One service of a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Service {
     /// How `replicas` follows the load; `None`: people say how many. Not part of the revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<Scale>,
+    /// How requests spread over its instances. Not part of the revision.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub traffic: Traffic,
 }
 
 impl Service {
@@ -75,8 +79,28 @@ pub struct Workload {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
     /// What it speaks on its port.
-    #[serde(default, skip_serializing_if = "Protocol::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub protocol: Protocol,
+    /// It speaks TLS on its port, and the edge makes sure that it is the one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
+}
+
+/// How the edge speaks TLS to an instance. The edge reads the files, and again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UpstreamTls {
+    /// The name that its certificate must be for.
+    pub name: String,
+    /// A file of PEM with the roots that its certificate may hang on, by absolute path.
+    pub ca: String,
+    /// Files of PEM with the certificate and the key by which the edge proves who it is, by
+    /// absolute path.
+    pub own: Option<(String, String)>,
+}
+
+/// Whether nothing is said.
+pub(crate) fn is_default<T: Default + PartialEq>(it: &T) -> bool {
+    *it == T::default()
 }
 
 /// What an instance speaks on its port.
@@ -114,10 +138,6 @@ impl Protocol {
             Self::H2c => "h2c",
             Self::Tcp => "tcp",
         }
-    }
-
-    fn is_default(&self) -> bool {
-        *self == Self::default()
     }
 }
 
@@ -380,6 +400,9 @@ pub struct Rollout {
     /// and its old revision from their old ones.
     #[serde(default)]
     pub affinity: bool,
+    /// Which single requests meet the new revision.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub exposed: Exposed,
 }
 
 /// How a new revision is judged by its requests, beside those of the revision it replaces.
@@ -460,6 +483,7 @@ impl Default for Rollout {
             analysis: Analysis::default(),
             checks: BTreeMap::new(),
             affinity: false,
+            exposed: Exposed::default(),
         }
     }
 }

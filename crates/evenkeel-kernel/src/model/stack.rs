@@ -7,13 +7,17 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::discovery::Discovery;
+use super::door::{Certificate, Edge};
 use super::freeze::{Freeze, GateWebhook, Pace};
 use super::job::Job;
 use super::names::{
-    Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName, StackName,
+    CertificateName, Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName,
+    StackName,
 };
 use super::notify::{KeptSecret, Receiver};
+use super::route::{Route, TcpRoute};
 use super::service::{Service, Strategy, Workload};
+use crate::layout;
 
 /// What one `evenkeel.toml` describes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +33,12 @@ pub struct Stack {
     pub routes: BTreeMap<RouteName, Route>,
     /// Where the edge listens.
     pub edge: Edge,
+    /// Doors for what is not HTTP.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tcp: BTreeMap<RouteName, TcpRoute>,
+    /// By what the edge proves that it is a host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<CertificateName, Certificate>,
     /// Who is told what happens.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notify: BTreeMap<ReceiverName, Receiver>,
@@ -52,6 +62,8 @@ impl Stack {
             services: BTreeMap::new(),
             routes: BTreeMap::new(),
             edge: Edge::default(),
+            tcp: BTreeMap::new(),
+            certificates: BTreeMap::new(),
             notify: BTreeMap::new(),
             freezes: BTreeMap::new(),
             pace: Pace::default(),
@@ -63,15 +75,26 @@ impl Stack {
     /// Every service that requests reach: from a route, another service or a job.
     #[must_use]
     pub fn serving(&self) -> BTreeSet<&ServiceName> {
-        let routed = self.routes.values().map(|route| &route.to);
+        let routed = self.routes.values().filter_map(Route::to);
+        let routed = routed.chain(self.tcp.values().map(|it| &it.to));
         routed.chain(self.workloads().flat_map(|(_, workload)| &workload.uses)).collect()
     }
 
     /// Whether requests reach one service. Of many, [`Stack::serving`] is quicker.
     #[must_use]
     pub fn serves(&self, service: &ServiceName) -> bool {
-        self.routes.values().any(|route| route.to == *service)
+        self.routes.values().any(|route| route.to() == Some(service))
+            || self.tcp.values().any(|it| it.to == *service)
             || self.workloads().any(|(_, workload)| workload.uses.contains(service))
+    }
+
+    /// The doors to the outside: the name of each listener by its address.
+    pub fn doors(&self) -> impl Iterator<Item = (SocketAddr, String)> {
+        let of = |kind: &'static str| move |addr: &SocketAddr| (*addr, format!("{kind}{addr}"));
+        let plain = self.edge.listen.iter().map(of(layout::PLAIN_LISTENERS));
+        let tls = self.edge.tls.iter().map(of(layout::TLS_LISTENERS));
+        let tcp = self.tcp.values().map(|it| &it.listen).map(of(layout::TCP_LISTENERS));
+        plain.chain(tls).chain(tcp)
     }
 
     /// What runs, of services and of jobs, by name: no two of them share one.
@@ -104,24 +127,6 @@ impl Stack {
         let receivers = self.notify.values_mut().flat_map(Receiver::secrets_mut);
         receivers.chain(gates.flat_map(GateWebhook::secrets_mut))
     }
-}
-
-/// Which requests from outside go to which service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Route {
-    /// The host asked for, in lower case without a port; `None` is any host.
-    pub host: Option<String>,
-    /// The start of the path, on whole segments: `/api` matches `/api` and `/api/x`, not `/apis`.
-    pub path: String,
-    /// The service that answers.
-    pub to: ServiceName,
-}
-
-/// Where the edge listens for requests from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Edge {
-    /// The addresses, each with its port.
-    pub listen: Vec<SocketAddr>,
 }
 
 /// An immutable, content-addressed description of a service.

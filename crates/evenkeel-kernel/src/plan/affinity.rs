@@ -31,7 +31,7 @@ pub fn following(
     name: &ServiceName,
     callers: &BTreeSet<ServiceName>,
 ) -> Strategy {
-    let routed = wanted.routes.values().any(|route| route.to == *name);
+    let routed = wanted.routes.values().any(|route| route.to() == Some(name));
     let other = |(caller, service): (&ServiceName, &crate::model::Service)| {
         service.workload.uses.contains(name) && !callers.contains(caller)
     };

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Discovery, Exposure, Freeze, Gate, Health, Job, Limits, NoData, Pace, Probe, Protocol, Rollout,
-    Route, Scale, Service, Stop, Strategy, Workload,
+    Balance, Certificate, CertificateSource, Discovery, Edge, Exposed, Exposure, Freeze, Gate,
+    Health, Job, Leads, Limits, Matches, NoData, Pace, Probe, Protocol, Rate, Rollout, Route,
+    RoutePolicy, Scale, Service, Stop, Strategy, TcpRoute, Traffic, Workload,
 };
 use crate::time::human;
 
@@ -83,10 +84,12 @@ fn plain() -> Service {
             restarts: 0,
             once: false,
             protocol: Protocol::default(),
+            tls: None,
         },
         replicas: 1,
         rollout: Rollout::default(),
         scale: None,
+        traffic: Traffic::default(),
     }
 }
 
@@ -153,12 +156,141 @@ fn differences(old: &Fields, new: &Fields) -> Vec<FieldChange> {
 
 fn route_fields(route: &Route) -> Fields {
     let mut fields = Fields::new();
-    fields.insert("path".to_owned(), route.path.clone());
-    fields.insert("to".to_owned(), format!("service.{}", route.to));
-    if let Some(host) = &route.host {
-        fields.insert("host".to_owned(), host.clone());
+    let mut set = |name: &str, value: String| fields.insert(name.to_owned(), value);
+    set("path", route.path.clone());
+    match &route.leads {
+        Leads::To(service) => drop(set("to", format!("service.{service}"))),
+        Leads::Redirect(it) => drop(set("redirect", format!("{} ({})", it.to, it.status))),
     }
+    if let Some(host) = &route.host {
+        set("host", host.clone());
+    }
+    if route.exact {
+        set("exact", "true".to_owned());
+    }
+    matches_fields("", &route.matches, &mut fields);
+    policy_fields(&route.policy, &mut fields);
     fields
+}
+
+fn matches_fields(prefix: &str, matches: &Matches, fields: &mut Fields) {
+    let mut set = |name: String, value: String| fields.insert(format!("{prefix}{name}"), value);
+    if !matches.methods.is_empty() {
+        set("methods".to_owned(), join(&matches.methods));
+    }
+    for (name, value) in &matches.headers {
+        set(format!("headers.{name}"), value.clone());
+    }
+    for (name, value) in &matches.cookies {
+        set(format!("cookies.{name}"), value.clone());
+    }
+}
+
+fn policy_fields(policy: &RoutePolicy, fields: &mut Fields) {
+    let mut set = |name: &str, value: Option<String>| {
+        fields.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    set("timeout", policy.timeout.map(human));
+    set("try_timeout", policy.try_timeout.map(human));
+    set("retries", policy.retries.map(|it| it.to_string()));
+    set("body_max", policy.body_max.map(|it| format!("{it} bytes")));
+    let rate = |it: Rate| {
+        let by = if it.by_client { " for each client" } else { "" };
+        format!("{} in {}, {} at once{by}", it.requests, human(it.per), it.burst)
+    };
+    set("rate", policy.rate.map(rate));
+    set("strip", policy.strip.then(|| "true".to_owned()));
+    set("maintenance", policy.maintenance.clone());
+}
+
+fn traffic_fields(traffic: &Traffic, fields: &mut Fields) {
+    if *traffic == Traffic::default() {
+        return;
+    }
+    let mut set = |name: &str, value: String| fields.insert(format!("traffic.{name}"), value);
+    set("balance", traffic.balance.as_str().to_owned());
+    if let Balance::Hash(key) = &traffic.balance {
+        set("hash_by", key.to_string());
+    }
+    set("slow_start", human(traffic.slow_start));
+    set("in_flight_max", traffic.in_flight_max.to_string());
+    set("queue_max", traffic.queue_max.to_string());
+    set("queue_wait", human(traffic.queue_wait));
+    set("eject_max", traffic.eject_max.to_string());
+}
+
+fn exposed_fields(exposed: &Exposed, fields: &mut Fields) {
+    if let Some(sticky) = &exposed.sticky {
+        fields.insert("rollout.sticky".to_owned(), sticky.to_string());
+    }
+    if let Some(testers) = &exposed.testers {
+        matches_fields("rollout.testers.", testers, fields);
+    }
+    if let Some(mirror) = &exposed.mirror {
+        let text = format!("{} of {}", mirror.share, join(&mirror.methods));
+        fields.insert("rollout.mirror".to_owned(), text);
+    }
+}
+
+/// The fields in which two doors for what is not HTTP differ.
+pub(super) fn of_tcp(old: Option<&TcpRoute>, new: Option<&TcpRoute>) -> Vec<FieldChange> {
+    let fields = |it: &TcpRoute| {
+        Fields::from([
+            ("listen".to_owned(), it.listen.to_string()),
+            ("to".to_owned(), format!("service.{}", it.to)),
+            ("proxy_protocol".to_owned(), it.proxy_protocol.to_string()),
+        ])
+    };
+    differences(&old.map(fields).unwrap_or_default(), &new.map(fields).unwrap_or_default())
+}
+
+/// The fields in which two certificates differ.
+pub(super) fn of_certificate(
+    old: Option<&Certificate>,
+    new: Option<&Certificate>,
+) -> Vec<FieldChange> {
+    let fields = |it: &Certificate| {
+        let mut fields = Fields::from([("hosts".to_owned(), join(&it.hosts))]);
+        match &it.from {
+            CertificateSource::Files { chain, key } => {
+                fields.insert("chain".to_owned(), chain.clone());
+                fields.insert("key".to_owned(), key.clone());
+            }
+            CertificateSource::Acme => drop(fields.insert("acme".to_owned(), "true".to_owned())),
+        }
+        fields
+    };
+    differences(&old.map(fields).unwrap_or_default(), &new.map(fields).unwrap_or_default())
+}
+
+/// The fields in which the doors to the outside differ.
+pub(super) fn of_edge(old: &Edge, new: &Edge) -> Vec<FieldChange> {
+    let fields = |edge: &Edge| {
+        let mut fields = Fields::new();
+        let mut set = |name: &str, value: String| {
+            if !value.is_empty() {
+                fields.insert(name.to_owned(), value);
+            }
+        };
+        set("listen", join(&edge.listen));
+        set("tls", join(&edge.tls));
+        if !edge.tls.is_empty() {
+            set("to_https", edge.to_https.to_string());
+        }
+        set("proxies", join(&edge.proxies));
+        if let Some(acme) = &edge.acme {
+            set("acme.directory", acme.directory.clone());
+            set("acme.contact", acme.contact.clone().unwrap_or_default());
+            set("acme.root", acme.root.clone().unwrap_or_default());
+        }
+        fields
+    };
+    differences(&fields(old), &fields(new))
+}
+
+fn join<T: ToString>(all: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<String> = all.into_iter().map(|it| it.to_string()).collect();
+    all.join(", ")
 }
 
 fn freeze_fields(freeze: &Freeze) -> Fields {
@@ -209,6 +341,8 @@ fn service_fields(service: &Service) -> Fields {
     if let Some(scale) = &service.scale {
         scale_fields(scale, &mut fields);
     }
+    traffic_fields(&service.traffic, &mut fields);
+    exposed_fields(&service.rollout.exposed, &mut fields);
     fields
 }
 
@@ -244,6 +378,14 @@ fn workload_fields(workload: &Workload, fields: &mut Fields) {
     }
     if workload.protocol != Protocol::default() {
         set("protocol", workload.protocol.as_str().to_owned());
+    }
+    if let Some(tls) = &workload.tls {
+        set("tls.name", tls.name.clone());
+        set("tls.ca", tls.ca.clone());
+        if let Some((chain, key)) = &tls.own {
+            set("tls.chain", chain.clone());
+            set("tls.key", key.clone());
+        }
     }
     if workload.restarts > 0 {
         set("restarts", workload.restarts.to_string());

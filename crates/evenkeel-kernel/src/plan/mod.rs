@@ -24,7 +24,7 @@ pub use removal::{Removal, removal};
 pub use takes::{Takes, takes};
 
 use crate::lint::{self, Hazard};
-use crate::model::{FreezeName, Pace, RevisionNumber, RouteName, Service, ServiceName, Stack};
+use crate::model::{Pace, RevisionNumber, RouteName, Service, ServiceName, Stack};
 
 /// What is there now, as far as a plan needs to know.
 #[derive(Clone, Debug)]
@@ -122,7 +122,7 @@ pub fn plan(now: &Now<'_>, wanted: &Stack) -> Plan {
     let mut plan = Plan::default();
     services(now, wanted, &mut plan);
     routes(now.stack, wanted, &mut plan);
-    listeners(now.stack, wanted, &mut plan);
+    doors(now.stack, wanted, &mut plan);
     receivers::plan(now.stack, wanted, &mut plan);
     control(now.stack, wanted, &mut plan);
     job::describe(now, wanted, &mut plan);
@@ -256,49 +256,59 @@ fn routes(old: &Stack, new: &Stack, plan: &mut Plan) {
     }
 }
 
-fn listeners(old: &Stack, new: &Stack, plan: &mut Plan) {
-    if old.edge.listen == new.edge.listen {
-        return;
+/// The doors to the outside, and what is shown there.
+fn doors(old: &Stack, new: &Stack, plan: &mut Plan) {
+    let fields = fields::of_edge(&old.edge, &new.edge);
+    if !fields.is_empty() {
+        let closed = old.edge.listen.is_empty() && old.edge.tls.is_empty();
+        let action = if closed { ChangeAction::Create } else { ChangeAction::Change };
+        plan.changes.push(Change { component: "edge".to_owned(), action, revision: None, fields });
     }
-    let show = |stack: &Stack| {
-        let addrs: Vec<String> = stack.edge.listen.iter().map(ToString::to_string).collect();
-        (!addrs.is_empty()).then(|| addrs.join(", "))
-    };
-    let action =
-        if old.edge.listen.is_empty() { ChangeAction::Create } else { ChangeAction::Change };
-    plan.changes.push(Change {
-        component: "edge".to_owned(),
-        action,
-        revision: None,
-        fields: vec![FieldChange { field: "listen".to_owned(), from: show(old), to: show(new) }],
-    });
-    for addr in new.edge.listen.iter().filter(|addr| !old.edge.listen.contains(addr)) {
+    named("tcp", &old.tcp, &new.tcp, fields::of_tcp, plan);
+    named("certificate", &old.certificates, &new.certificates, fields::of_certificate, plan);
+    for name in old.certificates.keys().filter(|name| !new.certificates.contains_key(*name)) {
+        plan.shift.push(format!("show certificate {name} no more"));
+    }
+    let (before, after): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (old.doors().collect(), new.doors().collect());
+    for addr in after.keys().filter(|addr| !before.contains_key(addr)) {
         plan.expand.push(format!("listen on {addr}"));
     }
-    for addr in old.edge.listen.iter().filter(|addr| !new.edge.listen.contains(addr)) {
+    for addr in before.keys().filter(|addr| !after.contains_key(addr)) {
         plan.contract.push(format!("close {addr}"));
         plan.destroys.push(format!("listener {addr}"));
     }
 }
 
+/// What is new, other or gone among parts with names.
+fn named<N: Ord + fmt::Display, T: PartialEq>(
+    kind: &str,
+    old: &BTreeMap<N, T>,
+    new: &BTreeMap<N, T>,
+    fields: impl Fn(Option<&T>, Option<&T>) -> Vec<FieldChange>,
+    plan: &mut Plan,
+) {
+    let names: BTreeSet<&N> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let (before, after) = (old.get(name), new.get(name));
+        let action = match (before, after) {
+            (None, Some(_)) => ChangeAction::Create,
+            (Some(_), None) => ChangeAction::Remove,
+            (Some(before), Some(after)) if before != after => ChangeAction::Change,
+            _ => continue,
+        };
+        plan.changes.push(Change {
+            component: format!("{kind}.{name}"),
+            action,
+            revision: None,
+            fields: fields(before, after),
+        });
+    }
+}
+
 /// When nothing is released, and how fast the rest is. Nothing is started, moved or stopped.
 fn control(old: &Stack, new: &Stack, plan: &mut Plan) {
-    let names: BTreeSet<&FreezeName> = old.freezes.keys().chain(new.freezes.keys()).collect();
-    for name in names {
-        let (before, after) = (old.freezes.get(name), new.freezes.get(name));
-        if before != after {
-            plan.changes.push(Change {
-                component: format!("freeze.{name}"),
-                action: match (before, after) {
-                    (None, _) => ChangeAction::Create,
-                    (Some(_), None) => ChangeAction::Remove,
-                    (Some(_), Some(_)) => ChangeAction::Change,
-                },
-                revision: None,
-                fields: fields::of_freeze(before, after),
-            });
-        }
-    }
+    named("freeze", &old.freezes, &new.freezes, fields::of_freeze, plan);
     if old.pace != new.pace {
         plan.changes.push(Change {
             component: "pace".to_owned(),

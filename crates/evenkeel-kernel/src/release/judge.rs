@@ -258,9 +258,9 @@ fn listener_failure(
     if now.since(release.started) < LISTENER_WAIT_MAX {
         return None;
     }
-    let added =
-        release.wanted.edge.listen.iter().filter(|addr| !state.stack.edge.listen.contains(addr));
-    let added = added.map(|addr| (super::state::listener_name(addr), *addr));
+    let before: BTreeSet<_> = state.stack.doors().map(|(addr, _)| addr).collect();
+    let added = release.wanted.doors().filter(|(addr, _)| !before.contains(addr));
+    let added = added.map(|(addr, name)| (name, addr));
     let there: BTreeSet<_> = state.stack.discovery.addresses().collect();
     let discovery = release.wanted.discovery.addresses().filter(|it| !there.contains(it));
     let discovery = discovery.map(|(what, addr)| (discovery_listener(what, &addr), addr));

@@ -509,8 +509,8 @@ impl State {
     /// Every listening socket that is wanted, by name.
     #[must_use]
     pub fn listeners(&self) -> BTreeMap<String, SocketAddr> {
-        let edge = self.addresses().into_iter();
-        let mut listeners: BTreeMap<_, _> = edge.map(|addr| (listener_name(&addr), addr)).collect();
+        let outside = self.outside().into_iter();
+        let mut listeners: BTreeMap<_, _> = outside.map(|(addr, name)| (name, addr)).collect();
         for (name, service) in self.services.iter().filter(|(_, service)| service.is_there()) {
             listeners.insert(service_listener(name), ([127, 0, 0, 1], service.port).into());
         }
@@ -531,11 +531,18 @@ impl State {
         all.flat_map(Discovery::addresses).collect()
     }
 
-    /// Where requests from outside are wanted: by the released stack, and by the one on its way.
+    /// The doors to the outside that are wanted: by the released stack, and by the one on its way.
+    /// Where both have one it stays as it is until the release has ended.
     #[must_use]
-    pub(super) fn addresses(&self) -> BTreeSet<SocketAddr> {
-        let wanted = self.forward().map(|release| &release.wanted.edge.listen);
-        self.stack.edge.listen.iter().chain(wanted.into_iter().flatten()).copied().collect()
+    pub(super) fn outside(&self) -> BTreeMap<SocketAddr, String> {
+        let wanted = self.forward().into_iter().flat_map(|release| release.wanted.doors());
+        wanted.chain(self.stack.doors()).collect()
+    }
+
+    /// The stack by which requests are treated: the one on its way, until it goes back.
+    #[must_use]
+    pub(super) fn settings(&self) -> &Stack {
+        self.forward().map_or(&*self.stack, |release| &release.wanted)
     }
 
     /// The release, unless it is on its way back or past the point of no return.
@@ -673,12 +680,6 @@ impl Release {
             revisions.map(|revision| PoolId::new(name, revision))
         })
     }
-}
-
-/// The name of the listener for requests from outside at `addr`.
-#[must_use]
-pub(super) fn listener_name(addr: &SocketAddr) -> String {
-    format!("edge-{addr}")
 }
 
 /// The name of the listener for requests of other services to `name`.

@@ -15,7 +15,7 @@ use crate::model::{
     About, Address, Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate,
     GateWebhook, Generation, Health as Probing, InstanceId, Limits, Number, PoolId, Protocol,
     Rollout as Policy, Route, Scale, Service as Described, ServiceName, Share, Stack, Step, Stop,
-    Strategy, Weight, When, Workload,
+    Strategy, Traffic, Weight, When, Workload,
 };
 use crate::time::Timestamp;
 use crate::want::Want;
@@ -152,7 +152,7 @@ struct Story {
 impl Story {
     fn new(services: &str) -> Self {
         let mut file = Stack::empty("shop".parse().unwrap());
-        file.edge = Edge { listen: vec!["127.0.0.1:8080".parse().unwrap()] };
+        file.edge = Edge { listen: vec!["127.0.0.1:8080".parse().unwrap()], ..Edge::default() };
         for line in services.lines().map(str::trim).filter(|line| !line.is_empty()) {
             if let Some(line) = line.strip_prefix("job ") {
                 let (name, job) = jobs::described(line);
@@ -161,7 +161,7 @@ impl Story {
             }
             let (name, service) = described(line);
             if line.contains(" needs ") {
-                let route = Route { host: None, path: "/".to_owned(), to: name.clone() };
+                let route = Route::plain(None, "/".to_owned(), name.clone());
                 file.routes.insert(name.as_str().parse().unwrap(), route);
             }
             file.services.insert(name, service);
@@ -560,9 +560,9 @@ impl Story {
         if control::edit(&mut self.file, change) {
         } else if let Some(name) = change.strip_prefix('-') {
             self.file.services.remove(&name.parse::<ServiceName>().unwrap());
-            self.file.routes.retain(|_, route| route.to.as_str() != name);
+            self.file.routes.retain(|_, route| route.to().is_none_or(|to| to.as_str() != name));
         } else if let Some((path, to)) = change.split_once('>') {
-            let route = Route { host: None, path: path.to_owned(), to: to.parse().unwrap() };
+            let route = Route::plain(None, path.to_owned(), to.parse().unwrap());
             self.file.routes.insert("main".parse().unwrap(), route);
         } else if let Some(port) = change.strip_prefix(':') {
             self.file.edge.listen.push(format!("127.0.0.1:{port}").parse().unwrap());
@@ -663,8 +663,10 @@ fn described(line: &str) -> (ServiceName, Described) {
         restarts: 0,
         once: false,
         protocol: Protocol::default(),
+        tls: None,
     };
     let rollout = Policy {
+        exposed: crate::model::Exposed::default(),
         strategy,
         min_ready: Duration::from_secs(1),
         start_deadline: Duration::from_secs(30),
@@ -680,7 +682,13 @@ fn described(line: &str) -> (ServiceName, Described) {
         affinity: words.contains(&"affine"),
     };
     let scale = after("scales").map(scales);
-    let service = Described { workload, replicas: words[1].parse().unwrap(), rollout, scale };
+    let service = Described {
+        workload,
+        replicas: words[1].parse().unwrap(),
+        rollout,
+        scale,
+        traffic: Traffic::default(),
+    };
     (words[0].parse().unwrap(), service)
 }
 

@@ -1,10 +1,15 @@
 //! What should be true now, read off the state alone: the same state always wants the same.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::affinity::Pins;
 use super::state::{Phase, Release, Service, Stage, State, service_listener};
-use crate::model::{Epoch, PoolId, Probe, RevisionNumber, ServiceName, Strategy, Workload};
+use crate::layout;
+use crate::model::{
+    Epoch, Exposed, PoolId, Probe, Protocol, RevisionNumber, Route, RouteName, ServiceName,
+    Strategy, TcpRoute, Workload,
+};
 use crate::routing::{self, RoutingTable};
 use crate::want::{self, Want};
 use crate::world::Fence;
@@ -48,9 +53,15 @@ impl State {
             stack: Some(in_force.name.clone()),
             discovery: in_force.discovery.clone(),
             services: services.collect(),
+            tcp: self.tcp(),
+            shown: self.shown(),
             routes: self.routes().iter().map(|(name, route)| route_entry(name, route)).collect(),
         };
-        table.routes.retain(|route| table.services.contains_key(&route.service));
+        let known = |it: &routing::Route| match it.route.to() {
+            Some(service) => table.services.contains_key(service),
+            None => true,
+        };
+        table.routes.retain(known);
         table.routes.extend(self.previews());
         table.sort_routes();
         table
@@ -86,6 +97,7 @@ impl State {
                 let pool = routing::Pool {
                     health: health(workload, serves),
                     protocol: workload.protocol,
+                    tls: workload.tls.clone(),
                     instances: instances.collect(),
                     drain: workload.stop.drain,
                     drain_long_lived: workload.stop.drain_long_lived,
@@ -104,7 +116,66 @@ impl State {
             split: split.map(|(revision, weight)| (*revision, *weight)).collect(),
             pools,
             slow: service.slow,
+            traffic: self
+                .settings()
+                .services
+                .get(name)
+                .map(|it| it.traffic.clone())
+                .unwrap_or_default(),
+            sticky: self.exposed(name).and_then(|(exposed, _)| exposed.sticky.clone()),
+            testers: self.met(name, |exposed| exposed.testers.clone()),
+            mirror: self.met(name, |exposed| exposed.mirror.clone()),
         }
+    }
+
+    /// What of a service's rollout concerns single requests, and its new revision while it is on
+    /// its way.
+    fn exposed(&self, name: &ServiceName) -> Option<(&Exposed, Option<RevisionNumber>)> {
+        let exposed = &self.settings().services.get(name)?.rollout.exposed;
+        let release = self.forward();
+        let rollout = release.and_then(|release| release.rollouts.get(name));
+        let new = rollout.map(|rollout| rollout.to);
+        Some((
+            exposed,
+            new.filter(|it| self.kept(name, *it).is_some_and(|it| !it.slots.is_empty())),
+        ))
+    }
+
+    /// What of it is for the new revision, while that is on its way.
+    fn met<T>(
+        &self,
+        name: &ServiceName,
+        what: impl Fn(&Exposed) -> Option<T>,
+    ) -> Option<(T, RevisionNumber)> {
+        let (exposed, new) = self.exposed(name)?;
+        Some((what(exposed)?, new?))
+    }
+
+    /// What is shown at the doors to the outside.
+    pub(super) fn shown(&self) -> routing::Shown {
+        let settings = self.settings();
+        let mut certificates = self.stack.certificates.clone();
+        certificates.extend(settings.certificates.clone());
+        let edge = &settings.edge;
+        routing::Shown {
+            https_port: edge.tls.first().filter(|_| edge.to_https).map(SocketAddr::port),
+            proxies: edge.proxies.clone(),
+            acme: edge.acme.clone(),
+            certificates,
+        }
+    }
+
+    /// Doors for what is not HTTP, by the name of their listener; of the released stack, and of
+    /// the one on its way where that has others.
+    fn tcp(&self) -> BTreeMap<String, routing::Tcp> {
+        let wanted = self.forward().into_iter().flat_map(|release| release.wanted.tcp.values());
+        let entry = |it: &TcpRoute| {
+            let listener = format!("{}{}", layout::TCP_LISTENERS, it.listen);
+            let (service, proxy_protocol) = (it.to.clone(), it.proxy_protocol);
+            (listener, routing::Tcp { service, proxy_protocol })
+        };
+        let all = wanted.chain(self.stack.tcp.values()).map(entry);
+        all.filter(|(_, it)| self.services.contains_key(&it.service)).collect()
     }
 
     fn pool(
@@ -120,7 +191,11 @@ impl State {
         let urls = workload.uses.iter().filter_map(|used| {
             let door = kept.doors.get(used).map(|door| door.port);
             let port = door.or(self.services.get(used).map(|service| service.port))?;
-            Some((used.url_variable(), format!("http://127.0.0.1:{port}")))
+            let scheme = match self.settings().services.get(used).map(|it| it.workload.protocol) {
+                Some(Protocol::Tcp) => "tcp",
+                Some(Protocol::Http | Protocol::H2c) | None => "http",
+            };
+            Some((used.url_variable(), format!("{scheme}://127.0.0.1:{port}")))
         });
         let described = self.release.as_ref().map_or(&self.stack, |release| &release.wanted);
         let stack = ("EVENKEEL_STACK".to_owned(), described.name.to_string());
@@ -158,14 +233,8 @@ fn probe(workload: &Workload, serves: bool) -> Probe {
     own.unwrap_or(if serves { Probe::Tcp } else { Probe::Process })
 }
 
-fn route_entry(name: &crate::model::RouteName, route: &crate::model::Route) -> routing::Route {
-    routing::Route {
-        name: name.clone(),
-        host: route.host.clone(),
-        path: route.path.clone(),
-        service: route.to.clone(),
-        revision: None,
-    }
+fn route_entry(name: &RouteName, route: &Route) -> routing::Route {
+    routing::Route { name: name.clone(), route: route.clone(), revision: None }
 }
 
 fn previews(state: &State, release: &Release) -> Vec<routing::Route> {
@@ -179,9 +248,7 @@ fn previews(state: &State, release: &Release) -> Vec<routing::Route> {
         if there {
             found.push(routing::Route {
                 name: service.as_str().parse().expect("every service name is a route name"),
-                host: Some(host.clone()),
-                path: "/".to_owned(),
-                service: service.clone(),
+                route: Route::plain(Some(host.clone()), "/".to_owned(), service.clone()),
                 revision: Some(rollout.to),
             });
         }

@@ -290,6 +290,7 @@ mod tests {
                 unhealthy_after: 3,
             },
             protocol: crate::model::Protocol::Http,
+            tls: None,
             instances: (1..=count).map(instance).collect(),
             drain: Duration::ZERO,
             drain_long_lived: Duration::ZERO,

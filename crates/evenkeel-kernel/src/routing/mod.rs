@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    Discovery, Probe, Protocol, RevisionNumber, RouteName, ServiceName, StackName, Weight,
+    self, Acme, Certificate, CertificateName, Discovery, Matches, Mirror, Network, Probe, Protocol,
+    RevisionNumber, RouteName, ServiceName, StackName, Sticky, Traffic, UpstreamTls, Weight,
 };
 use crate::world::{Fence, latency_bounds, latency_quantile};
 
@@ -28,6 +29,12 @@ pub struct RoutingTable {
     pub services: BTreeMap<ServiceName, Service>,
     /// Requests from outside, most specific first: exact host before any host, then longest path.
     pub routes: Vec<Route>,
+    /// Doors for what is not HTTP, by the name of their listener.
+    #[serde(default)]
+    pub tcp: BTreeMap<String, Tcp>,
+    /// What is shown at the other doors.
+    #[serde(default)]
+    pub shown: Shown,
 }
 
 /// One service as the edge sees it.
@@ -42,6 +49,18 @@ pub struct Service {
     /// there as long as it can; `None` is by the split.
     #[serde(default)]
     pub pinned: BTreeMap<String, Option<RevisionNumber>>,
+    /// How requests spread over instances.
+    #[serde(default)]
+    pub traffic: Traffic,
+    /// By what one person's requests are known, so that they stay on one revision.
+    #[serde(default)]
+    pub sticky: Option<Sticky>,
+    /// Requests like these go to this revision as long as it has somebody.
+    #[serde(default)]
+    pub testers: Option<(Matches, RevisionNumber)>,
+    /// This revision gets copies.
+    #[serde(default)]
+    pub mirror: Option<(Mirror, RevisionNumber)>,
     /// Who gets the traffic. Either empty (nothing can serve yet) or summing up to
     /// [`Weight::ALL`]; every key is in `pools`.
     pub split: BTreeMap<RevisionNumber, Weight>,
@@ -95,6 +114,9 @@ pub struct Pool {
     /// What its instances speak.
     #[serde(default)]
     pub protocol: Protocol,
+    /// How TLS is spoken to them, if it is.
+    #[serde(default)]
+    pub tls: Option<UpstreamTls>,
     /// Its instances, by slot.
     pub instances: BTreeMap<u32, Instance>,
     /// How long requests of a draining instance may take before they are cut.
@@ -134,38 +156,63 @@ pub struct Instance {
 pub struct Route {
     /// The route's name, for logs and counters.
     pub name: RouteName,
-    /// The host asked for, lower case, no port; `None` is any.
-    pub host: Option<String>,
-    /// The start of the path, on whole segments.
-    pub path: String,
-    /// The service that answers.
-    pub service: ServiceName,
+    /// What of a request is looked at, where it leads, and what holds on the way.
+    #[serde(flatten)]
+    pub route: model::Route,
     /// A revision that gets all of it whatever the split says: the preview of a blue-green
     /// rollout.
     pub revision: Option<RevisionNumber>,
 }
 
 impl Route {
-    /// Whether a request for `host` (lower case, without port) and `path` is this route's.
+    /// Whether a request for `path` is this route's, as far as that shows.
     #[must_use]
-    pub fn matches(&self, host: &str, path: &str) -> bool {
-        self.host.as_deref().is_none_or(|wanted| wanted == host) && has_prefix(path, &self.path)
+    pub fn has_path(&self, path: &str) -> bool {
+        match self.route.exact {
+            true => path == self.route.path,
+            false => has_prefix(path, &self.route.path),
+        }
+    }
+
+    /// How specific it is; what comes first is tried first.
+    fn rank(&self) -> impl Ord + use<> {
+        let host = match self.route.host.as_deref() {
+            Some(host) if !host.starts_with("*.") => 0,
+            Some(_) => 1,
+            None => 2,
+        };
+        let path = self.route.path.trim_end_matches('/').len();
+        let fewer = |count: usize| usize::MAX - count;
+        (host, !self.route.exact, fewer(path), fewer(self.route.matches.count()))
     }
 }
 
-impl RoutingTable {
-    /// The route for `host` (lower case, without port) and `path`, if there is one.
-    #[must_use]
-    pub fn route(&self, host: &str, path: &str) -> Option<&Route> {
-        self.routes.iter().find(|route| route.matches(host, path))
-    }
+/// A door for what is not HTTP, as the edge sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tcp {
+    /// The service that answers.
+    pub service: ServiceName,
+    /// Each connection to an instance begins with the client's address.
+    pub proxy_protocol: bool,
+}
 
+/// What is shown at the doors to the outside, and who is believed there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Requests without TLS for a host that has a certificate are sent to `https`, at this port.
+    pub https_port: Option<u16>,
+    /// Who says first for whom a connection is.
+    pub proxies: Vec<Network>,
+    /// Who issues certificates.
+    pub acme: Option<Acme>,
+    /// Each certificate, by its name.
+    pub certificates: BTreeMap<CertificateName, Certificate>,
+}
+
+impl RoutingTable {
     /// Puts `routes` into the order in which they are tried.
     pub fn sort_routes(&mut self) {
-        self.routes.sort_by(|a, b| {
-            let key = |route: &Route| (route.host.is_none(), usize::MAX - route.path.len());
-            key(a).cmp(&key(b)).then_with(|| a.name.cmp(&b.name))
-        });
+        self.routes.sort_by(|a, b| a.rank().cmp(&b.rank()).then_with(|| a.name.cmp(&b.name)));
     }
 }
 
@@ -180,32 +227,34 @@ mod tests {
     use super::*;
 
     fn route(name: &str, host: Option<&str>, path: &str) -> Route {
-        Route {
-            name: name.parse().unwrap(),
-            host: host.map(str::to_owned),
-            path: path.to_owned(),
-            service: "web".parse().unwrap(),
-            revision: None,
-        }
+        let host = host.map(str::to_owned);
+        let route = model::Route::plain(host, path.to_owned(), "web".parse().unwrap());
+        Route { name: name.parse().unwrap(), route, revision: None }
     }
 
     #[test]
-    fn the_most_specific_route_wins() {
+    fn the_most_specific_route_is_tried_first() {
+        let mut exact = route("exact", Some("shop.test"), "/api");
+        exact.route.exact = true;
+        let mut beta = route("beta", Some("shop.test"), "/api");
+        beta.route.matches.headers.insert("x-beta".to_owned(), "*".to_owned());
         let mut table = RoutingTable {
             routes: vec![
                 route("any", None, "/"),
                 route("any-api", None, "/api"),
+                route("wild", Some("*.test"), "/api/deep"),
                 route("shop", Some("shop.test"), "/"),
                 route("shop-api", Some("shop.test"), "/api/"),
+                beta,
+                exact,
             ],
             ..RoutingTable::default()
         };
         table.sort_routes();
-        let name = |host, path| table.route(host, path).map(|route| route.name.as_str());
-        assert_eq!(name("shop.test", "/api"), Some("shop-api"));
-        assert_eq!(name("shop.test", "/api/x"), Some("shop-api"));
-        assert_eq!(name("shop.test", "/apis"), Some("shop"));
-        assert_eq!(name("other.test", "/api/x"), Some("any-api"));
-        assert_eq!(name("other.test", "/"), Some("any"));
+        let order: Vec<_> = table.routes.iter().map(|route| route.name.as_str()).collect();
+        assert_eq!(order, ["exact", "beta", "shop-api", "shop", "wild", "any-api", "any"]);
+        let below = |path| table.routes[2].has_path(path);
+        assert!(below("/api") && below("/api/x") && !below("/apis") && !below("/"));
+        assert!(table.routes[0].has_path("/api") && !table.routes[0].has_path("/api/x"));
     }
 }

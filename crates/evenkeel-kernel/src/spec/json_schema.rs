@@ -13,6 +13,8 @@ use super::service::SIGNALS;
 const NAME: &str = "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$";
 const VARIABLE: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 const HOST: &str = "^[A-Za-z0-9.-]+$";
+const HOST_PATTERN: &str = "^([*][.])?[A-Za-z0-9.-]+$";
+const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
 const MOMENT: &str = "^([A-Za-z]{3}|[0-9]{4}-[0-9]{2}-[0-9]{2})([ T][0-9]{2}:[0-9]{2})?$";
 const ZONE: &str = "^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z][A-Za-z0-9_+-]*)*$";
 const URL_PATH: &str = "^/[^?#\\s]*$";
@@ -130,6 +132,13 @@ fn of(kind: Kind) -> Value {
             json!({ "enum": all })
         }
         Kind::Host => text(HOST),
+        Kind::HostPattern => text(HOST_PATTERN),
+        Kind::Headers => json!({
+            "type": "object",
+            "propertyNames": { "pattern": TOKEN },
+            "additionalProperties": { "type": ["string", "number", "boolean"] },
+        }),
+        Kind::Address => text(ADDRESS),
         Kind::UrlPath => text(URL_PATH),
         Kind::Url => text(URL),
         Kind::Secret => text(SECRET),

@@ -5,10 +5,13 @@
 use std::time::Duration;
 
 use super::checks::{CHECK_ERRORS, CHECK_EVERY, CHECK_TIMEOUT};
+use super::door::{CERTIFICATE, EDGE, UPSTREAM_TLS};
 use super::freeze::ZONE;
 use super::job::{JOB, JOBS_MAX};
 use super::rollout::{Profile, STEP_BAKE};
+use super::route::{ROUTE, TCP};
 use super::schema::{Key, Kind, Table, span_text};
+use super::traffic::{MIRROR, TESTERS, TRAFFIC};
 use crate::model::{Analysis, Discovery, Gate, Health, Protocol, Rollout, Scale, Stop};
 
 /// Where the edge listens when there are routes and the file does not say.
@@ -17,6 +20,8 @@ pub const LISTEN_DEFAULT: &str = "127.0.0.1:8080";
 pub const SERVICES_MAX: usize = 1_000;
 /// The most routes in one file.
 pub const ROUTES_MAX: usize = 1_000;
+/// The most certificates in one file.
+const CERTIFICATES_MAX: usize = 1_000;
 /// The most receivers; each has a thread of its own.
 pub const RECEIVERS_MAX: usize = 20;
 /// The most instances of one service.
@@ -67,6 +72,20 @@ pub(crate) static STACK: Table = Table {
             "The routes, by name.",
         )
         .elsewhere(&["routes", "ingress", "http"]),
+        Key::new(
+            "tcp",
+            Kind::Tables { of: &TCP, max: ROUTES_MAX },
+            "{ db = { listen = \"127.0.0.1:5432\", to = \"database\" } }",
+            "Doors for what is not HTTP, by name.",
+        )
+        .elsewhere(&["streams", "stream", "tcp_routes"]),
+        Key::new(
+            "certificate",
+            Kind::Tables { of: &CERTIFICATE, max: CERTIFICATES_MAX },
+            "{ shop = { hosts = [\"shop.example.com\"], acme = true } }",
+            "The certificates, by name.",
+        )
+        .elsewhere(&["certificates", "cert", "certs", "tls", "ssl"]),
         Key::new(
             "edge",
             Kind::Table(&EDGE),
@@ -224,6 +243,20 @@ pub(super) static SERVICE: Table = Table {
         )
         .preset(|| "\"http\"".to_owned())
         .elsewhere(&["scheme", "proto", "app_protocol", "backend_protocol", "grpc"]),
+        Key::new(
+            "tls",
+            Kind::Table(&UPSTREAM_TLS),
+            "{ name = \"web.internal\", ca = \"ca.pem\" }",
+            "How the edge makes sure that it speaks to the right one.",
+        )
+        .elsewhere(&["mtls", "backend_tls", "upstream_tls", "ssl"]),
+        Key::new(
+            "traffic",
+            Kind::Table(&TRAFFIC),
+            "{ balance = \"least-request\" }",
+            "How requests spread over its instances.",
+        )
+        .elsewhere(&["load_balancer", "balancer", "lb", "balance"]),
         Key::new(
             "exclusive",
             Kind::Flag,
@@ -559,6 +592,24 @@ static ROLLOUT: Table = Table {
         )
         .elsewhere(&["verify", "metrics", "judge"]),
         Key::new(
+            "sticky",
+            Kind::Text,
+            "\"cookie\"",
+            "Requests of one person stay on one revision while its share does not shrink: `cookie` \
+             is one that the edge gives them, `cookie:NAME`, `header:NAME` and `client` (the \
+             address) are what they have already.",
+        )
+        .elsewhere(&["session_affinity", "sticky_session", "stickiness", "session"]),
+        Key::new(
+            "testers",
+            Kind::Table(&TESTERS),
+            "{ headers = { X-Beta = \"1\" } }",
+            "Who meets the new revision first.",
+        )
+        .elsewhere(&["match", "header_route", "canary_by_header", "preview_headers"]),
+        Key::new("mirror", Kind::Table(&MIRROR), "\"10%\"", "Copies that it gets as well.")
+            .elsewhere(&["shadow", "mirroring", "traffic_mirror"]),
+        Key::new(
             "affinity",
             Kind::Flag,
             "true",
@@ -844,37 +895,6 @@ static GATE: Table = Table {
     ],
 };
 
-/// `[route.NAME]`
-static ROUTE: Table = Table {
-    id: "route",
-    header: "[route.NAME]",
-    doc: "Which requests from outside go to which service. The route with the exact host wins \
-          over the one for any host, then the longest path.",
-    short: None,
-    keys: &[
-        Key::new(
-            "to",
-            Kind::Service,
-            "\"service.web\"",
-            "The service that answers; `\"web\"` is enough.",
-        )
-        .required()
-        .elsewhere(&["service", "backend", "target", "upstream", "destination"]),
-        Key::new("host", Kind::Host, "\"shop.example.com\"", "The host asked for.")
-            .otherwise("any host")
-            .elsewhere(&["hosts", "hostname", "domain", "server_name"]),
-        Key::new(
-            "path",
-            Kind::UrlPath,
-            "\"/api\"",
-            "The beginning of the path, on whole segments: `/api` is also `/api/x`, but not \
-             `/apis`.",
-        )
-        .preset(|| "\"/\"".to_owned())
-        .elsewhere(&["prefix", "path_prefix", "location", "paths"]),
-    ],
-};
-
 /// `[freeze.NAME]`
 static FREEZE: Table = Table {
     id: "freeze",
@@ -948,22 +968,6 @@ static PACE: Table = Table {
         )
         .elsewhere(&["interval", "cooldown", "min_interval"]),
     ],
-};
-
-/// `[edge]`
-static EDGE: Table = Table {
-    id: "edge",
-    header: "[edge]",
-    doc: "The door to the outside.",
-    short: None,
-    keys: &[Key::new(
-        "listen",
-        Kind::Addresses,
-        "[\"127.0.0.1:8080\", \"[::1]:8080\"]",
-        "Where it listens.",
-    )
-    .otherwise("`[\"127.0.0.1:8080\"]` if there are routes")
-    .elsewhere(&["bind", "address", "addr", "port", "ports"])],
 };
 
 /// `[discovery]`

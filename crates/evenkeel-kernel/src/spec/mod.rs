@@ -8,6 +8,7 @@
 mod check;
 mod checks;
 mod command;
+mod door;
 mod env_file;
 mod freeze;
 mod hint;
@@ -21,12 +22,14 @@ mod problem;
 mod quantity;
 mod reference;
 mod rollout;
+mod route;
 mod scale;
 mod schema;
 mod service;
 mod stack;
 mod starter;
 mod syntax;
+mod traffic;
 mod value;
 mod word;
 

@@ -6,6 +6,7 @@ use super::check::Fields;
 use super::checks;
 use super::problem::{Mistake, Mistakes};
 use super::schema::Key;
+use super::traffic;
 use crate::model::{Analysis, Exposure, NoData, Rollout, Share, Step, Strategy, Tolerance, Weight};
 
 /// How long a step is watched when it does not say: the first step of `standard`.
@@ -111,6 +112,7 @@ pub(crate) fn build(
         analysis: fields.table("analysis").map_or_else(Analysis::default, analysis),
         checks,
         affinity: affinity(fields, exclusive, mistakes),
+        exposed: traffic::exposed(fields, exclusive, mistakes),
     }
 }
 

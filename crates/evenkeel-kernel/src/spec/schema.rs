@@ -148,6 +148,12 @@ pub(crate) enum Kind {
     Signal,
     /// A host name.
     Host,
+    /// A host name, or a wildcard before one.
+    HostPattern,
+    /// Values by the names of headers or cookies.
+    Headers,
+    /// An address with its port.
+    Address,
     /// A path of a URL.
     UrlPath,
     /// A URL, or where one is read from.
@@ -206,6 +212,11 @@ impl Kind {
             Self::Choice(choices) => one_of(choices),
             Self::Signal => one_of(super::service::SIGNALS),
             Self::Host => "a host name such as \"shop.example.com\", without a port".to_owned(),
+            Self::HostPattern => {
+                "a host name such as \"shop.example.com\" or \"*.example.com\", without a port"
+                    .to_owned()
+            }
+            Self::Headers => "a table of NAME = \"value\"".to_owned(),
             Self::UrlPath => "a path that begins with `/`".to_owned(),
             Self::Url => {
                 "a URL that begins with `https://` or `http://`, or where it is read from: \
@@ -213,7 +224,9 @@ impl Kind {
                     .to_owned()
             }
             Self::Secret => "`env:NAME`, `file:PATH` or `age:PATH`".to_owned(),
-            Self::Addresses => "an address with its port, such as \"127.0.0.1:8080\"".to_owned(),
+            Self::Address | Self::Addresses => {
+                "an address with its port, such as \"127.0.0.1:8080\"".to_owned()
+            }
             Self::Moment => {
                 "a moment such as \"Fri 16:00\", \"2026-12-20\" or \"2026-12-20 16:00\"".to_owned()
             }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::{Fields, Named, last};
+use super::door;
 use super::hint::{did_you_mean, one_among};
 use super::path;
 use super::problem::{Mistake, Mistakes};
+use super::traffic;
 use super::{rollout, scale};
 use crate::model::{
     Health, Limits, Probe, Protocol, Secret, SecretSource, Service, ServiceName, Signal, Stop,
@@ -47,10 +49,14 @@ pub(crate) fn build(
         );
     }
     let uses = uses(&name, fields, around, mistakes);
-    let workload = Workload { exclusive, ..workload(fields, uses, around.base, mistakes) };
+    let tls = fields.table("tls").and_then(|it| door::upstream(it, around.base, mistakes));
+    let protocol = fields.text("protocol").map_or_else(Protocol::default, |it| Protocol::of(it));
+    let workload = workload(fields, uses, around.base, mistakes);
+    let workload = Workload { exclusive, tls, protocol, ..workload };
     let rollout =
         rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
-    Some((name, Service { workload, replicas, rollout, scale }))
+    let traffic = traffic::build(fields.table("traffic"), mistakes);
+    Some((name, Service { workload, replicas, rollout, scale, traffic }))
 }
 
 /// What a service or a job runs, as far as both are described alike.
@@ -76,7 +82,8 @@ pub(super) fn workload(
         exclusive: false,
         restarts: 0,
         once: false,
-        protocol: fields.text("protocol").map_or_else(Protocol::default, |it| Protocol::of(it)),
+        protocol: Protocol::default(),
+        tls: None,
     }
 }
 

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::check::{Fields, Named, Span};
+use super::door;
 use super::freeze;
 use super::job;
-use super::keys::LISTEN_DEFAULT;
 use super::materials::{self, Mention};
 use super::notify;
 use super::problem::{Lines, Mistake, Mistakes};
+use super::route;
 use super::service::{self, Surroundings};
-use crate::model::{Discovery, Edge, Job, Route, RouteName, Service, ServiceName, Stack, Strategy};
+use crate::model::{Discovery, Job, Route, RouteName, Service, ServiceName, Stack, Strategy};
 
 /// Builds the stack as far as it can be read, and finds what it mentions outside the file.
 pub(crate) fn build(
@@ -36,11 +37,12 @@ pub(crate) fn build(
     let jobs: BTreeMap<ServiceName, Job> =
         named("job").iter().filter_map(|it| job::build(it, &jobs, &around, mistakes)).collect();
     job::agree(named("job"), &jobs, mistakes);
-    let routes: BTreeMap<RouteName, Route> =
-        named("route").iter().filter_map(|named| route(named, &names, mistakes)).collect();
-    doubles(named("route"), &routes, lines, mistakes);
+    let routes = route::build(named("route"), &names, lines, mistakes);
+    let tcp = route::build_tcp(named("tcp"), &names, mistakes);
     previews(named("service"), &services, &routes, mistakes);
-    let edge = edge(fields.table("edge"), named("route"), mistakes);
+    let edge = door::edge(fields.table("edge"), base, !named("route").is_empty(), mistakes);
+    door::apart(named("tcp"), &edge, mistakes);
+    let certificates = door::certificates(named("certificate"), base, &edge, mistakes);
     let notify =
         named("notify").iter().filter_map(|it| notify::build(it, base, mistakes)).collect();
     let run = named("service").iter().chain(named("job"));
@@ -54,52 +56,20 @@ pub(crate) fn build(
     let freezes = freeze::freezes(named("freeze"), mistakes);
     let pace = freeze::pace(fields.table("pace"));
     let discovery = discovery(fields.table("discovery"), mistakes);
-    let stack = Stack { name, services, jobs, routes, edge, notify, freezes, pace, discovery };
+    let stack = Stack {
+        name,
+        services,
+        jobs,
+        routes,
+        tcp,
+        edge,
+        certificates,
+        notify,
+        freezes,
+        pace,
+        discovery,
+    };
     Some((stack, mentions))
-}
-
-fn route(named: &Named, services: &[&str], mistakes: &mut Mistakes) -> Option<(RouteName, Route)> {
-    let fields = named.fields.as_ref()?;
-    let to = fields.text("to").and_then(|to| {
-        service::reference(to, &fields.place("to"), &fields.at("to"), services, mistakes)
-    })?;
-    let path = fields.text("path").map_or("/", String::as_str);
-    let route = Route { host: fields.text("host").cloned(), path: path.to_owned(), to };
-    // A host or path that could not be read must not look like the default one.
-    let unread = ["host", "path"]
-        .iter()
-        .any(|key| fields.field(key).is_some() && fields.text(key).is_none());
-    if unread { None } else { Some((named.name.parse().ok()?, route)) }
-}
-
-/// Two routes for the same requests: which of them wins would be chance.
-fn doubles(
-    all: &[Named],
-    routes: &BTreeMap<RouteName, Route>,
-    lines: &Lines<'_>,
-    mistakes: &mut Mistakes,
-) {
-    let mut seen: BTreeMap<(Option<&str>, &str), &Named> = BTreeMap::new();
-    let mut in_order: Vec<&Named> = all.iter().collect();
-    in_order.sort_by_key(|named| named.span.start);
-    for named in in_order {
-        let route = named.name.parse::<RouteName>().ok().and_then(|name| routes.get(&name));
-        let Some(route) = route else { continue };
-        let path = route.path.strip_suffix('/').unwrap_or(&route.path);
-        let Some(first) = seen.insert((route.host.as_deref(), path), named) else { continue };
-        let host = route.host.as_deref().unwrap_or("any host");
-        let wrong = format!(
-            "route `{}` is for the same requests as `{}` in line {}: {host}, {}",
-            named.name,
-            first.name,
-            lines.line(first.span.start),
-            route.path,
-        );
-        mistakes.add(
-            Mistake::at(&named.span, &format!("route.{}", named.name), wrong)
-                .expected("another `host` or `path`"),
-        );
-    }
 }
 
 /// A preview is a route of its own; no other may have its host.
@@ -152,23 +122,4 @@ fn discovery(fields: Option<&Fields>, mistakes: &mut Mistakes) -> Discovery {
         mistakes.add(mistake.expected("the address of another DNS server"));
     }
     discovery
-}
-
-fn edge(fields: Option<&Fields>, routes: &[Named], mistakes: &mut Mistakes) -> Edge {
-    let given = fields.and_then(|fields| Some((fields, fields.addresses("listen")?)));
-    match given {
-        Some((fields, addresses)) => {
-            if addresses.is_empty() && !routes.is_empty() {
-                let wrong = "there are routes, but the edge listens nowhere";
-                mistakes.add(
-                    Mistake::at(&fields.place("listen"), &fields.at("listen"), wrong)
-                        .expected("an address with its port")
-                        .hint(format!("write `listen = [\"{LISTEN_DEFAULT}\"]`")),
-                );
-            }
-            Edge { listen: addresses.iter().map(|(addr, _): &(_, Span)| *addr).collect() }
-        }
-        None if routes.is_empty() => Edge::default(),
-        None => Edge { listen: LISTEN_DEFAULT.parse().into_iter().collect() },
-    }
 }

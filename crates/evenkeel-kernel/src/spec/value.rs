@@ -19,6 +19,7 @@ use super::schema::{Kind, nearest, span_text};
 use super::word::{host, is_reserved, is_variable, url, url_path};
 use super::{command, quantity};
 use crate::calendar::Moment;
+use crate::model::traffic::is_token;
 use crate::model::{Number, Share, StackName, Weight};
 
 /// The longest text a process can be given in one piece (Linux: 32 pages).
@@ -54,7 +55,9 @@ pub(crate) fn read(
 ) -> Option<Value> {
     let span = value.span();
     let read = match (kind, value.get_ref()) {
-        (Kind::Variables, DeValue::Table(table)) => return variables(table, &span, path, mistakes),
+        (Kind::Variables | Kind::Headers, DeValue::Table(table)) => {
+            return variables(kind, table, &span, path, mistakes);
+        }
         (Kind::Command | Kind::Texts | Kind::Services, DeValue::Array(list)) => {
             return texts(kind, list, &span, path, mistakes).map(Value::Texts);
         }
@@ -62,7 +65,7 @@ pub(crate) fn read(
             let texts = texts(kind, list, &span, path, mistakes)?;
             return addresses(&texts, path, mistakes);
         }
-        (Kind::Addresses, DeValue::String(text)) => {
+        (Kind::Address | Kind::Addresses, DeValue::String(text)) => {
             return addresses(&[(text.clone().into_owned(), span)], path, mistakes);
         }
         (_, DeValue::String(text)) => from_text(kind, text, &span, path),
@@ -150,6 +153,7 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
             Value::Text(choice(super::service::SIGNALS, name)?)
         }
         Kind::Host => Value::Text(host(text)?),
+        Kind::HostPattern => Value::Text(super::route::host_pattern(text)?),
         Kind::UrlPath => Value::Text(url_path(text)?),
         // What stands there may be a secret, so it is never repeated.
         Kind::Url if url(text) || super::service::source(text, "/").is_some() => {
@@ -182,6 +186,8 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
         | Kind::Number
         | Kind::Count { .. }
         | Kind::Variables
+        | Kind::Headers
+        | Kind::Address
         | Kind::Addresses
         | Kind::FlagOr(_)
         | Kind::Table(_)
@@ -352,6 +358,7 @@ fn addresses(texts: &[(String, Span)], path: &str, mistakes: &mut Mistakes) -> O
 }
 
 fn variables(
+    kind: Kind,
     table: &DeTable<'_>,
     span: &Span,
     path: &str,
@@ -366,7 +373,11 @@ fn variables(
     for (name, value) in table {
         let word = brief(name.get_ref());
         let at = format!("{path}.{word}");
-        if let Some(mistake) = wrong_variable(name, &at) {
+        let wrong = match kind {
+            Kind::Headers => wrong_header(name, &at),
+            _ => wrong_variable(name, &at),
+        };
+        if let Some(mistake) = wrong {
             mistakes.add(mistake);
         }
         // A value may be a secret, so it is never repeated in what is said of it.
@@ -401,6 +412,15 @@ fn wrong_variable(name: &Spanned<DeString<'_>>, at: &str) -> Option<Mistake> {
     let wrong = format!("`{word}` is given by Evenkeel");
     is_reserved(word)
         .then(|| Mistake::at(&name.span(), at, wrong).expected("another name").hint(hint))
+}
+
+fn wrong_header(name: &Spanned<DeString<'_>>, at: &str) -> Option<Mistake> {
+    let word = name.get_ref().as_ref();
+    let wrong = format!("`{}` is not a name for a header or a cookie", brief(word));
+    (!is_token(word)).then(|| {
+        let expected = "letters, digits and `-`, such as `X-Beta`";
+        Mistake::at(&name.span(), at, wrong).expected(expected)
+    })
 }
 
 /// A number or flag as it was written; a text as it is.

@@ -170,6 +170,7 @@ impl House {
             restarts: 0,
             once: false,
             protocol: evenkeel_kernel::model::Protocol::default(),
+            tls: None,
         };
         want::Pool {
             id: pool_id(),

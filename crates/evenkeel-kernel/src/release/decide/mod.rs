@@ -93,7 +93,9 @@ impl State {
     fn wants_the_same_as(&self, before: &Self) -> bool {
         self.services == before.services
             && self.routes() == before.routes()
-            && self.addresses() == before.addresses()
+            && self.outside() == before.outside()
+            && self.shown() == before.shown()
+            && self.forward().is_some() == before.forward().is_some()
             && self.previews() == before.previews()
             && self.services.keys().all(|it| self.measures_cpu(it) == before.measures_cpu(it))
             && self.release.as_ref().map(|it| it.id) == before.release.as_ref().map(|it| it.id)

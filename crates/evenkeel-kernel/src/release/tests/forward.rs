@@ -79,7 +79,11 @@ fn blue_green_switches_at_once_and_can_be_looked_at_before() {
                   21 end";
     let story = play("web 2 blue-green preview next.test", script);
     let table = story.state.table(Fence { epoch: Epoch(1), generation: Generation(9) });
-    let preview = table.route("next.test", "/").and_then(|route| route.revision);
+    let preview = table
+        .routes
+        .iter()
+        .find(|it| it.route.host.as_deref() == Some("next.test"))
+        .and_then(|route| route.revision);
     assert_eq!(preview, Some(crate::model::RevisionNumber(2)));
     check(
         "web 2 blue-green preview next.test",

@@ -8,7 +8,7 @@ use crate::time::human;
 
 /// Reads one service with these lines below its header and writes what its rollout became, or
 /// what is wrong.
-fn check(lines: &str, expected: &Expect) {
+pub(super) fn check(lines: &str, expected: &Expect) {
     let text = format!("stack = \"shop\"\n[service.web]\nrun = \"./web\"\n{lines}\n");
     expected.assert_eq(&match read(&text, "/srv") {
         (Some(stack), _) => {
@@ -235,9 +235,9 @@ fn routes_and_previews_do_not_share_requests() {
             4:48 service.web.rollout.preview: `a.test` is also the host of route `b`; a host of its own
             8:8 route.a: route `a` is for the same requests as `b` in line 5: a.test, /; another `host` or `path`
             15:8 route.d: route `d` is for the same requests as `c` in line 12: any host, /x/; another `host` or `path`
-            20:8 route.e.host: `*.test` is not a host name; a host name such as "shop.example.com", without a port (a route has one host, or none for any)
-            23:8 route.f.host: `münchen.de` is not a host name; a host name such as "shop.example.com", without a port (write it in its ASCII form, `xn--…`)
-            26:8 route.g.host: `x.test:80` is not a host name; a host name such as "shop.example.com", without a port (write `"x.test"`)
+            20:8 route.e.host: `*.test` is not a host name; a host name such as "shop.example.com" or "*.example.com", without a port (a route has one host, or none for any)
+            23:8 route.f.host: `münchen.de` is not a host name; a host name such as "shop.example.com" or "*.example.com", without a port (write it in its ASCII form, `xn--…`)
+            26:8 route.g.host: `x.test:80` is not a host name; a host name such as "shop.example.com" or "*.example.com", without a port (write `"x.test"`)
             27:8 route.g.path: `/a//b` has empty or relative parts, which no request has; a path that begins with `/`
             29:10 edge.listen: there are routes, but the edge listens nowhere; an address with its port (write `listen = ["127.0.0.1:8080"]`)
         "#]],
@@ -275,7 +275,7 @@ fn scaling_agrees_with_its_service() {
     check(
         "autoscaling = { max = 4 }",
         &expect![[r#"
-            4:1 service.web.autoscaling: unknown key `autoscaling` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout` (it is called `scale` here)
+            4:1 service.web.autoscaling: unknown key `autoscaling` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout` (it is called `scale` here)
         "#]],
     );
 }
@@ -312,7 +312,7 @@ fn tables_in_the_wrong_place_are_told() {
             4:7 service.web.dir: `~` in `dir` is not replaced: no shell is involved; a path from the file's folder, or one that begins with `/`
             5:13 service.web.env_file: a path in `env_file` is empty; a path
             6:19 service.web.health.http: `/a b` has a character that must be written as `%xx`; a path that begins with `/`
-            7:1 service.web.cpu: unknown key `cpu` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout` (`cpu` belongs in `limits`)
+            7:1 service.web.cpu: unknown key `cpu` in `service.web`; `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout` (`cpu` belongs in `limits`)
         "#]],
     );
 }

@@ -169,7 +169,7 @@ dir = 7
         evenkeel.toml:2:1: error: unknown key `replica`
           |
         2 | replica = 1
-          | ^^^^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+          | ^^^^^^^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
         evenkeel.toml:4:7: error: /srv/shop/app/web does not exist
           |
         4 | run = "./web"

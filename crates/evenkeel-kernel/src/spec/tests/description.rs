@@ -14,9 +14,11 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
     let (top, web, route) = match of.id {
         "stack" if key.name == "stack" => (line, "", ""),
         "service" if key.name == "run" => ("", line, ""),
-        "route" if key.name == "to" => ("", "", line),
+        "route" if matches!(key.name, "to" | "redirect") => ("", "", line),
         _ => ("", "", ""),
     };
+    let redirected = format!("redirect = \"https://a.test\"\n{line}");
+    let route = if key.name == "redirect_status" { &redirected } else { route };
     let top = if top.is_empty() { "stack = \"shop\"" } else { top };
     let run = if web.is_empty() { "run = [\"./web\"]" } else { web };
     let to = if route.is_empty() { "to = \"web\"" } else { route };
@@ -43,7 +45,7 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             base("", "", &format!("[job.migrate]\n{lines}"))
         }
         "job" => base("", "", &format!("[job.migrate]\nrun = \"x\"\n{line}")),
-        "route" if key.name == "to" => base("", "", ""),
+        "route" if matches!(key.name, "to" | "redirect" | "redirect_status") => base("", "", ""),
         "route" => base("", "", line),
         "edge" => base("", "", &format!("[edge]\n{line}")),
         "freeze" => {
@@ -96,6 +98,48 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "scale" => {
             let max = if key.name == "max" { "" } else { "max = 10\n" };
             base("", "replicas = 9", &format!("[service.web.scale]\n{max}{line}"))
+        }
+        "rate" => {
+            let beside = if key.name == "requests" { "" } else { "requests = 1\n" };
+            base("", "", &format!("[route.r.rate]\n{beside}{line}"))
+        }
+        "tcp" => {
+            let beside = match key.name {
+                "listen" => "to = \"web\"",
+                "to" => "listen = \"127.0.0.1:9\"",
+                _ => "to = \"web\"\nlisten = \"127.0.0.1:9\"",
+            };
+            base("", "", &format!("[tcp.d]\n{beside}\n{line}"))
+        }
+        "acme" => base("", "", &format!("[edge.acme]\n{line}")),
+        "certificate" => {
+            let files = "chain = \"a\"\nkey = \"b\"";
+            let beside = match key.name {
+                "hosts" => files,
+                "chain" => "hosts = \"a.test\"\nkey = \"b\"",
+                "key" => "hosts = \"a.test\"\nchain = \"a\"",
+                _ => "hosts = \"a.test\"",
+            };
+            let tls = "[edge]\ntls = \"127.0.0.1:8443\"\n";
+            base("", "", &format!("{tls}[certificate.c]\n{beside}\n{line}"))
+        }
+        "tls" => {
+            let beside = match key.name {
+                "name" => "ca = \"a\"",
+                "ca" => "name = \"a.test\"",
+                "chain" => "name = \"a.test\"\nca = \"a\"\nkey = \"b\"",
+                _ => "name = \"a.test\"\nca = \"a\"\nchain = \"b\"",
+            };
+            base("", "", &format!("[service.web.tls]\n{beside}\n{line}"))
+        }
+        "traffic" => {
+            let beside = if key.name == "hash_by" { "balance = \"hash\"\n" } else { "" };
+            base("", "", &format!("[service.web.traffic]\n{beside}{line}"))
+        }
+        "testers" => base("", "", &format!("[service.web.rollout.testers]\n{line}")),
+        "mirror" => {
+            let beside = if key.name == "share" { "" } else { "share = \"1%\"\n" };
+            base("", "", &format!("[service.web.rollout.mirror]\n{beside}{line}"))
         }
         id => base("", "replicas = 9", &format!("[service.web.{id}]\n{strategy}{line}")),
     }

@@ -7,6 +7,7 @@ mod control;
 mod description;
 mod jobs;
 mod notify;
+mod outside;
 mod round_trip;
 
 use expect_test::{Expect, expect};
@@ -67,7 +68,7 @@ listen = ":8080"
             evenkeel.toml:4:1: error: unknown key `replica` in `service.web`
               |
             4 | replica = 3
-              | ^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
+              | ^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout`
               = help: did you mean `replicas`?
             evenkeel.toml:5:12: error: `replicas` is 0
               |
@@ -76,12 +77,12 @@ listen = ":8080"
             evenkeel.toml:6:1: error: unknown key `helth` in `service.web`
               |
             6 | helth = "/healthz"
-              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
+              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout`
               = help: did you mean `health`?
             evenkeel.toml:7:1: error: unknown key `interval` in `service.web`
               |
             7 | interval = "5s"
-              | ^^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
+              | ^^^^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout`
               = help: `interval` belongs in `health`
             evenkeel.toml:8:7: error: `dir` is a number
               |
@@ -163,7 +164,7 @@ listen = ":8080"
             evenkeel.toml:23:8: error: `https://shop.example.com/` is not a host name
                |
             23 | host = "https://shop.example.com/"
-               |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^ expected a host name such as "shop.example.com", without a port
+               |        ^^^^^^^^^^^^^^^^^^^^^^^^^^^ expected a host name such as "shop.example.com" or "*.example.com", without a port
                = help: write `"shop.example.com"`
             evenkeel.toml:24:6: error: there is no service `wbe`
                |
@@ -178,7 +179,7 @@ listen = ":8080"
             evenkeel.toml:27:2: error: unknown key `services`
                |
             27 | [services.x]
-               |  ^^^^^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+               |  ^^^^^^^^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
                = help: did you mean `service`?
         "#]],
     );
@@ -214,7 +215,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:1:1: error: unknown key `stac`
               |
             1 | stac = 1
-              | ^^^^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+              | ^^^^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
               = help: did you mean `stack`?
         "#]],
     );
@@ -225,18 +226,18 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:2:1: error: unknown key `x`
               |
             2 | x = ["é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é",
-              | ^ expected `stack`, `service`, `job`, `route`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+              | ^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
         "#]],
     );
     let far = format!("stack = \"shop\"\nedge = {{ {}x = 1 }}\n", " ".repeat(400));
     check(
         &far,
         &expect![[r#"
-        evenkeel.toml:2:410: error: unknown key `x` in `edge`
-          |
-        2 |                                         x = 1 }
-          |                                         ^ expected `listen`
-    "#]],
+            evenkeel.toml:2:410: error: unknown key `x` in `edge`
+              |
+            2 |                                         x = 1 }
+              |                                         ^ expected `listen`, `tls`, `to_https`, `proxies` or `acme`
+        "#]],
     );
 }
 
@@ -364,7 +365,7 @@ host = "shop.test
             evenkeel.toml:5:1: error: unknown key `helth` in `service.web`
               |
             5 | helth = 1
-              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
+              | ^^^^^ expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout`
               = help: did you mean `health`?
             evenkeel.toml:6:9: error: unclosed table
               |

@@ -74,7 +74,7 @@ fn what_is_wrong_with_a_receiver_is_told_without_its_line() {
         "[service.x]\nrun = \"x\"\nwebhook = \"hunter2\"",
         &expect![[r#"
             evenkeel.toml:5:1: error: unknown key `webhook` in `service.x`
-              = help: expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `exclusive`, `scale` or `rollout`
+              = help: expected `run`, `dir`, `env`, `env_file`, `config`, `secrets`, `secrets_in_env`, `replicas`, `uses`, `health`, `stop`, `limits`, `protocol`, `tls`, `traffic`, `exclusive`, `scale` or `rollout`
         "#]],
     );
 }

@@ -9,12 +9,11 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::control;
+use super::{control, outside};
 use crate::model::{
-    Address, Analysis, Channel, Discovery, Edge, Exposure, Gate, Health, Job, JobWhen, KeptSecret,
-    Limits, NoData, Probe, Protocol, Receiver, ReceiverName, Rollout, Route, RouteName, Scale,
-    SecretSource, Service, ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape,
-    Tolerance, Weight, Workload,
+    Address, Analysis, Channel, Discovery, Exposure, Gate, Health, Job, JobWhen, KeptSecret,
+    Limits, NoData, Probe, Protocol, Receiver, ReceiverName, Rollout, Scale, SecretSource, Service,
+    ServiceName, Share, Signal, Stack, Step, Stop, Strategy as Shape, Tolerance, Weight, Workload,
 };
 use crate::spec::read;
 use crate::spec::starter::quoted;
@@ -120,18 +119,20 @@ fn analysis() -> impl Strategy<Value = Analysis> {
 fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
     let spans = (span(3_600), span(86_400), span(7 * 86_400), span(86_400));
     let budget = proptest::option::of(0_u32..=10_000);
-    (shape(exclusive), spans, budget, any::<[bool; 2]>(), analysis()).prop_map(
-        move |(strategy, spans, failure_budget, [auto_rollback, affinity], analysis)| Rollout {
+    let parts = (any::<[bool; 2]>(), outside::exposed(exclusive));
+    (shape(exclusive), spans, budget, parts, analysis()).prop_map(
+        move |(strategy, spans, failure_budget, parts, analysis)| Rollout {
             strategy,
             min_ready: spans.0,
             start_deadline: spans.1,
             progress_deadline: spans.2,
             failure_budget,
             bake: spans.3,
-            auto_rollback,
+            auto_rollback: parts.0[0],
             analysis,
             checks: BTreeMap::new(),
-            affinity: affinity && !exclusive,
+            affinity: parts.0[1] && !exclusive,
+            exposed: parts.1,
         },
     )
 }
@@ -158,36 +159,36 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
     let files = vec("/[a-z]{1,5}(/[a-z]{1,5}){0,2}", 0..3);
     let texts = (vec(text(), 1..4), "/[a-z]{1,5}", env, files, uses).boxed();
     any::<bool>().prop_flat_map(move |exclusive| {
-        let sizes = (1_u32..=10_000, scale(exclusive), protocol());
-        let parts = (texts.clone(), health(), stop(), limits(), rollout(exclusive), sizes);
-        parts.prop_map(
-            move |(texts, health, stop, limits, rollout, (replicas, scale, protocol))| {
-                let (run, dir, env, env_files, uses) = texts;
-                let workload = Workload {
-                    run,
-                    dir,
-                    env,
-                    env_files,
-                    files: BTreeMap::new(),
-                    uses,
-                    health,
-                    stop,
-                    limits,
-                    exclusive,
-                    config: Vec::new(),
-                    secrets: BTreeMap::new(),
-                    restarts: 0,
-                    once: false,
-                    protocol,
-                };
-                let replicas = match &scale {
-                    Some(scale) => scale.within(replicas),
-                    None if exclusive => 1,
-                    None => replicas,
-                };
-                Service { workload, replicas, rollout, scale }
-            },
-        )
+        let sizes = (1_u32..=10_000, scale(exclusive));
+        let talk = (protocol(), outside::upstream_tls(), outside::traffic());
+        let parts = (texts.clone(), health(), stop(), limits(), rollout(exclusive), sizes, talk);
+        parts.prop_map(move |(texts, health, stop, limits, rollout, (replicas, scale), talk)| {
+            let (run, dir, env, env_files, uses) = texts;
+            let workload = Workload {
+                run,
+                dir,
+                env,
+                env_files,
+                files: BTreeMap::new(),
+                uses,
+                health,
+                stop,
+                limits,
+                exclusive,
+                config: Vec::new(),
+                secrets: BTreeMap::new(),
+                restarts: 0,
+                once: false,
+                protocol: talk.0,
+                tls: talk.1,
+            };
+            let replicas = match &scale {
+                Some(scale) => scale.within(replicas),
+                None if exclusive => 1,
+                None => replicas,
+            };
+            Service { workload, replicas, rollout, scale, traffic: talk.2 }
+        })
     })
 }
 
@@ -243,6 +244,7 @@ fn job(
                 exclusive: false,
                 once: true,
                 protocol: Protocol::default(),
+                tls: None,
                 ..service.workload
             },
             when: if place > 0 && late { JobWhen::After } else { JobWhen::Before },
@@ -272,27 +274,23 @@ fn stack() -> impl Strategy<Value = Stack> {
         let jobs: Vec<_> = (0..JOBS.len().min(count))
             .map(|place| job(place, &JOBS[place].parse().unwrap(), &names))
             .collect();
-        let paths = if count == 0 { 0..1 } else { 0..4 };
-        let routes = btree_set((proptest::option::of("[a-z]{1,5}[.]test"), "/[a-z]{0,5}"), paths);
-        let ports = btree_set(1_u16.., 1..3);
+        let to = || names.first().cloned();
+        let routes = (outside::routes(to()), outside::tcp(to()));
+        let doors = (outside::edge(), outside::certificates());
         let notify = btree_map("[a-z]{1,5}", receiver(), 0..3);
         let control = (control::freezes(), control::pace(), discovery());
-        let parts = (Just(names), services, jobs, routes, ports, notify, control);
+        let parts = (Just(names), services, jobs, routes, doors, notify, control);
         parts.prop_map(
-            |(names, services, jobs, routes, ports, notify, (freezes, pace, discovery))| {
-                let to = names.first().cloned();
-                let route = |(number, (host, path)): (usize, _)| {
-                    let name: RouteName = format!("r{number}").parse().unwrap();
-                    Some((name, Route { host, path, to: to.clone()? }))
-                };
+            |(names, services, jobs, routes, doors, notify, (freezes, pace, discovery))| {
+                let (edge, certificates) = doors;
                 Stack {
                     name: "shop".parse().unwrap(),
-                    routes: routes.into_iter().enumerate().filter_map(route).collect(),
+                    routes: routes.0,
+                    tcp: routes.1,
                     services: names.into_iter().zip(services).collect(),
                     jobs: JOBS.iter().map(|it| it.parse().unwrap()).zip(jobs).collect(),
-                    edge: Edge {
-                        listen: ports.iter().map(|port| ([127, 0, 0, 1], *port).into()).collect(),
-                    },
+                    edge,
+                    certificates,
                     notify: notify
                         .into_iter()
                         .map(|(name, it)| (name.parse().unwrap(), it))
@@ -310,7 +308,7 @@ fn ms(span: Duration) -> String {
     format!("\"{}ms\"", span.as_millis())
 }
 
-fn list<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
+pub(super) fn list<'a>(texts: impl IntoIterator<Item = &'a String>) -> String {
     let texts: Vec<String> = texts.into_iter().map(|it| quoted(it)).collect();
     format!("[{}]", texts.join(", "))
 }
@@ -325,21 +323,13 @@ fn share_text(share: Share) -> String {
 /// Prints a stack as a file that says everything.
 fn print(stack: &Stack) -> String {
     let mut out = format!("stack = \"{}\"\n", stack.name);
-    let listen: Vec<String> = stack.edge.listen.iter().map(ToString::to_string).collect();
-    writeln!(out, "edge.listen = {}", list(&listen)).unwrap();
     for (name, service) in &stack.services {
         print_service(&mut out, name, service).unwrap();
     }
     for (name, job) in &stack.jobs {
         print_job(&mut out, name, job).unwrap();
     }
-    for (name, route) in &stack.routes {
-        writeln!(out, "[route.{name}]\npath = \"{}\"\nto = \"service.{}\"", route.path, route.to)
-            .unwrap();
-        if let Some(host) = &route.host {
-            writeln!(out, "host = \"{}\"", host.to_uppercase()).unwrap();
-        }
-    }
+    outside::print(&mut out, stack).unwrap();
     for (name, receiver) in &stack.notify {
         print_receiver(&mut out, name, receiver).unwrap();
     }
@@ -378,14 +368,18 @@ fn print_receiver(out: &mut String, name: &ReceiverName, it: &Receiver) -> std::
 }
 
 fn print_service(out: &mut String, name: &ServiceName, service: &Service) -> std::fmt::Result {
-    let Service { workload, replicas, rollout, scale } = service;
+    let Service { workload, replicas, rollout, scale, traffic } = service;
     writeln!(out, "[service.{name}]\nreplicas = {replicas}")?;
     writeln!(out, "exclusive = {}", workload.exclusive)?;
     writeln!(out, "protocol = \"{}\"", workload.protocol.as_str())?;
     let uses: Vec<String> = workload.uses.iter().map(ToString::to_string).collect();
     writeln!(out, "uses = {}", list(&uses))?;
     print_workload(out, workload)?;
+    if let Some(tls) = &workload.tls {
+        outside::print_tls(out, tls)?;
+    }
     print_health(out, name, &workload.health)?;
+    outside::print_traffic(out, name, traffic)?;
     print_rollout(out, name, rollout)?;
     scale.iter().try_for_each(|scale| print_scale(out, name, scale))
 }
@@ -464,6 +458,7 @@ fn print_rollout(out: &mut String, name: &ServiceName, rollout: &Rollout) -> std
     }
     writeln!(out, "no_data = \"{no_data}\", latency = {latency} }}")?;
     writeln!(out, "affinity = {}", rollout.affinity)?;
+    outside::print_exposed(out, &rollout.exposed)?;
     if let Some(budget) = rollout.failure_budget {
         writeln!(out, "failure_budget = {budget}")?;
     }
