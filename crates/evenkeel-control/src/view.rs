@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use evenkeel_kernel::analysis::Track;
 use evenkeel_kernel::lint::Hazard;
-use evenkeel_kernel::model::{PoolId, RevisionNumber, ServiceName};
+use evenkeel_kernel::model::{Leads, PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
     Approval, Attempt, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Sized,
@@ -43,7 +43,10 @@ pub(crate) fn status(snapshot: &Snapshot) -> Status {
                 name: name.to_string(),
                 host: route.host.clone(),
                 path: route.path.clone(),
-                to: route.to.to_string(),
+                to: match &route.leads {
+                    Leads::To(service) => service.to_string(),
+                    Leads::Redirect(it) => it.to.clone(),
+                },
             })
             .collect(),
         edge: edge(snapshot),

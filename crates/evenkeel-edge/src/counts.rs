@@ -2,7 +2,7 @@
 //! added up when somebody asks.
 
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use evenkeel_kernel::routing::Slow;
@@ -70,6 +70,8 @@ struct Cells {
     timeouts: AtomicU64,
     retries: AtomicU64,
     client_gone: AtomicU64,
+    mirrored: AtomicU64,
+    mirrored_failed: AtomicU64,
     warm: AtomicU64,
     slow_tail: AtomicU64,
     slow_middle: AtomicU64,
@@ -86,6 +88,8 @@ impl Cells {
             timeouts: AtomicU64::new(0),
             retries: AtomicU64::new(0),
             client_gone: AtomicU64::new(0),
+            mirrored: AtomicU64::new(0),
+            mirrored_failed: AtomicU64::new(0),
             warm: AtomicU64::new(0),
             slow_tail: AtomicU64::new(0),
             slow_middle: AtomicU64::new(0),
@@ -98,6 +102,7 @@ impl Cells {
 #[derive(Debug)]
 pub(crate) struct PoolCounts {
     threads: Box<[Cells]>,
+    turn: AtomicUsize,
     failed_in_a_row: AtomicU32,
     failed_streaks: AtomicU64,
 }
@@ -106,6 +111,7 @@ impl PoolCounts {
     pub(crate) fn new(threads: usize) -> Self {
         Self {
             threads: (0..threads.max(1)).map(|_| Cells::new()).collect(),
+            turn: AtomicUsize::new(0),
             failed_in_a_row: AtomicU32::new(0),
             failed_streaks: AtomicU64::new(0),
         }
@@ -123,6 +129,29 @@ impl PoolCounts {
             Ending::ClientGone => add(&cells.client_gone),
         }
         if ending != Ending::ClientGone { self.streak(ending.is_failure()) } else { false }
+    }
+
+    /// Counts a copy of a request, which is no request.
+    pub(crate) fn mirrored(&self, thread: usize, well: bool) {
+        let Some(cells) = self.threads.get(thread) else { return };
+        add(&cells.mirrored);
+        if !well {
+            add(&cells.mirrored_failed);
+        }
+    }
+
+    /// Copies so far, and how many of them failed.
+    #[expect(dead_code, reason = "the metrics read it")]
+    pub(crate) fn mirrors(&self) -> (u64, u64) {
+        let sum = |of: fn(&Cells) -> &AtomicU64| {
+            self.threads.iter().map(|cells| of(cells).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|cells| &cells.mirrored), sum(|cells| &cells.mirrored_failed))
+    }
+
+    /// Whose turn it is, where instances take turns.
+    pub(crate) fn next_turn(&self) -> usize {
+        self.turn.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Counts a try that failed and is made again.

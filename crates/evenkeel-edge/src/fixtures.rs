@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_kernel::model::{
-    Discovery, Epoch, Generation, Probe, Protocol, RevisionNumber, Weight,
+    Discovery, Epoch, Generation, Probe, Protocol, RevisionNumber, Route as Served, Weight,
 };
-use evenkeel_kernel::routing::{Health, Instance, Pool, Route, RoutingTable, Service};
+use evenkeel_kernel::routing::{Health, Instance, Pool, Route, RoutingTable, Service, Shown};
 use evenkeel_kernel::world::Fence;
 
 pub(crate) fn fence(generation: u64) -> Fence {
@@ -24,6 +24,7 @@ pub(crate) fn pool(addrs: Vec<SocketAddr>) -> Pool {
             unhealthy_after: 3,
         },
         protocol: Protocol::Http,
+        tls: None,
         instances: (1..).zip(addrs).map(instance).collect(),
         drain: Duration::from_secs(30),
         drain_long_lived: Duration::from_secs(300),
@@ -40,9 +41,7 @@ pub(crate) fn service_table(generation: u64, pools: Vec<(u32, Weight, Pool)>) ->
     }
     let route = Route {
         name: "all".parse().expect("a name"),
-        host: None,
-        path: "/".to_owned(),
-        service: web.clone(),
+        route: Served::plain(None, "/".to_owned(), web.clone()),
         revision: None,
     };
     RoutingTable {
@@ -51,5 +50,7 @@ pub(crate) fn service_table(generation: u64, pools: Vec<(u32, Weight, Pool)>) ->
         discovery: Discovery::default(),
         services: [(web, service)].into(),
         routes: vec![route],
+        tcp: std::collections::BTreeMap::new(),
+        shown: Shown::default(),
     }
 }

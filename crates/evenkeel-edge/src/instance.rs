@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evenkeel_kernel::health::Hysteresis;
-use evenkeel_kernel::model::InstanceId;
+use evenkeel_kernel::model::{InstanceId, Traffic};
 use evenkeel_kernel::world::Health;
 
 use crate::clock::{ms, now_ms};
 use crate::ewma::{Ewma, PENALTY_MS, SEED_MS};
 use crate::knock::Knocks;
-use crate::limits::{PASSIVE_FAILURES, SLOW_START_MS};
+use crate::limits::PASSIVE_FAILURES;
 use crate::load::Load;
+use crate::outlier::Outlier;
 use crate::succession::dialect::Opinion;
 use crate::table::Surroundings;
 use crate::tally::Tallies;
@@ -52,7 +53,10 @@ pub(crate) struct Instance {
     in_flight: AtomicU32,
     long_lived: AtomicU32,
     failures_in_a_row: AtomicU32,
-    in_flight_max: u32,
+    in_flight_max: AtomicU32,
+    slow_start_ms: AtomicU64,
+    /// Until when it is left out because its answers fail.
+    pub(crate) outlier: Outlier,
     pub(crate) knocks: Knocks,
     pub(crate) load: Load,
     /// It could not be connected to since it was last seen to be well: that it is unwell is no
@@ -93,7 +97,9 @@ impl Instance {
             load: Load::default(),
             broke_off: AtomicBool::new(false),
             tallies: Tallies::new(around.threads, now_ms()),
-            in_flight_max: around.limits.in_flight_max,
+            in_flight_max: AtomicU32::new(u32::MAX),
+            slow_start_ms: AtomicU64::new(0),
+            outlier: Outlier::default(),
             wake: Arc::clone(&around.wake),
         }
     }
@@ -125,7 +131,7 @@ impl Instance {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight() < self.in_flight_max
+        self.in_flight() < self.in_flight_max.load(Ordering::Relaxed)
     }
 
     pub(crate) fn in_flight(&self) -> u32 {
@@ -151,6 +157,12 @@ impl Instance {
         if first { Probed::Admitted } else { Probed::Changed }
     }
 
+    /// What its service bounds it by.
+    pub(crate) fn set_bounds(&self, traffic: &Traffic) {
+        self.in_flight_max.store(traffic.in_flight_max, Ordering::Relaxed);
+        self.slow_start_ms.store(ms(traffic.slow_start), Ordering::Relaxed);
+    }
+
     /// Starts its share small, at the speed the others have.
     pub(crate) fn admit(&self, seed_ms: f32) {
         self.ewma.seed(seed_ms, now_ms());
@@ -161,11 +173,12 @@ impl Instance {
     pub(crate) fn warmth(&self, now_ms: u64) -> f32 {
         let admitted = self.admitted_ms.load(Ordering::Relaxed);
         let age = now_ms.saturating_sub(admitted);
-        if admitted == 0 || age >= SLOW_START_MS {
+        let whole = self.slow_start_ms.load(Ordering::Relaxed);
+        if admitted == 0 || age >= whole {
             return 1.0;
         }
-        #[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
-        let part = age as f32 / SLOW_START_MS as f32;
+        #[expect(clippy::cast_precision_loss, reason = "at most an hour")]
+        let part = age as f32 / whole as f32;
         0.1 + 0.9 * part
     }
 
@@ -263,7 +276,7 @@ impl Instance {
             // It has been so since then, and is as warm. Zero would be "never".
             let since = now_ms().saturating_sub(theirs.age_ms).max(1);
             self.since_ms.store(since, Ordering::Relaxed);
-            if theirs.age_ms < SLOW_START_MS {
+            if theirs.age_ms < self.slow_start_ms.load(Ordering::Relaxed) {
                 self.admitted_ms.store(since, Ordering::Relaxed);
             }
         }

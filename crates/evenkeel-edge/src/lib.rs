@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod budget;
+mod certificates;
 pub mod client;
 mod clock;
 mod counts;
@@ -27,11 +28,16 @@ mod limits;
 mod load;
 mod log;
 mod observe;
+mod outlier;
 mod peer;
 mod pick;
 mod probe;
 mod protocol;
+mod proxy_protocol;
 mod queue;
+mod rate;
+mod ring;
+mod route;
 mod run;
 mod sanity;
 mod saved;

@@ -10,12 +10,6 @@ pub struct Limits {
     pub first_byte: Duration,
     /// Time for a client to send a whole request head, from its first byte.
     pub head: Duration,
-    /// Requests one instance answers at a time.
-    pub in_flight_max: u32,
-    /// How long a request waits for an instance when none can be tried.
-    pub queue_wait: Duration,
-    /// Requests of one service that wait so.
-    pub queue_max: usize,
     /// Time an idle client connection is kept when the edge ends.
     pub linger: Duration,
     /// Time for requests to end when the edge itself ends.
@@ -29,9 +23,6 @@ impl Default for Limits {
         Self {
             first_byte: FIRST_BYTE_TIMEOUT,
             head: HEAD_TIMEOUT,
-            in_flight_max: IN_FLIGHT_MAX,
-            queue_wait: QUEUE_WAIT,
-            queue_max: QUEUE_MAX,
             linger: LINGER,
             shutdown: SHUTDOWN,
             leave: LEAVE,
@@ -42,6 +33,8 @@ impl Default for Limits {
 /// Time for a TCP connection to an instance. On one machine it takes microseconds; a full accept
 /// queue shows as a first retransmission after 1 s.
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time to agree on TLS with an instance, once it is connected.
+pub(crate) const TLS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time from the last byte of a request sent to the first byte of its answer.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for a client to send a whole request head, from its first byte.
@@ -87,24 +80,22 @@ pub(crate) const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) const URI_BYTES: usize = 16 * 1024;
 /// Bytes of a body that is kept to be sent again; more would be memory per request for nothing.
 pub(crate) const REPLAY_BYTES: u64 = 64 * 1024;
-/// Requests one instance answers at a time.
-const IN_FLIGHT_MAX: u32 = 1_024;
 /// Tries on other instances after one that sent nothing.
 pub(crate) const RETRIES_UNSENT: u32 = 2;
 /// Tries after one that was sent, for requests that can be repeated.
 pub(crate) const RETRIES_SENT: u32 = 1;
 /// How long a retry waits for its turn when the budget is used up.
 pub(crate) const RETRY_WAIT: Duration = Duration::from_secs(1);
-/// How long a request waits for an instance when none can be tried.
-const QUEUE_WAIT: Duration = Duration::from_secs(3);
-/// Requests of one service that wait so; at up to 28 KiB each, 28 MiB.
-const QUEUE_MAX: usize = 1_024;
+/// Addresses whose requests are counted for the rate of one route.
+pub(crate) const RATE_CLIENTS_MAX: usize = 65_536;
+/// Copies of requests under way at a time; while there are more none is made.
+pub(crate) const MIRRORS_MAX: usize = 256;
+/// How long a copy may take.
+pub(crate) const MIRROR_TIMEOUT: Duration = Duration::from_secs(30);
 /// Failed connections and resets in a row after which an instance counts as unhealthy.
 pub(crate) const PASSIVE_FAILURES: u32 = 3;
 /// Failed requests in a row that make one streak.
 pub(crate) const STREAK: u32 = 10;
-/// Time over which a new instance's share grows from a tenth to the whole.
-pub(crate) const SLOW_START_MS: u64 = 10_000;
 /// File descriptors kept back from client connections: probes, listeners, files.
 pub(crate) const FDS_RESERVED: u64 = 1_024;
 /// The backlog of every listening socket: what may wait while no edge runs.

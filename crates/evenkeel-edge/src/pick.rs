@@ -12,7 +12,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use evenkeel_kernel::model::{PoolId, RevisionNumber};
+use evenkeel_kernel::model::{Balance, PoolId, RevisionNumber};
 use evenkeel_kernel::world::Health;
 
 use crate::clock::now_ms;
@@ -49,6 +49,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) tried: &'a [u64],
     /// Only those that waiting requests may try now.
     pub(crate) waited: bool,
+    /// Where along the split its person stands, if they stay where they are: 0 to 9,999.
+    pub(crate) place: Option<u16>,
+    /// What it is known by, for the ring.
+    pub(crate) key: Option<u64>,
 }
 
 /// How much is asked of an instance.
@@ -95,6 +99,10 @@ impl Service {
         if let Some(pool) = preferred {
             return choose(pool).map(|it| (pool, it));
         }
+        let own = wish.place.and_then(|place| at(self.weighted(), place));
+        if let Some(it) = own.and_then(|pool| Some((pool, choose(pool)?))) {
+            return Some(it);
+        }
         // The common case: the pool that the split draws has somebody.
         let drawn = draw(self.weighted())?;
         if let Some(it) = choose(drawn) {
@@ -120,6 +128,21 @@ impl Service {
     fn weighted(&self) -> impl Iterator<Item = (&Arc<Pool>, u32)> + Clone {
         self.weights.iter().filter_map(|(place, weight)| Some((self.pools.get(*place)?, *weight)))
     }
+}
+
+/// The pool at a place of the split. The newest revision comes first, so that a person moves at most
+/// once while its weight grows.
+fn at<'a>(pools: impl Iterator<Item = (&'a Arc<Pool>, u32)>, place: u16) -> Option<&'a Arc<Pool>> {
+    let mut pools: Vec<_> = pools.collect();
+    pools.sort_by_key(|(pool, _)| std::cmp::Reverse(pool.id.revision));
+    let mut rest = u32::from(place);
+    pools.into_iter().find_map(|(pool, weight)| match rest.checked_sub(weight) {
+        Some(less) => {
+            rest = less;
+            None
+        }
+        None => Some(pool),
+    })
 }
 
 /// One of `pools`, each with the chance of its weight.
@@ -154,7 +177,8 @@ impl Pool {
                 && (!wish.waited || it.knocks.is_free(now_ms()))
                 && match standard {
                     Standard::Healthy => {
-                        it.believed() == Health::Healthy || it.is_doubted() && doubts()
+                        (it.believed() == Health::Healthy && !it.outlier.is_out_now())
+                            || it.is_doubted() && doubts()
                     }
                     Standard::OnceHealthy => it.was_healthy(),
                 }
@@ -162,13 +186,70 @@ impl Pool {
         match self.instances.as_slice() {
             [] => None,
             [only] => Some(only).filter(able),
-            few if few.len() <= CANDIDATES => best(few.iter().filter(able)),
-            many => {
-                let drawn = (0..DRAWS).filter_map(|_| many.get(fastrand::usize(..many.len())));
-                best(drawn.filter(able)).or_else(|| best(from_anywhere(many).filter(able)))
-            }
+            all => match &self.balance {
+                Balance::PeakEwma => few_of(all, &able, latency_load),
+                Balance::LeastRequest => few_of(all, &able, |it, _| in_flight_and_one(it)),
+                Balance::RoundRobin => self.next(all, &able),
+                Balance::Hash(_) => match wish.key {
+                    Some(key) => self.by_hash(all, key, &able),
+                    None => few_of(all, &able, latency_load),
+                },
+            },
         }
     }
+
+    /// The one after the last. New ones are passed over as often as they are cold.
+    fn next<'a>(
+        &self,
+        all: &'a [Arc<Instance>],
+        able: &dyn Fn(&&'a Arc<Instance>) -> bool,
+    ) -> Option<&'a Arc<Instance>> {
+        let turn = self.counts.next_turn();
+        let (before, after) = all.split_at(turn % all.len());
+        let (now, mut cold) = (now_ms(), None);
+        after
+            .iter()
+            .chain(before)
+            .filter(able)
+            .find(|it| {
+                let warm = it.warmth(now) >= 1.0 || fastrand::f32() < it.warmth(now);
+                cold = cold.or(Some(*it));
+                warm
+            })
+            .or(cold)
+    }
+
+    /// The first on the ring that is not overloaded: at most a quarter above the average (the bound
+    /// of "Consistent Hashing with Bounded Loads", Mirrokni et al., 2018).
+    fn by_hash<'a>(
+        &self,
+        all: &'a [Arc<Instance>],
+        key: u64,
+        able: &dyn Fn(&&'a Arc<Instance>) -> bool,
+    ) -> Option<&'a Arc<Instance>> {
+        let total: u64 = all.iter().map(|it| u64::from(it.in_flight())).sum();
+        let count = u64::try_from(all.len()).unwrap_or(u64::MAX);
+        let bound = ((total + 1) * 5).div_ceil(count * 4);
+        let on_ring = || self.ring.from(key).filter_map(|place| all.get(place)).filter(able);
+        on_ring().find(|it| u64::from(it.in_flight()) < bound).or_else(|| on_ring().next())
+    }
+}
+
+/// The best of a few: of all where these are few, else of some that are drawn.
+fn few_of<'a>(
+    all: &'a [Arc<Instance>],
+    able: &dyn Fn(&&'a Arc<Instance>) -> bool,
+    load: fn(&Instance, u64) -> f32,
+) -> Option<&'a Arc<Instance>> {
+    if all.len() <= CANDIDATES {
+        return best(all.iter().filter(able), load);
+    }
+    let drawn = (0..DRAWS).filter_map(|_| all.get(fastrand::usize(..all.len())));
+    best(drawn.filter(able), load).or_else(|| best(from_anywhere(all).filter(able), load))
+}
+
+fn latency_load(it: &Instance, now_ms: u64) -> f32 {
+    it.ewma.value(now_ms) * in_flight_and_one(it)
 }
 
 fn from_anywhere(all: &[Arc<Instance>]) -> impl Iterator<Item = &Arc<Instance>> {
@@ -177,7 +258,10 @@ fn from_anywhere(all: &[Arc<Instance>]) -> impl Iterator<Item = &Arc<Instance>> 
 }
 
 /// One of the least loaded of the first [`CANDIDATES`].
-fn best<'a>(candidates: impl Iterator<Item = &'a Arc<Instance>>) -> Option<&'a Arc<Instance>> {
+fn best<'a>(
+    candidates: impl Iterator<Item = &'a Arc<Instance>>,
+    load: fn(&Instance, u64) -> f32,
+) -> Option<&'a Arc<Instance>> {
     let now = now_ms();
     let mut loads: [Option<(&Arc<Instance>, f32)>; CANDIDATES] = [None; CANDIDATES];
     let mut warm = false;
@@ -188,7 +272,7 @@ fn best<'a>(candidates: impl Iterator<Item = &'a Arc<Instance>>) -> Option<&'a A
         }
         let Some(place) = loads.iter_mut().find(|place| place.is_none()) else { break };
         warm |= it.warmth(now) >= 1.0;
-        *place = Some((it, it.ewma.value(now) * in_flight_and_one(it)));
+        *place = Some((it, load(it, now)));
     }
     // Slow start: beside a warm one, a new one is a candidate as often as it is warm. When all are
     // new there is nobody to spare it.

@@ -28,7 +28,7 @@ use crate::shared::Shared;
 use crate::succession::{company, heir};
 use crate::table::Surroundings;
 use crate::wake::Wake;
-use crate::{door, load, log, probe};
+use crate::{certificates, door, load, log, outlier, probe};
 
 /// Client connections there may always be, however few files the system allows.
 const CONNECTIONS_MIN: u64 = 64;
@@ -364,6 +364,8 @@ fn manage(
             () = door => {}
             () = left => {}
             () = probe::run(Arc::clone(shared)) => {}
+            () = certificates::keep(Arc::clone(shared)) => {}
+            () = outlier::keep(Arc::clone(shared)) => {}
             () = load::run(Arc::clone(shared)) => {}
             () = directory::keep(Arc::clone(shared)) => {}
             () = door::keep_saved(Arc::clone(shared)) => {}

@@ -76,15 +76,17 @@ fn check_listeners(next: &RoutingTable) -> Result<(), String> {
 
 fn check_routes(next: &RoutingTable) -> Result<(), String> {
     for route in &next.routes {
-        let Some(service) = next.services.get(&route.service) else {
-            return Err(format!("route {} leads to {}, unknown here", route.name, route.service));
-        };
-        let revision = route.revision.filter(|it| !service.pools.contains_key(it));
-        if let Some(revision) = revision {
-            let pool = PoolId::new(&route.service, revision);
-            return Err(format!("route {} leads to {pool}, which has no pool", route.name));
+        if let Some(to) = route.route.to() {
+            let Some(service) = next.services.get(to) else {
+                return Err(format!("route {} leads to {to}, unknown here", route.name));
+            };
+            let revision = route.revision.filter(|it| !service.pools.contains_key(it));
+            if let Some(revision) = revision {
+                let pool = PoolId::new(to, revision);
+                return Err(format!("route {} leads to {pool}, which has no pool", route.name));
+            }
         }
-        if !route.path.starts_with('/') {
+        if !route.route.path.starts_with('/') {
             return Err(format!("the path of route {} does not start with a slash", route.name));
         }
     }
@@ -93,7 +95,7 @@ fn check_routes(next: &RoutingTable) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_kernel::model::RevisionNumber;
+    use evenkeel_kernel::model::{Leads, RevisionNumber};
 
     use super::*;
     use crate::fixtures::{pool, service_table};
@@ -141,9 +143,12 @@ mod tests {
             },
             "without instances",
         );
-        refused(|it| it.routes[0].service = "other".parse().unwrap(), "other, unknown here");
+        refused(
+            |it| it.routes[0].route.leads = Leads::To("other".parse().unwrap()),
+            "other, unknown here",
+        );
         refused(|it| it.routes[0].revision = Some(RevisionNumber(9)), "web r9, which has no pool");
-        refused(|it| it.routes[0].path.clear(), "does not start with a slash");
+        refused(|it| it.routes[0].route.path.clear(), "does not start with a slash");
         refused(
             |it| {
                 web(it).listener = Some("svc-web".to_owned());

@@ -15,6 +15,7 @@ use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::{Health, Unrouted};
 use tokio::sync::{Notify, watch};
 
+use crate::certificates::Certificates;
 use crate::directory::Current;
 use crate::instance::{Instance, Probed};
 use crate::log;
@@ -44,6 +45,12 @@ pub(crate) struct Shared {
     /// Client connections, and how many there may be.
     pub(crate) connections: AtomicUsize,
     pub(crate) connections_max: usize,
+    /// Copies of requests under way.
+    pub(crate) mirrors: AtomicUsize,
+    /// By what it proves that it is a host.
+    pub(crate) certificates: Certificates,
+    /// What is shown should be looked at again.
+    pub(crate) reshow: Notify,
     /// The edge ends: answers carry `Connection: close`.
     pub(crate) closing: AtomicBool,
     /// The prober should look at the table again.
@@ -90,6 +97,9 @@ impl Shared {
             listeners: watch::Sender::default(),
             connections: AtomicUsize::new(0),
             connections_max,
+            mirrors: AtomicUsize::new(0),
+            certificates: Certificates::default(),
+            reshow: Notify::new(),
             closing: AtomicBool::new(false),
             reprobe: Notify::new(),
             suspects: Suspects::default(),
@@ -136,6 +146,7 @@ impl Shared {
         self.directory.follow(&next);
         self.succession.elders().keep(&|pool| next.has_pool(pool));
         self.reprobe.notify_one();
+        self.reshow.notify_one();
         before.wake_waiting();
         next.wake_waiting();
         Ok(())

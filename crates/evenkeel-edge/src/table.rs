@@ -6,7 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use evenkeel_kernel::model::{InstanceId, PoolId, Protocol, RevisionNumber, ServiceName};
+use evenkeel_kernel::model::{
+    Balance, InstanceId, Matches, Mirror, PoolId, Protocol, RevisionNumber, ServiceName, Sticky,
+    Traffic, UpstreamTls,
+};
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::world::Health;
 
@@ -17,6 +20,9 @@ use crate::ewma::SEED_MS;
 use crate::instance::{Instance, Patience};
 use crate::limits::Limits;
 use crate::queue::Queue;
+use crate::rate::Meter;
+use crate::ring::Ring;
+use crate::route::{Routes, Target};
 use crate::wake::Wake;
 
 /// What a new table needs beside its predecessor.
@@ -41,21 +47,19 @@ pub(crate) struct Table {
     pub(crate) source: RoutingTable,
     pub(crate) services: BTreeMap<ServiceName, Arc<Service>>,
     pub(crate) instances: BTreeMap<InstanceId, Arc<Instance>>,
-    hosts: BTreeMap<String, Vec<Target>>,
-    any_host: Vec<Target>,
+    pub(crate) routes: Routes,
     listeners: BTreeMap<String, (Arc<Service>, Option<RevisionNumber>)>,
-}
-
-/// Where a route leads.
-#[derive(Clone, Debug)]
-struct Target {
-    route: routing::Route,
-    service: Arc<Service>,
+    tcp: BTreeMap<String, Arc<Service>>,
 }
 
 /// One service.
 #[derive(Debug)]
 pub(crate) struct Service {
+    pub(crate) name: ServiceName,
+    pub(crate) traffic: Traffic,
+    pub(crate) sticky: Option<Sticky>,
+    pub(crate) testers: Option<(Matches, RevisionNumber)>,
+    pub(crate) mirror: Option<(Mirror, RevisionNumber)>,
     pub(crate) pools: Vec<Arc<Pool>>,
     /// Places in `pools` that have a weight, with it.
     pub(crate) weights: Vec<(usize, u32)>,
@@ -69,8 +73,12 @@ pub(crate) struct Pool {
     pub(crate) id: PoolId,
     pub(crate) health: routing::Health,
     pub(crate) protocol: Protocol,
+    pub(crate) tls: Option<UpstreamTls>,
     pub(crate) instances: Vec<Arc<Instance>>,
     pub(crate) counts: Arc<PoolCounts>,
+    pub(crate) balance: Balance,
+    /// The places of its instances by hash, where that is how they are picked.
+    pub(crate) ring: Ring,
     /// The queue of its service.
     pub(crate) queue: Arc<Queue>,
     /// From when on an answer of its service is slow, once that is known.
@@ -95,7 +103,7 @@ impl Table {
             }
             next.services.insert(name.clone(), Arc::new(service));
         }
-        next.index(&source);
+        next.index(&source, self);
         next.source = source;
         next
     }
@@ -118,20 +126,44 @@ impl Table {
                 let known = self.instances.get(&id).filter(|known| known.addr == it.addr);
                 known.map(Arc::clone).unwrap_or_else(|| {
                     let assumed = assumed(&id);
-                    Arc::new(Instance::new(id, it.addr, assumed, around))
+                    let new = Instance::new(id, it.addr, assumed, around);
+                    new.set_bounds(&source.traffic);
+                    Arc::new(new)
                 })
             };
             let instances = pool.instances.iter().map(instance).collect();
             let counts = counts.unwrap_or_else(|| Arc::new(PoolCounts::new(around.threads)));
             let health = pool.health.clone();
             let (queue, slow) = (Arc::clone(&queue), source.slow);
-            Arc::new(Pool { id, health, protocol: pool.protocol, instances, counts, queue, slow })
+            let balance = source.traffic.balance.clone();
+            let ring = match balance {
+                Balance::Hash(_) => Ring::of(pool.instances.keys()),
+                Balance::PeakEwma | Balance::LeastRequest | Balance::RoundRobin => Ring::default(),
+            };
+            let (protocol, tls) = (pool.protocol, pool.tls.clone());
+            Arc::new(Pool {
+                id,
+                health,
+                protocol,
+                tls,
+                instances,
+                counts,
+                balance,
+                ring,
+                queue,
+                slow,
+            })
         };
         let weight = |(place, revision): (usize, &RevisionNumber)| {
             let weight = source.split.get(revision).map_or(0, |weight| u32::from(weight.0));
             (weight > 0).then_some((place, weight))
         };
         Service {
+            name: name.clone(),
+            traffic: source.traffic.clone(),
+            sticky: source.sticky.clone(),
+            testers: source.testers.clone(),
+            mirror: source.mirror.clone(),
             pools: source.pools.iter().map(pool).collect(),
             weights: source.pools.keys().enumerate().filter_map(weight).collect(),
             budget: before.map(|it| Arc::clone(&it.budget)).unwrap_or_default(),
@@ -139,13 +171,20 @@ impl Table {
         }
     }
 
-    fn index(&mut self, source: &RoutingTable) {
+    fn index(&mut self, source: &RoutingTable, before: &Self) {
         for route in &source.routes {
-            let Some(service) = self.services.get(&route.service) else { continue };
-            let target = Target { route: route.clone(), service: Arc::clone(service) };
-            match &route.host {
-                Some(host) => self.hosts.entry(host.clone()).or_default().push(target),
-                None => self.any_host.push(target),
+            let service = route.route.to().and_then(|to| self.services.get(to)).map(Arc::clone);
+            let known = before.routes.named(&route.name, route.revision);
+            let meter = route.route.policy.rate.map(|rate| {
+                let known = known.and_then(|it| it.meter.as_ref());
+                let same = known.filter(|meter| meter.rate == rate).map(Arc::clone);
+                same.unwrap_or_else(|| Arc::new(Meter::new(rate)))
+            });
+            self.routes.add(Target { source: route.clone(), service, meter });
+        }
+        for (listener, tcp) in &source.tcp {
+            if let Some(service) = self.services.get(&tcp.service) {
+                self.tcp.insert(listener.clone(), Arc::clone(service));
             }
         }
         for (name, service) in &source.services {
@@ -169,6 +208,9 @@ impl Table {
         for (id, instance) in &self.instances {
             let draining = self.source_instance(id).is_some_and(|it| it.draining);
             instance.set_draining(draining, self.patience(id));
+            if let Some(service) = self.source.services.get(&id.pool.service) {
+                instance.set_bounds(&service.traffic);
+            }
         }
     }
 
@@ -214,17 +256,10 @@ impl Table {
         self.listeners.get(listener).map(|(service, affine)| (service, *affine))
     }
 
-    /// The service for a request from outside, and the revision it is pinned to.
-    pub(crate) fn by_route(
-        &self,
-        host: &str,
-        path: &str,
-    ) -> Option<(&Arc<Service>, Option<RevisionNumber>)> {
-        let exact = self.hosts.get(host).into_iter().flatten();
-        exact
-            .chain(&self.any_host)
-            .find(|target| target.route.matches(host, path))
-            .map(|target| (&target.service, target.route.revision))
+    /// The service behind a door for what is not HTTP, and whether it is told who calls.
+    pub(crate) fn by_tcp(&self, listener: &str) -> Option<(&Arc<Service>, bool)> {
+        let service = self.tcp.get(listener)?;
+        Some((service, self.source.tcp.get(listener).is_some_and(|it| it.proxy_protocol)))
     }
 }
 
@@ -246,7 +281,7 @@ impl Pool {
         known.get(known.len() / 2).copied().unwrap_or(SEED_MS)
     }
 
-    /// Whether one more instance may be taken for unhealthy because of failed requests: never the
+    /// Whether one more instance may be taken for unhealthy because of failed connections: never the
     /// last one, and never more than half. Beyond that only probes decide; a fault that all share
     /// must not leave one instance with the load of all.
     pub(crate) fn may_eject(&self) -> bool {

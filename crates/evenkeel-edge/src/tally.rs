@@ -59,6 +59,14 @@ impl Tallies {
         }
     }
 
+    /// Tries so far, and how many of them failed.
+    pub(crate) fn answers(&self) -> (u64, u64) {
+        let sum = |of: fn(&Cells) -> &AtomicU64| {
+            self.threads.iter().map(|cells| of(cells).load(Ordering::Relaxed)).sum()
+        };
+        (sum(|cells| &cells.requests), sum(|cells| &cells.failed))
+    }
+
     /// Counts how slow an answer was that counts for slowness.
     pub(crate) fn warm(&self, thread: usize, pace: Pace) {
         let Some(cells) = self.threads.get(thread) else { return };

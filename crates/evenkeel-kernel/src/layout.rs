@@ -44,6 +44,9 @@ pub fn pid_file(role: &str) -> String {
     format!("{RUN}/{role}.pid")
 }
 
+/// Certificates that the edge ordered: a folder for each.
+pub const CERTIFICATES: &str = "edge/certificates";
+
 /// How the names of the listeners for HTTP without TLS begin, for HTTP with it, and for what is not
 /// HTTP. The address follows.
 pub const PLAIN_LISTENERS: &str = "edge-";

@@ -22,7 +22,7 @@ pub enum Want {
     /// that reaches a keeper of another machine would need a fence here, as tables and pools have.
     Listeners(BTreeMap<String, SocketAddr>),
     /// For the edge: this table is served.
-    Table(RoutingTable),
+    Table(Box<RoutingTable>),
     /// For the platform: this pool has exactly these instances.
     Pool(Box<Pool>),
     /// For whoever asks: exactly these questions are answered. One that is not listed any more

@@ -32,7 +32,7 @@ impl Batch {
     pub(crate) fn of(state: &State, fence: Fence) -> Self {
         let messages = state.wants(fence.epoch).into_iter().filter_map(|want| match want {
             Want::Listeners(sockets) => Some(Message::Listeners(Rc::new(sockets))),
-            Want::Table(table) => Some(Message::Table(Rc::new(table))),
+            Want::Table(table) => Some(Message::Table(Rc::from(table))),
             Want::Pool(pool) => Some(Message::Pool(Rc::from(pool))),
             // The controller asks itself; nothing is on its way.
             Want::Checks(_) => None,

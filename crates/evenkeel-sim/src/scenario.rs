@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use evenkeel_kernel::model::{
-    Analysis, Ask, Check, Edge, Exposure, Health, Limits, Rollout, Route, Service, ServiceName,
-    Share, Stack, Step, Stop, Strategy, Weight, When as CheckWhen, Workload,
+    Analysis, Ask, Check, Edge, Exposed, Exposure, Health, Limits, Protocol, Rollout, Route,
+    Service, ServiceName, Share, Stack, Step, Stop, Strategy, Traffic, Weight, When as CheckWhen,
+    Workload,
 };
 
 use crate::jobs;
@@ -154,7 +155,7 @@ impl Scenario {
 
 fn first_stack(rng: &mut Rng) -> Stack {
     let mut stack = Stack::empty("sim".parse().expect("a name"));
-    stack.edge = Edge { listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))] };
+    stack.edge = Edge { listen: vec![SocketAddr::from(([127, 0, 0, 1], 8080))], ..Edge::default() };
     for name in &["api", "db", "web"][..usize::try_from(rng.between(1, 3)).unwrap_or(1)] {
         add_service(&mut stack, name, rng);
     }
@@ -187,7 +188,8 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         secrets: BTreeMap::new(),
         restarts: 0,
         once: false,
-        protocol: evenkeel_kernel::model::Protocol::default(),
+        protocol: Protocol::default(),
+        tls: None,
     };
     let rollout = Rollout {
         strategy: strategy(exclusive, rng),
@@ -201,8 +203,9 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         analysis: Analysis { min_requests: Some(0), ..Analysis::default() },
         checks: BTreeMap::new(),
         affinity: false,
+        exposed: Exposed::default(),
     };
-    let service = Service { workload, replicas, rollout, scale: None };
+    let service = Service { workload, replicas, rollout, scale: None, traffic: Traffic::default() };
     stack.services.insert(name.parse().expect("a name"), service);
 }
 
@@ -276,7 +279,7 @@ fn add_route(stack: &mut Stack, rng: &mut Rng) {
     let to = rng.pick(&names).clone();
     let path = (*rng.pick(&["/", "/api"])).to_owned();
     let name = if path == "/" { "all" } else { "api" };
-    stack.routes.insert(name.parse().expect("a name"), Route { host: None, path, to });
+    stack.routes.insert(name.parse().expect("a name"), Route::plain(None, path, to));
 }
 
 /// The stack file after a person has edited it.
@@ -328,7 +331,7 @@ fn remove_service(stack: &mut Stack, rng: &mut Rng) {
     for service in stack.services.values_mut() {
         service.workload.uses.remove(&gone);
     }
-    stack.routes.retain(|_, route| route.to != gone);
+    stack.routes.retain(|_, route| route.to() != Some(&gone));
 }
 
 /// The same stack with every revision good.

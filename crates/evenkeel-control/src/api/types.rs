@@ -333,7 +333,7 @@ pub struct RouteView {
     pub host: Option<String>,
     /// The start of the path.
     pub path: String,
-    /// The service that answers.
+    /// The service that answers, or the URL where requests are sent instead.
     pub to: String,
 }
 

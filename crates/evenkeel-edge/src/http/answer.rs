@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 
 use super::exchange::Exchange;
 use super::grpc;
+use super::verdict::Verdict;
 use super::watch::Turn;
 use super::worker::Worker;
 
@@ -25,6 +26,7 @@ pub(crate) enum Cause {
     UriTooLong,
     MethodNotAllowed,
     BodyIncomplete,
+    BodyTooLarge,
     NoTable,
     NoRoute,
     NoInstance,
@@ -47,6 +49,9 @@ impl Cause {
             }
             Self::BodyIncomplete => {
                 (StatusCode::BAD_REQUEST, "body-incomplete", "request body incomplete\n")
+            }
+            Self::BodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "request body too large\n")
             }
             Self::NoRoute => (StatusCode::NOT_FOUND, "no-route", "no such route\n"),
             Self::NoTable => {
@@ -92,6 +97,28 @@ impl Answer {
         Self { kind: Kind::Text(None), _turn: None }
     }
 
+    /// What a route says itself.
+    pub(crate) fn decided(
+        worker: &Worker,
+        verdict: Verdict,
+        grpc: bool,
+        turn: Option<Turn>,
+    ) -> Response<Self> {
+        let (status, headers, text) = match verdict {
+            Verdict::Refused(cause) => return Self::own(worker, cause, grpc, turn),
+            Verdict::Told(status, headers, text) => (status, headers, text),
+        };
+        let text = (!text.is_empty() && !grpc).then(|| Bytes::from(text));
+        let mut response = Response::new(Self { kind: Kind::Text(text), _turn: turn });
+        *response.headers_mut() = headers;
+        *response.status_mut() = status;
+        if grpc && !status.is_redirection() {
+            grpc::fail(response.headers_mut(), status, "the route is closed");
+            *response.status_mut() = StatusCode::OK;
+        }
+        response
+    }
+
     /// An answer of the edge's own.
     ///
     /// A call of gRPC is told in its own words.
@@ -107,7 +134,8 @@ impl Answer {
             | Cause::AmbiguousLength
             | Cause::UriTooLong
             | Cause::MethodNotAllowed
-            | Cause::BodyIncomplete => Some(&rejections.rejected),
+            | Cause::BodyIncomplete
+            | Cause::BodyTooLarge => Some(&rejections.rejected),
             Cause::NoRoute => Some(&rejections.no_route),
             Cause::NoTable | Cause::NoInstance => Some(&rejections.no_instance),
             Cause::Overloaded => Some(&rejections.overloaded),

@@ -22,16 +22,17 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use super::answer::{Answer, Cause};
+use super::destination::{self, Destination};
 use super::executor::Local;
 use super::form;
 use super::forward;
 use super::framing;
 use super::grpc;
 use super::headers;
-use super::search::Destination;
 use super::upgrade::{self, Upgrade};
+use super::verdict::{self, Verdict};
 use super::watch::{Metered, Order, Watched};
-use super::worker::{Place, Worker};
+use super::worker::{Kind, Place, Worker};
 use crate::limits::{
     H2_HEADER_LIST, H2_RESETS, H2_STREAMS, H2_WINDOW_CONNECTION, H2_WINDOW_STREAM, HEAD_BYTES,
     URI_BYTES,
@@ -45,24 +46,25 @@ struct Client {
     worker: Rc<Worker>,
     watched: Rc<Watched>,
     place: Rc<Place>,
+    peer: IpAddr,
     addr: HeaderValue,
 }
 
 /// Serves one client connection to its end.
-pub(crate) async fn serve(
+pub(crate) async fn serve<S>(
     worker: Rc<Worker>,
     watched: Rc<Watched>,
     place: Rc<Place>,
-    stream: TcpStream,
+    stream: S,
     peer: IpAddr,
-) {
+    multiplexed: bool,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // An address that cannot be written as a header does not exist.
     let addr = HeaderValue::from_str(&peer.to_canonical().to_string());
     let addr = addr.expect("an address is visible ASCII");
-    let _nagle = stream.set_nodelay(true);
-    let client = Rc::new(Client { worker, watched, place, addr });
-    let preface = while_wanted(&client.watched, begins_with_preface(&stream)).await;
-    let Some(Ok(multiplexed)) = preface else { return };
+    let client = Rc::new(Client { worker, watched, place, peer, addr });
     let io = Metered { stream, signs: Arc::clone(&client.watched.signs) };
     if multiplexed {
         client.watched.signs.multiplex();
@@ -73,7 +75,7 @@ pub(crate) async fn serve(
 }
 
 /// Whether the client speaks HTTP/2 without having asked: its first bytes say so.
-async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
+pub(crate) async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0";
     let mut seen = [0; PREFACE.len()];
     loop {
@@ -88,7 +90,7 @@ async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Does `work` unless the connection is told to go meanwhile.
-async fn while_wanted<T>(watched: &Watched, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn while_wanted<T>(watched: &Watched, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| match watched.order(cx) {
         Order::Go => work.as_mut().poll(cx).map(Some),
@@ -180,11 +182,12 @@ impl Client {
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
         let turn = self.watched.begin();
         let multiplexed = request.version() == Version::HTTP_2;
-        let mut response = match self.admit(request) {
+        let grpc = grpc::is_call(request.headers());
+        let mut response = match self.admit(request, grpc) {
             Ok((request, destination)) => {
                 forward::forward(&self.worker, &destination, request, turn).await
             }
-            Err(cause) => Answer::own(&self.worker, cause, false, Some(turn)),
+            Err(verdict) => Answer::decided(&self.worker, verdict, grpc, Some(turn)),
         };
         if multiplexed {
             // It is said once for the connection, and not in an answer.
@@ -201,15 +204,16 @@ impl Client {
     fn admit(
         &self,
         mut request: Request<Incoming>,
-    ) -> Result<(forward::Forwarded, Destination), Cause> {
+        grpc: bool,
+    ) -> Result<(forward::Forwarded, Destination), Verdict> {
         let target = request.uri();
         let length = target.path_and_query().map_or(0, |it| it.as_str().len());
         if length > URI_BYTES {
-            return Err(Cause::UriTooLong);
+            return Err(Cause::UriTooLong.into());
         }
         let tunnel = upgrade::is_web_socket_stream(&request);
         if request.method() == Method::CONNECT && !tunnel {
-            return Err(Cause::MethodNotAllowed);
+            return Err(Cause::MethodNotAllowed.into());
         }
         let chunked = request.headers().contains_key(TRANSFER_ENCODING);
         if chunked {
@@ -217,30 +221,47 @@ impl Client {
                 || !framing::is_plainly_chunked(request.headers())
                 || self.watched.is_ambiguous(request.method().as_str());
             if ambiguous {
-                return Err(Cause::AmbiguousLength);
+                return Err(Cause::AmbiguousLength.into());
             }
         }
         let host_needed = request.version() == Version::HTTP_11;
         let uri = request.uri().clone();
         headers::settle_host(&uri, request.headers_mut(), host_needed).ok_or(Cause::Malformed)?;
         form::to_origin(&mut request);
-        let destination = self.destination(&request);
+        headers::join_cookies(request.headers_mut());
+        let destination = self.destination(&mut request)?;
         let asked = headers::strip_hop_by_hop(request.headers_mut());
         let upgrade = (asked || tunnel).then(|| Upgrade::of(&mut request, tunnel));
         headers::strip_request(request.headers_mut(), chunked, upgrade.is_some());
         if upgrade.is_some() {
             headers::keep_upgrade(request.headers_mut());
         }
-        headers::set_forwarded(request.headers_mut(), &self.addr, self.place.internal);
-        let grpc = grpc::is_call(request.headers());
+        let (internal, secure) = (self.place.kind == Kind::Internal, self.place.kind == Kind::Tls);
+        headers::set_forwarded(request.headers_mut(), &self.addr, internal, secure);
         Ok((forward::Forwarded { request, upgrade, grpc }, destination))
     }
 
-    fn destination(&self, request: &Request<Incoming>) -> Destination {
-        if self.place.internal {
-            return Destination::Listener(Rc::clone(&self.place));
+    /// Where it goes, unless its route says that it goes nowhere.
+    fn destination(&self, request: &mut Request<Incoming>) -> Result<Destination, Verdict> {
+        let table = self.worker.shared.table.load();
+        if self.place.kind == Kind::Internal {
+            return Ok(Destination::listener(&table, &self.place, request, &self.addr));
         }
-        let host = request.headers().get(HOST).cloned();
-        Destination::Route { host, uri: request.uri().clone() }
+        if self.place.kind == Kind::Plain
+            && let Some(port) = table.source.shown.https_port
+            && self.worker.shared.certificates.has(&headers::host_name(request.headers().get(HOST)))
+            && let Some(verdict) = verdict::to_https(request, port)
+        {
+            return Err(verdict);
+        }
+        let target = destination::route(&table, request)?;
+        if let Some(verdict) = verdict::of(target, request, self.peer) {
+            return Err(verdict);
+        }
+        let destination = Destination::target(target, request, &self.addr);
+        if target.source.route.policy.strip {
+            form::strip(request, &target.source.route.path);
+        }
+        Ok(destination)
     }
 }

@@ -41,10 +41,6 @@ impl Exchange {
         }
     }
 
-    pub(crate) fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }

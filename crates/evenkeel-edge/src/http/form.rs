@@ -2,7 +2,9 @@
 
 use http::header::{HOST, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Request, Uri, Version};
+
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// Makes it what HTTP/1.1 sends: path and query, and the host in its header.
 pub(crate) fn to_origin<B>(request: &mut Request<B>) {
@@ -23,6 +25,20 @@ pub(crate) fn to_origin<B>(request: &mut Request<B>) {
     }
     *request.uri_mut() = Uri::from_parts(parts).unwrap_or_else(|_impossible| Uri::from_static("/"));
     request.headers_mut().remove(TE);
+}
+
+/// Takes the route's own path off the beginning of the target, and says which it was.
+pub(crate) fn strip<B>(request: &mut Request<B>, path: &str) {
+    let prefix = path.strip_suffix('/').unwrap_or(path);
+    let Some(asked) = request.uri().path_and_query().map(|it| it.as_str()) else { return };
+    let Some(rest) = asked.strip_prefix(prefix).filter(|_| !prefix.is_empty()) else { return };
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    if let Ok(uri) = rest.parse() {
+        *request.uri_mut() = uri;
+        if let Ok(prefix) = HeaderValue::from_str(prefix) {
+            request.headers_mut().insert(FORWARDED_PREFIX, prefix);
+        }
+    }
 }
 
 /// Makes it what HTTP/2 sends: the host in the target, and the word that trailers are read here.
@@ -60,6 +76,19 @@ mod tests {
         assert_eq!(origin("http://a:1/b?c=d"), "/b?c=d");
         assert_eq!(origin("http://a"), "/");
         assert_eq!(origin("http://a?x"), "/?x");
+    }
+
+    #[test]
+    fn a_prefix_comes_off() {
+        let stripped = |uri: &str, path: &str| {
+            let mut it = request(uri);
+            strip(&mut it, path);
+            it.uri().to_string()
+        };
+        assert_eq!(stripped("/api/x?y", "/api"), "/x?y");
+        assert_eq!(stripped("/api", "/api/"), "/");
+        assert_eq!(stripped("/api?y", "/api"), "/?y");
+        assert_eq!(stripped("/x", "/"), "/x");
     }
 
     #[test]

@@ -9,19 +9,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use evenkeel_kernel::model::Protocol;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Cause};
+use super::destination::Destination;
 use super::exchange::Exchange;
 use super::form;
 use super::headers;
 use super::link::{Link, Manner};
+use super::mirror;
 use super::outgoing::Progress;
 use super::payload::{self, Payload, is_repeatable};
-use super::search::{self, Destination, Found, Tries};
+use super::search::{self, Found, Tries};
 use super::share;
 use super::upgrade::{self, Upgrade};
 use super::watch::Turn;
@@ -45,7 +47,9 @@ enum Outcome {
     /// It was sent, and no answer came.
     Lost(Option<Payload>),
     ClientBroke,
-    TimedOut,
+    /// The route does not take so much.
+    TooLarge,
+    TimedOut(Option<Payload>),
 }
 
 /// Answers one request.
@@ -62,7 +66,12 @@ pub(crate) async fn forward(
         Ok(payload) => payload,
         Err(cause) => return own(cause, turn),
     };
-    let mut tries = Tries::default();
+    let policy = destination.policy();
+    let mut tries = Tries::at_most(policy.and_then(|policy| policy.retries));
+    let body_max = policy.and_then(|policy| policy.body_max);
+    if let (Some(most), Payload::Once(_, Some(progress))) = (body_max, &payload) {
+        progress.bound(most);
+    }
     let mut last: Option<Exchange> = None;
     loop {
         let found = search::find(worker, destination, &mut tries, last.as_mut()).await;
@@ -80,6 +89,11 @@ pub(crate) async fn forward(
             }
         };
         let instance = Arc::clone(picked.claim.instance());
+        if tries.is_first()
+            && let Payload::Repeatable(head, body) = &payload
+        {
+            mirror::copy(worker, destination, &picked.pool.id, head, body.as_ref());
+        }
         let mut exchange = Exchange::new(worker, picked);
         // What can be sent only once gets a connection that is surely open.
         let once = matches!(payload, Payload::Once(..));
@@ -92,7 +106,7 @@ pub(crate) async fn forward(
         let speaks_h2 = exchange.pool().protocol == Protocol::H2c;
         let multiplexed = upgrade.is_none() && (grpc || speaks_h2);
         let manner = Manner { once, idle_ms_max, multiplexed };
-        let link = Link::get(worker, &instance, manner).await;
+        let link = Link::get(worker, exchange.pool(), &instance, manner).await;
         let (outcome, reused) = match link {
             Ok(link) => {
                 let reused = link.reused;
@@ -101,19 +115,34 @@ pub(crate) async fn forward(
                 }
                 drop(knock);
                 tries.connected();
-                (send(&mut exchange, link, payload).await, reused)
+                {
+                    let limit = destination.try_timeout(worker.shared.around.limits.first_byte);
+                    (send(&mut exchange, link, payload, limit).await, reused)
+                }
             }
             Err(_unreachable) => (Outcome::Unsent(payload), false),
         };
         payload = match outcome {
             Outcome::Answered(response, after) => {
                 drop(tries);
-                return relay(worker, response, after, exchange, upgrade, turn);
+                return relay(worker, destination, response, after, exchange, upgrade, turn);
             }
-            Outcome::TimedOut => {
+            Outcome::TimedOut(again) => {
                 instance.ewma.record(crate::ewma::PENALTY_MS, crate::clock::now_ms());
-                exchange.fail(Ending::Timeout);
-                return own(Cause::Timeout, turn);
+                // Only where a route bounds one try is there time for another.
+                let bounded = policy.is_some_and(|policy| policy.try_timeout.is_some());
+                let left = destination.deadline.is_none_or(|it| it > tokio::time::Instant::now());
+                match again.filter(|_| bounded && left && tries.sent(instance.key)) {
+                    Some(again) => again,
+                    None => {
+                        exchange.fail(Ending::Timeout);
+                        return own(Cause::Timeout, turn);
+                    }
+                }
+            }
+            Outcome::TooLarge => {
+                exchange.fail(Ending::ClientGone);
+                return own(Cause::BodyTooLarge, turn);
             }
             Outcome::ClientBroke => {
                 exchange.fail(Ending::ClientGone);
@@ -148,7 +177,12 @@ pub(crate) async fn forward(
 }
 
 /// Sends the request once.
-async fn send(exchange: &mut Exchange, mut link: Link, payload: Payload) -> Outcome {
+async fn send(
+    exchange: &mut Exchange,
+    mut link: Link,
+    payload: Payload,
+    limit: Duration,
+) -> Outcome {
     let multiplexed = link.is_multiplexed();
     let (mut request, kept, progress) = match payload {
         Payload::Repeatable(head, body) => {
@@ -166,11 +200,10 @@ async fn send(exchange: &mut Exchange, mut link: Link, payload: Payload) -> Outc
         form::to_origin(&mut request);
     }
     let started = Instant::now();
-    let limit = exchange.worker().shared.around.limits.first_byte;
     let answer = link.send(request);
     exchange.uses(link, progress.clone());
     let Some(answer) = in_time(answer, progress.as_deref(), limit).await else {
-        return Outcome::TimedOut;
+        return Outcome::TimedOut(kept.map(|(head, body)| Payload::Repeatable(head, body)));
     };
     let mut error = match answer {
         Ok(response) => return Outcome::Answered(response, started.elapsed()),
@@ -190,6 +223,7 @@ async fn send(exchange: &mut Exchange, mut link: Link, payload: Payload) -> Outc
         (Some(_), Some((head, body))) => Outcome::Unsent(Payload::Repeatable(head, body)),
         (Some(request), None) => Outcome::Unsent(Payload::Once(request, progress)),
         (None, Some((head, body))) => Outcome::Lost(Some(Payload::Repeatable(head, body))),
+        (None, None) if progress.as_ref().is_some_and(|it| it.is_too_large()) => Outcome::TooLarge,
         (None, None) if progress.is_some_and(|it| it.broken.get()) => Outcome::ClientBroke,
         (None, None) => Outcome::Lost(None),
     }
@@ -218,6 +252,7 @@ async fn in_time<T>(
 /// Passes an answer on.
 fn relay(
     worker: &Rc<Worker>,
+    destination: &Destination,
     response: Response<Incoming>,
     after: Duration,
     mut exchange: Exchange,
@@ -238,6 +273,9 @@ fn relay(
     let (mut parts, body) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
+    if let Some(cookie) = destination.cookie() {
+        parts.headers.append(SET_COOKIE, cookie.clone());
+    }
     if parts.status == StatusCode::NO_CONTENT {
         parts.headers.remove(CONTENT_LENGTH);
     }

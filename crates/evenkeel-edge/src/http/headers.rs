@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, TE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -61,9 +61,27 @@ pub(crate) fn strip_request(headers: &mut HeaderMap, chunked: bool, upgrade: boo
     }
 }
 
+/// Makes one header of all cookies, which HTTP/2 may split up (RFC 9113, section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(COOKIE).iter();
+    let (first, second) = (all.next(), all.next());
+    if first.is_none() || second.is_none() {
+        return;
+    }
+    let values: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&values.join(b"; ".as_slice())) {
+        headers.insert(COOKIE, joined);
+    }
+}
+
 /// Says for whom the request is made. What a client outside says of itself is not believed; what
 /// a service inside says is, and its own address is added.
-pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: &HeaderValue, internal: bool) {
+pub(crate) fn set_forwarded(
+    headers: &mut HeaderMap,
+    client: &HeaderValue,
+    internal: bool,
+    secure: bool,
+) {
     if internal {
         let value = match headers.get(FORWARDED_FOR) {
             Some(_) => joined(headers, client),
@@ -75,7 +93,8 @@ pub(crate) fn set_forwarded(headers: &mut HeaderMap, client: &HeaderValue, inter
         headers.remove(FORWARDED);
     }
     if !internal || !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        let scheme = if secure { "https" } else { "http" };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if !internal || !headers.contains_key(FORWARDED_HOST) {
         match headers.get(HOST).cloned() {
@@ -197,7 +216,7 @@ mod tests {
             ("x-request-id", "abc"),
         ];
         let mut outside = headers(&claims);
-        set_forwarded(&mut outside, &client, false);
+        set_forwarded(&mut outside, &client, false, false);
         assert_eq!(
             text(&outside),
             [
@@ -209,7 +228,7 @@ mod tests {
             ]
         );
         let mut inside = headers(&claims);
-        set_forwarded(&mut inside, &client, true);
+        set_forwarded(&mut inside, &client, true, false);
         assert_eq!(inside[FORWARDED_FOR], "1.1.1.1, 2.2.2.2, 192.0.2.1");
         assert_eq!(inside[FORWARDED_PROTO], "https");
     }
@@ -219,7 +238,7 @@ mod tests {
         for bad in ["", "a b", "\u{e9}"] {
             let mut it = HeaderMap::new();
             it.insert(REQUEST_ID, HeaderValue::from_bytes(bad.as_bytes()).unwrap());
-            set_forwarded(&mut it, &HeaderValue::from_static("::1"), false);
+            set_forwarded(&mut it, &HeaderValue::from_static("::1"), false, true);
             assert_eq!(it[REQUEST_ID].len(), 32, "{bad}");
         }
     }

@@ -13,17 +13,17 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
 
 use super::outgoing::Outgoing;
 use super::share::Stream;
+use super::stream::Stream as UpstreamStream;
 use super::worker::Worker;
 use crate::clock::now_ms;
 use crate::instance::Instance;
 use crate::lanes::Kind;
-use crate::limits::{CONNECT_TIMEOUT, HEAD_BYTES};
+use crate::limits::HEAD_BYTES;
+use crate::table::Pool;
 
 /// A connection to an instance that can take one request now.
 pub(crate) struct Link {
@@ -56,11 +56,12 @@ impl Link {
     /// new one, for HTTP/2 a stream of one that is there or of a new one.
     pub(crate) async fn get(
         worker: &Rc<Worker>,
+        pool: &Arc<Pool>,
         instance: &Arc<Instance>,
         manner: Manner,
     ) -> io::Result<Self> {
         if manner.multiplexed {
-            let (stream, reused) = worker.shares.get(worker, instance).await?;
+            let (stream, reused) = worker.shares.get(worker, pool, instance).await?;
             return Ok(Self { wire: Wire::Shared(stream), reused });
         }
         while let Some(own) = worker.lanes.take(instance.key, manner.idle_ms_max, now_ms()) {
@@ -68,7 +69,7 @@ impl Link {
                 return Ok(Self { wire: Wire::Own(own), reused: true });
             }
         }
-        Ok(Self { wire: Wire::Own(Own::open(worker, instance).await?), reused: false })
+        Ok(Self { wire: Wire::Own(Own::open(worker, pool, instance).await?), reused: false })
     }
 
     /// Whether HTTP/2 is spoken on it.
@@ -122,8 +123,9 @@ pub(crate) struct Own {
 }
 
 impl Own {
-    async fn open(worker: &Rc<Worker>, instance: &Arc<Instance>) -> io::Result<Self> {
-        let socket = Socket(Arc::new(Mutex::new(connect(instance).await?)));
+    async fn open(worker: &Rc<Worker>, pool: &Pool, instance: &Arc<Instance>) -> io::Result<Self> {
+        let stream = UpstreamStream::open(worker, pool, instance).await?;
+        let socket = Socket(Arc::new(Mutex::new(stream)));
         let (mut sender, connection) = Builder::new()
             .preserve_header_case(true)
             .max_buf_size(HEAD_BYTES)
@@ -142,14 +144,6 @@ impl Own {
         let open = self.sender.ready().await.is_ok() && !(once && self.socket.is_over());
         open.then_some(self)
     }
-}
-
-/// Opens a TCP connection to an instance.
-pub(super) async fn connect(instance: &Instance) -> io::Result<TcpStream> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(instance.addr));
-    let stream = stream.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// Drives a connection to an instance to its end, unless it is cut.
@@ -184,17 +178,17 @@ impl Drop for Registered {
 
 /// A socket that can be looked at while hyper owns it.
 #[derive(Clone, Debug)]
-struct Socket(Arc<Mutex<TcpStream>>);
+struct Socket(Arc<Mutex<UpstreamStream>>);
 
 impl Socket {
-    fn lock(&self) -> MutexGuard<'_, TcpStream> {
+    fn lock(&self) -> MutexGuard<'_, UpstreamStream> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the instance has closed it, or sent something that nobody asked for.
     fn is_over(&self) -> bool {
         let mut byte = [0; 1];
-        let seen = recv(&*self.lock(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let seen = recv(self.lock().socket(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
         !matches!(seen, Err(rustix::io::Errno::AGAIN))
     }
 }

@@ -2,19 +2,25 @@
 
 mod answer;
 mod connection;
+mod destination;
 mod exchange;
 mod executor;
 mod form;
 mod forward;
 mod framing;
+mod front;
 mod grpc;
 mod headers;
 mod link;
+mod mirror;
 mod outgoing;
 mod payload;
 mod search;
 mod share;
+mod stream;
+mod tcp;
 mod upgrade;
+mod verdict;
 mod watch;
 mod worker;
 

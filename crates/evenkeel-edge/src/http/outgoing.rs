@@ -27,6 +27,9 @@ pub(crate) struct Progress {
     pub(crate) finished: Cell<bool>,
     /// The client stopped in the middle.
     pub(crate) broken: Cell<bool>,
+    /// How much may still come.
+    left: Cell<Option<u64>>,
+    too_large: Cell<bool>,
     /// What was passed on so far, as long as that is little.
     kept: RefCell<Kept>,
 }
@@ -53,6 +56,25 @@ impl Progress {
         }
     }
 
+    /// Lets so many bytes through.
+    pub(crate) fn bound(&self, most: u64) {
+        self.left.set(Some(most));
+    }
+
+    /// Whether more came than may.
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.get()
+    }
+
+    /// Takes a piece off what may still come. Returns whether it may.
+    fn admits<E>(&self, frame: &Result<Frame<Bytes>, E>) -> bool {
+        let data = frame.as_ref().ok().and_then(Frame::data_ref);
+        let (Some(left), Some(data)) = (self.left.get(), data) else { return true };
+        self.left.set(Some(left.saturating_sub(len(data))));
+        self.too_large.set(self.too_large.get() || len(data) > left);
+        !self.too_large.get()
+    }
+
     /// Keeps what is passed on from now on, as long as that is little.
     pub(crate) fn start_keeping(&self) {
         *self.kept.borrow_mut() = Kept::Pieces(Vec::new(), 0);
@@ -71,20 +93,32 @@ fn len(data: &Bytes) -> u64 {
     u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
+/// Why a body does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("the client broke off")]
+    Client(#[source] hyper::Error),
+    #[error("it is larger than its route allows")]
+    TooLarge,
+}
+
 impl Body for Outgoing {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Kept(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streamed(body, progress) => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 progress.frames.set(progress.frames.get() + 1);
                 if let Some(frame) = &frame {
+                    if !progress.admits(frame) {
+                        return Poll::Ready(Some(Err(Broken::TooLarge)));
+                    }
                     progress.keep(frame);
                 }
                 match &frame {
@@ -92,7 +126,7 @@ impl Body for Outgoing {
                     Some(Err(_)) => progress.broken.set(true),
                     None => progress.finished.set(true),
                 }
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Client)))
             }
         }
     }

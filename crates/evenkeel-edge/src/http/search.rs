@@ -4,66 +4,24 @@
 //! tried; it is woken when one is seen to be back, and looks for itself now and then.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_kernel::model::RevisionNumber;
-use http::{HeaderValue, Uri};
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Cause;
+use super::destination::{Destination, Routed};
 use super::exchange::Exchange;
-use super::headers;
-use super::worker::{Place, Worker};
+use super::worker::Worker;
 use crate::budget::Permit;
 use crate::knock::Knock;
 use crate::limits::{RETRIES_SENT, RETRIES_UNSENT};
 use crate::pick::{Picked, Wish};
 use crate::queue::Seat;
-use crate::table::{Service, Table};
 
 /// Between two looks for an instance when nothing said that something changed: at first, and at
 /// last, when it seems to take longer.
 const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_LAST: Duration = Duration::from_millis(200);
-
-/// Where a request leads, by whichever table is served when it is asked.
-pub(crate) enum Destination {
-    /// To the service of an internal listener.
-    Listener(Rc<Place>),
-    /// To the service of the route.
-    Route { host: Option<HeaderValue>, uri: Uri },
-}
-
-impl Destination {
-    fn service(&self, table: &Table) -> Result<Routed, Cause> {
-        let found = match self {
-            Self::Listener(place) => {
-                let found = table.by_listener(&place.name);
-                found.map(|(service, affine)| (service, None, affine))
-            }
-            Self::Route { host, uri } => {
-                let host = headers::host_name(host.as_ref());
-                // `OPTIONS *` asks the server as a whole, which is whoever answers for its root.
-                let path = if uri.path() == "*" { "/" } else { uri.path() };
-                table.by_route(&host, path).map(|(service, revision)| (service, revision, None))
-            }
-        };
-        match found {
-            Some((service, revision, affine)) => {
-                Ok(Routed { service: Arc::clone(service), revision, affine })
-            }
-            None if table.is_empty() => Err(Cause::NoTable),
-            None => Err(Cause::NoRoute),
-        }
-    }
-}
-
-struct Routed {
-    service: Arc<Service>,
-    revision: Option<RevisionNumber>,
-    affine: Option<RevisionNumber>,
-}
 
 /// The tries of a request so far.
 #[derive(Default)]
@@ -72,6 +30,8 @@ pub(crate) struct Tries {
     tried: Vec<u64>,
     unsent: u32,
     sent: u32,
+    /// How often it may be tried again, where its route says so.
+    most: Option<u32>,
     /// An idle connection turned out to be closed: only new ones from now on.
     pub(crate) only_new: bool,
     permit: Option<Permit>,
@@ -96,7 +56,17 @@ impl Tries {
     pub(crate) fn sent(&mut self, instance: u64) -> bool {
         self.tried.push(instance);
         self.sent += 1;
-        self.sent <= RETRIES_SENT
+        self.sent <= self.most.unwrap_or(RETRIES_SENT)
+    }
+
+    /// With another bound than the edge's own.
+    pub(crate) fn at_most(most: Option<u32>) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// Whether nothing was tried yet.
+    pub(crate) fn is_first(&self) -> bool {
+        self.tried.is_empty()
     }
 }
 
@@ -115,7 +85,7 @@ pub(crate) async fn find(
     last: Option<&mut Exchange>,
 ) -> Result<Found, Cause> {
     if tries.deadline.is_none()
-        && tries.unsent <= RETRIES_UNSENT
+        && tries.unsent <= tries.most.unwrap_or(RETRIES_UNSENT)
         && let Some(picked) = another(worker, destination, tries, last.as_deref()).await?
     {
         return Ok(Found { picked, knock: None });
@@ -137,9 +107,7 @@ async fn another(
 ) -> Result<Option<Picked>, Cause> {
     let prefer = last.map(|exchange| &exchange.pool().id);
     let pick = |routed: &Routed, tried: &[u64]| {
-        let (revision, affine) = (routed.revision, routed.affine);
-        let wish = Wish { revision, affine, prefer, tried, ..Wish::default() };
-        routed.service.pick(&wish)
+        routed.service.pick(&Wish { prefer, tried, ..routed.wish() })
     };
     let routed = destination.service(&worker.shared.table.load())?;
     let picked = pick(&routed, &tries.tried);
@@ -167,18 +135,20 @@ async fn wait(
     destination: &Destination,
     tries: &mut Tries,
 ) -> Result<Found, Cause> {
-    let limits = &worker.shared.around.limits;
-    let deadline = *tries.deadline.get_or_insert_with(|| Instant::now() + limits.queue_wait);
     let service = destination.service(&worker.shared.table.load())?.service;
+    let traffic = &service.traffic;
+    let latest = Instant::now() + traffic.queue_wait;
+    let latest = destination.deadline.map_or(latest, |deadline| latest.min(deadline));
+    let deadline = *tries.deadline.get_or_insert(latest);
     if tries.seat.is_none() {
-        tries.seat = Some(service.queue.sit(limits.queue_max).ok_or(Cause::Overloaded)?);
+        let most = usize::try_from(traffic.queue_max).unwrap_or(usize::MAX);
+        tries.seat = Some(service.queue.sit(most).ok_or(Cause::Overloaded)?);
     }
     let mut look = LOOK_FIRST;
     loop {
         let changed = service.queue.changed();
         let routed = destination.service(&worker.shared.table.load())?;
-        let (revision, affine) = (routed.revision, routed.affine);
-        let wish = Wish { revision, affine, waited: true, ..Wish::default() };
+        let wish = Wish { waited: true, ..routed.wish() };
         if let Some(picked) = routed.service.pick(&wish)
             && let Some(knock) = Knock::at(picked.claim.instance(), &service.queue)
         {

@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use super::executor::Local;
 use super::link;
 use super::outgoing::Outgoing;
+use super::stream;
 use super::worker::Worker;
 use crate::clock::now_ms;
 use crate::instance::Instance;
@@ -23,6 +24,7 @@ use crate::limits::{
     H2_HEADER_LIST, H2_PING_EVERY, H2_PING_TIMEOUT, H2_UPSTREAM_IDLE_MS, H2_UPSTREAM_STREAMS,
     H2_WINDOW_CONNECTION, H2_WINDOW_STREAM,
 };
+use crate::table::Pool;
 
 /// The shared connections of one thread, by instance.
 #[derive(Default)]
@@ -84,6 +86,7 @@ impl Shares {
     pub(crate) async fn get(
         &self,
         worker: &Rc<Worker>,
+        pool: &Pool,
         instance: &Arc<Instance>,
     ) -> io::Result<(Stream, bool)> {
         loop {
@@ -100,7 +103,7 @@ impl Shares {
             }
         }
         let ticket = Ticket::take(self, instance.key);
-        let opened = open(worker, instance).await;
+        let opened = open(worker, pool, instance).await;
         let share = opened.inspect_err(|error| ticket.opening.failed.set(Some(error.kind())))?;
         let stream = Stream::on(&share);
         self.open.borrow_mut().entry(instance.key).or_default().push(share);
@@ -152,8 +155,8 @@ impl Drop for Ticket<'_> {
     }
 }
 
-async fn open(worker: &Rc<Worker>, instance: &Arc<Instance>) -> io::Result<Rc<Share>> {
-    let stream = link::connect(instance).await?;
+async fn open(worker: &Rc<Worker>, pool: &Pool, instance: &Arc<Instance>) -> io::Result<Rc<Share>> {
+    let stream = stream::Stream::open(worker, pool, instance).await?;
     let (sender, connection) = Builder::new(Local)
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_WINDOW_STREAM)

@@ -70,8 +70,7 @@ pub(crate) fn join(
         let id = worker.next_id();
         let joined = Rc::clone(worker);
         let task = tokio::task::spawn_local(async move {
-            let _counted =
-                (watched, Ended { worker: joined, key: claim.instance().key, id }, claim);
+            let _counted = (watched, Ended::new(joined, claim.instance().key, id), claim);
             if let Ok((client, instance)) = tokio::try_join!(upgrade.client, instance) {
                 let (mut client, mut instance) = (TokioIo::new(client), TokioIo::new(instance));
                 // Either side may break off at any time; there is nobody to tell.
@@ -95,10 +94,16 @@ pub(crate) fn join(
 }
 
 /// The joined pair's entry among the lanes.
-struct Ended {
+pub(super) struct Ended {
     worker: Rc<Worker>,
     key: u64,
     id: u64,
+}
+
+impl Ended {
+    pub(super) fn new(worker: Rc<Worker>, key: u64, id: u64) -> Self {
+        Self { worker, key, id }
+    }
 }
 
 impl Drop for Ended {

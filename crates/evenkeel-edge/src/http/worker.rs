@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use evenkeel_kernel::layout;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::connection;
+use super::front;
 use super::link::Own;
 use super::share::Shares;
 use super::watch::Watched;
@@ -127,13 +128,8 @@ impl Worker {
             }
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    let served = connection::serve(
-                        Rc::clone(&self),
-                        self.watch(),
-                        Rc::clone(&place),
-                        stream,
-                        peer.ip(),
-                    );
+                    let (worker, place) = (Rc::clone(&self), Rc::clone(&place));
+                    let served = front::serve(worker, self.watch(), place, stream, peer);
                     tokio::task::spawn_local(served);
                     // The other threads get their share of a burst.
                     tokio::task::yield_now().await;
@@ -177,13 +173,31 @@ impl Worker {
 #[derive(Debug)]
 pub(crate) struct Place {
     pub(crate) name: String,
+    pub(crate) kind: Kind,
+}
+
+/// What comes in by a listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// HTTP from outside.
+    Plain,
+    /// The same within TLS.
+    Tls,
+    /// Anything from outside.
+    Tcp,
     /// Requests from other services of the stack, whose word is taken for where they come from.
-    pub(crate) internal: bool,
+    Internal,
 }
 
 impl Place {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), internal: name.starts_with(INTERNAL_PREFIX) }
+        let kinds = [
+            (INTERNAL_PREFIX, Kind::Internal),
+            (layout::TLS_LISTENERS, Kind::Tls),
+            (layout::TCP_LISTENERS, Kind::Tcp),
+        ];
+        let kind = kinds.iter().find(|(prefix, _)| name.starts_with(prefix));
+        Self { name: name.to_owned(), kind: kind.map_or(Kind::Plain, |(_, kind)| *kind) }
     }
 }
 

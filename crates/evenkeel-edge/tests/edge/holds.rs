@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use evenkeel_edge::Limits;
+use evenkeel_kernel::model::Traffic;
 use evenkeel_kernel::world::Health;
 
 use crate::instance::{Instance, answer};
-use crate::rig::{Rig, table, until};
+use crate::rig::{Rig, table, until, with};
 
 /// What posts have done, by body.
 type Effects = Arc<Mutex<BTreeMap<String, u32>>>;
@@ -123,8 +123,9 @@ fn a_request_with_an_effect_waits_if_nothing_of_it_was_sent() {
 fn who_has_waited_long_enough_is_told_so() {
     let instance = Instance::says("x");
     let wait = Duration::from_millis(300);
-    let rig = Rig::within(Limits { queue_wait: wait, ..Limits::default() });
-    rig.serve(&table(1, &[(10_000, &[&instance])]));
+    let rig = Rig::new();
+    let it = table(1, &[(10_000, &[&instance])]);
+    rig.serve(&with(it, &Traffic { queue_wait: wait, ..Traffic::default() }));
     kill(instance);
     for n in 1..4 {
         let asked = Instant::now();
@@ -141,12 +142,10 @@ fn who_has_waited_long_enough_is_told_so() {
 #[test]
 fn who_leaves_does_not_wait_on() {
     let instance = Instance::says("x");
-    let rig = Rig::within(Limits {
-        queue_wait: Duration::from_secs(60),
-        queue_max: 1,
-        ..Limits::default()
-    });
-    rig.serve(&table(1, &[(10_000, &[&instance])]));
+    let rig = Rig::new();
+    let queue_wait = Duration::from_secs(60);
+    let it = table(1, &[(10_000, &[&instance])]);
+    rig.serve(&with(it, &Traffic { queue_wait, queue_max: 1, ..Traffic::default() }));
     let addr = kill(instance);
     let mut client = rig.client();
     client.write("GET / HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -203,13 +202,14 @@ fn an_instance_has_so_many_requests_and_the_next_waits_for_room() {
         }
         answer(stream, "200 OK", "served")
     });
-    let rig = Rig::within(Limits {
+    let rig = Rig::new();
+    let traffic = Traffic {
         in_flight_max: 3,
         queue_max: 2,
         queue_wait: Duration::from_secs(60),
-        ..Limits::default()
-    });
-    rig.serve(&table(1, &[(10_000, &[&instance])]));
+        ..Traffic::default()
+    };
+    rig.serve(&with(table(1, &[(10_000, &[&instance])]), &traffic));
     let ask = || {
         let mut client = rig.client();
         thread::spawn(move || client.get("/slow"))

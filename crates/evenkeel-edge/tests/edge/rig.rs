@@ -12,10 +12,10 @@ use evenkeel_edge::client::Client as Door;
 use evenkeel_edge::handover::{self, Holder};
 use evenkeel_edge::{Config, Edge, Limits};
 use evenkeel_kernel::model::{
-    Discovery, Epoch, Generation, InstanceId, PoolId, Probe, Protocol, RevisionNumber, ServiceName,
-    Weight,
+    Discovery, Epoch, Generation, InstanceId, PoolId, Probe, Protocol, RevisionNumber,
+    Route as Served, ServiceName, Traffic, Weight,
 };
-use evenkeel_kernel::routing::{self, RoutingTable};
+use evenkeel_kernel::routing::{self, RoutingTable, Shown};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, Counts, Fence, Health};
 
@@ -196,6 +196,7 @@ pub(crate) fn table_at(generation: u64, pools: &[(u16, Vec<SocketAddr>)]) -> Rou
                 unhealthy_after: 2,
             },
             protocol: Protocol::Http,
+            tls: None,
             instances: (1..).zip(addrs).map(instance).collect(),
             drain: Duration::from_secs(30),
             drain_long_lived: Duration::from_secs(30),
@@ -206,9 +207,7 @@ pub(crate) fn table_at(generation: u64, pools: &[(u16, Vec<SocketAddr>)]) -> Rou
     let name: ServiceName = "web".parse().unwrap();
     let route = routing::Route {
         name: "all".parse().unwrap(),
-        host: None,
-        path: "/".to_owned(),
-        service: name.clone(),
+        route: Served::plain(None, "/".to_owned(), name.clone()),
         revision: None,
     };
     RoutingTable {
@@ -217,7 +216,15 @@ pub(crate) fn table_at(generation: u64, pools: &[(u16, Vec<SocketAddr>)]) -> Rou
         discovery: Discovery::default(),
         services: BTreeMap::from([(name, service)]),
         routes: vec![route],
+        tcp: BTreeMap::new(),
+        shown: Shown::default(),
     }
+}
+
+/// The table with other traffic.
+pub(crate) fn with(mut table: RoutingTable, traffic: &Traffic) -> RoutingTable {
+    table.services.values_mut().for_each(|service| service.traffic = traffic.clone());
+    table
 }
 
 /// The pool of a revision in a table made here.

@@ -148,8 +148,8 @@ fn routes_choose_by_host_and_path_and_listeners_by_service() {
     let rig = Rig::new();
     let mut it = table(1, &[(10_000, &[&old]), (0, &[&new])]);
     let mut preview = it.routes[0].clone();
-    preview.host = Some("preview.test".to_owned());
-    preview.path = "/api".to_owned();
+    preview.route.host = Some("preview.test".to_owned());
+    preview.route.path = "/api".to_owned();
     preview.revision = Some(RevisionNumber(2));
     it.routes = vec![preview];
     rig.serve(&it);

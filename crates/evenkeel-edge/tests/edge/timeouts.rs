@@ -5,10 +5,11 @@ use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use evenkeel_edge::Limits;
+use evenkeel_kernel::model::Traffic;
 use evenkeel_kernel::world::Health;
 
 use crate::instance::{Instance, answer};
-use crate::rig::{Rig, pool_of, table, until};
+use crate::rig::{Rig, pool_of, table, until, with};
 
 const SOON: Duration = Duration::from_millis(300);
 
@@ -75,8 +76,9 @@ fn a_head_has_to_come_in_time() {
 #[test]
 fn a_restart_is_seen_long_before_the_next_probe() {
     let instance = Instance::says("x");
-    let rig = Rig::within(Limits { queue_wait: SOON, ..Limits::default() });
-    let mut it = table(1, &[(10_000, &[&instance])]);
+    let rig = Rig::new();
+    let traffic = Traffic { queue_wait: SOON, ..Traffic::default() };
+    let mut it = with(table(1, &[(10_000, &[&instance])]), &traffic);
     pool_of(&mut it, 1).health.interval = Duration::from_secs(600);
     rig.serve(&it);
     let addr = instance.addr;

@@ -22,7 +22,7 @@ impl State {
         let fence = Fence { epoch, generation: self.generation };
         let serving = self.serving();
         let table = self.table_of(fence, &serving);
-        let mut wants = vec![Want::Listeners(self.listeners()), Want::Table(table)];
+        let mut wants = vec![Want::Listeners(self.listeners()), Want::Table(Box::new(table))];
         for (name, service) in &self.services {
             let serves = serving.contains(name);
             for revision in service.revisions.keys() {

@@ -1,0 +1,123 @@
+//! Connections that are not HTTP: each goes to one instance, and stays with it to its end.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::stream::Stream;
+use super::upgrade::Ended;
+use super::watch::Watched;
+use super::worker::{Place, Worker};
+use crate::counts::Ending;
+use crate::instance::Claim;
+use crate::knock::Knock;
+use crate::lanes::Kind;
+use crate::pick::{Picked, Wish};
+use crate::proxy_protocol;
+use crate::table::Pool;
+
+/// Between two looks for an instance when nothing said that something changed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    watched: Rc<Watched>,
+    place: &Place,
+    mut client: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some((picked, mut instance)) = reach(&worker, place).await else { return };
+    let table = worker.shared.table.load();
+    let told = table.by_tcp(&place.name).is_some_and(|(_, told)| told);
+    drop(table);
+    if told && let Ok(own) = client.local_addr() {
+        let head = proxy_protocol::write(peer, own);
+        if instance.write_all(&head).await.is_err() {
+            return;
+        }
+    }
+    let Picked { pool, claim } = picked;
+    pool.counts.ended(worker.index, Ending::Status(101));
+    let claim = claim.into_long_lived();
+    let at = Arc::clone(claim.instance());
+    let id = worker.next_id();
+    let turn = watched.begin();
+    let driven = Rc::clone(&worker);
+    let task = tokio::task::spawn_local(async move {
+        let _counted = (turn, Ended::new(driven, claim.instance().key, id), claim);
+        // Either side may break off at any time; there is nobody to tell.
+        let _ended = tokio::io::copy_bidirectional(&mut client, &mut instance).await;
+    });
+    let kind = Kind::LongLived { jitter: fastrand::f32() };
+    worker.lanes.driven(&at, id, task.abort_handle(), kind);
+    // It ends with its task, or with the instance.
+    let _ended = task.await;
+}
+
+/// Connects to an instance; waits for one as long as the service says.
+async fn reach(worker: &Rc<Worker>, place: &Place) -> Option<(Picked, Stream)> {
+    let mut tried = Vec::new();
+    let mut deadline = None;
+    let mut seat = None;
+    loop {
+        let table = worker.shared.table.load_full();
+        let (service, affine) = match table.by_tcp(&place.name) {
+            Some((service, _)) => (service, None),
+            None => table.by_listener(&place.name)?,
+        };
+        let changed = service.queue.changed();
+        let waited = deadline.is_some();
+        let wish = Wish { affine, tried: &tried, waited, ..Wish::default() };
+        if let Some(picked) = service.pick(&wish) {
+            let instance = Arc::clone(picked.claim.instance());
+            let knock = waited.then(|| Knock::at(&instance, &service.queue));
+            if knock.as_ref().is_none_or(Option::is_some) {
+                match connect(worker, &picked.pool, &picked.claim).await {
+                    Some(stream) => return Some((picked, stream)),
+                    None if !waited => {
+                        picked.pool.counts.retried(worker.index);
+                        tried.push(instance.key);
+                        continue;
+                    }
+                    None => {}
+                }
+            }
+        }
+        tried.clear();
+        if seat.is_none() {
+            let most = usize::try_from(service.traffic.queue_max).unwrap_or(usize::MAX);
+            let Some(taken) = service.queue.sit(most) else {
+                worker.shared.rejections.overloaded.fetch_add(1, Ordering::Relaxed);
+                return None;
+            };
+            seat = Some(taken);
+        }
+        let latest = *deadline.get_or_insert_with(|| Instant::now() + service.traffic.queue_wait);
+        let now = Instant::now();
+        if now >= latest {
+            worker.shared.rejections.no_instance.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let _look_again = timeout_at(latest.min(now + LOOK), changed).await;
+    }
+}
+
+async fn connect(worker: &Rc<Worker>, pool: &Pool, claim: &Claim) -> Option<Stream> {
+    match Stream::open(worker, pool, claim.instance()).await {
+        Ok(stream) => {
+            worker.shared.reached(pool, claim.instance());
+            Some(stream)
+        }
+        Err(_unreachable) => {
+            worker.shared.connection_failed(pool, claim.instance());
+            None
+        }
+    }
+}
