@@ -42,6 +42,7 @@ mod run;
 mod sanity;
 mod saved;
 mod shared;
+mod stream;
 mod succession;
 mod suspects;
 mod table;

@@ -20,6 +20,7 @@ use crate::clock::now_ms;
 use crate::instance::Instance;
 use crate::limits::PROBES_MAX;
 use crate::shared::Shared;
+use crate::stream::Stream;
 use crate::table::Pool;
 
 /// Between two probes of an instance that is starting: half of the time it has taken so far, so
@@ -69,7 +70,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         while asked.len() < PROBES_MAX
             && let Some((key, subject)) = schedule.next_due(Instant::now())
         {
-            asked.spawn_local(ask(key, subject, Rc::clone(&home)));
+            asked.spawn_local(ask(key, subject, Arc::clone(&shared), Rc::clone(&home)));
         }
         let next = schedule.first_due().filter(|_| asked.len() < PROBES_MAX);
         tokio::select! {
@@ -167,11 +168,11 @@ fn interval(pool: &Pool, instance: &Instance) -> Duration {
     pool.health.interval.min(most).max(INTERVAL_MIN)
 }
 
-async fn ask(key: u64, subject: Subject, home: Rc<Path>) -> (u64, bool) {
+async fn ask(key: u64, subject: Subject, shared: Arc<Shared>, home: Rc<Path>) -> (u64, bool) {
     let Subject { pool, instance, .. } = subject;
     let answer = async {
         match &pool.health.probe {
-            Probe::Http { path } => http(&instance, path).await,
+            Probe::Http { path } => http(&shared, &pool, &instance, path).await,
             Probe::Tcp => connect(&instance).await.map(|_stream| true),
             Probe::Exec { .. } | Probe::Notify | Probe::Process => {
                 shim(&home.join(layout::shim_socket(&instance.id))).await
@@ -192,9 +193,10 @@ async fn connect(instance: &Instance) -> io::Result<TcpStream> {
 }
 
 /// Whether `GET path` answers 200 to 399.
-async fn http(instance: &Instance, path: &str) -> io::Result<bool> {
+async fn http(shared: &Shared, pool: &Pool, instance: &Instance, path: &str) -> io::Result<bool> {
     let addr = instance.addr;
-    let mut stream = connect(instance).await?;
+    let stream = connect(instance).await?;
+    let mut stream = Stream::over(stream, &shared.certificates, pool).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {addr}\r\nuser-agent: evenkeel-probe\r\nconnection: close\r\n\r\n"
     );

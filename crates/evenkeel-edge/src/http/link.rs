@@ -17,12 +17,12 @@ use tokio::task::AbortHandle;
 
 use super::outgoing::Outgoing;
 use super::share::Stream;
-use super::stream::Stream as UpstreamStream;
 use super::worker::Worker;
 use crate::clock::now_ms;
 use crate::instance::Instance;
 use crate::lanes::Kind;
 use crate::limits::HEAD_BYTES;
+use crate::stream as upstream;
 use crate::table::Pool;
 
 /// A connection to an instance that can take one request now.
@@ -124,7 +124,7 @@ pub(crate) struct Own {
 
 impl Own {
     async fn open(worker: &Rc<Worker>, pool: &Pool, instance: &Arc<Instance>) -> io::Result<Self> {
-        let stream = UpstreamStream::open(worker, pool, instance).await?;
+        let stream = upstream::Stream::open(&worker.shared.certificates, pool, instance).await?;
         let socket = Socket(Arc::new(Mutex::new(stream)));
         let (mut sender, connection) = Builder::new()
             .preserve_header_case(true)
@@ -178,10 +178,10 @@ impl Drop for Registered {
 
 /// A socket that can be looked at while hyper owns it.
 #[derive(Clone, Debug)]
-struct Socket(Arc<Mutex<UpstreamStream>>);
+struct Socket(Arc<Mutex<upstream::Stream>>);
 
 impl Socket {
-    fn lock(&self) -> MutexGuard<'_, UpstreamStream> {
+    fn lock(&self) -> MutexGuard<'_, upstream::Stream> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -17,7 +17,6 @@ mod outgoing;
 mod payload;
 mod search;
 mod share;
-mod stream;
 mod tcp;
 mod upgrade;
 mod verdict;

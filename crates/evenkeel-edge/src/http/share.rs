@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 use super::executor::Local;
 use super::link;
 use super::outgoing::Outgoing;
-use super::stream;
 use super::worker::Worker;
 use crate::clock::now_ms;
 use crate::instance::Instance;
@@ -24,6 +23,7 @@ use crate::limits::{
     H2_HEADER_LIST, H2_PING_EVERY, H2_PING_TIMEOUT, H2_UPSTREAM_IDLE_MS, H2_UPSTREAM_STREAMS,
     H2_WINDOW_CONNECTION, H2_WINDOW_STREAM,
 };
+use crate::stream as upstream;
 use crate::table::Pool;
 
 /// The shared connections of one thread, by instance.
@@ -156,7 +156,7 @@ impl Drop for Ticket<'_> {
 }
 
 async fn open(worker: &Rc<Worker>, pool: &Pool, instance: &Arc<Instance>) -> io::Result<Rc<Share>> {
-    let stream = stream::Stream::open(worker, pool, instance).await?;
+    let stream = upstream::Stream::open(&worker.shared.certificates, pool, instance).await?;
     let (sender, connection) = Builder::new(Local)
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_WINDOW_STREAM)

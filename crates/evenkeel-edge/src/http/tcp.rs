@@ -10,7 +10,6 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use super::stream::Stream;
 use super::upgrade::Ended;
 use super::watch::Watched;
 use super::worker::{Place, Worker};
@@ -20,6 +19,7 @@ use crate::knock::Knock;
 use crate::lanes::Kind;
 use crate::pick::{Picked, Wish};
 use crate::proxy_protocol;
+use crate::stream::Stream;
 use crate::table::Pool;
 
 /// Between two looks for an instance when nothing said that something changed.
@@ -110,7 +110,7 @@ async fn reach(worker: &Rc<Worker>, place: &Place) -> Option<(Picked, Stream)> {
 }
 
 async fn connect(worker: &Rc<Worker>, pool: &Pool, claim: &Claim) -> Option<Stream> {
-    match Stream::open(worker, pool, claim.instance()).await {
+    match Stream::open(&worker.shared.certificates, pool, claim.instance()).await {
         Ok(stream) => {
             worker.shared.reached(pool, claim.instance());
             Some(stream)

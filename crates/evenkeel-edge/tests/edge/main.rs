@@ -21,6 +21,8 @@ mod messages;
 #[cfg(test)]
 mod outlook;
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod processes;
 #[cfg(test)]
 mod rejects;
@@ -29,7 +31,11 @@ mod retries;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod routes;
+#[cfg(test)]
 mod splits;
+#[cfg(test)]
+mod spread;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]

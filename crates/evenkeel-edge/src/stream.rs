@@ -2,6 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -10,38 +11,47 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::worker::Worker;
+use crate::certificates::Certificates;
 use crate::instance::Instance;
 use crate::limits::{CONNECT_TIMEOUT, TLS_TIMEOUT};
 use crate::table::Pool;
 
 /// The connection.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
 }
 
 impl Stream {
     /// Opens one.
-    pub(super) async fn open(
-        worker: &Worker,
+    pub(crate) async fn open(
+        known: &Certificates,
         pool: &Pool,
         instance: &Instance,
     ) -> io::Result<Self> {
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(instance.addr));
         let stream = stream.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
         stream.set_nodelay(true)?;
+        Self::over(stream, known, pool).await
+    }
+
+    /// Makes one of a socket that is connected.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        known: &Certificates,
+        pool: &Pool,
+    ) -> io::Result<Self> {
         let Some(tls) = &pool.tls else { return Ok(Self::Plain(stream)) };
-        let upstream = worker.shared.certificates.upstream(tls)?;
-        let connector = TlsConnector::from(std::sync::Arc::clone(&upstream.config));
+        let upstream = known.upstream(tls)?;
+        let connector = TlsConnector::from(Arc::clone(&upstream.config));
         let stream = timeout(TLS_TIMEOUT, connector.connect(upstream.name.clone(), stream));
         let stream = stream.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
         Ok(Self::Tls(Box::new(stream)))
     }
 
     /// The socket beneath.
-    pub(super) fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
