@@ -18,7 +18,7 @@ usage: cargo xtask <command>
 
   tidy    say everything in the tree that breaks a rule of the house
   test    tidy, clippy, every test, the simulator's seeds and planted errors
-  bench [releases] [edge] [abort] [judgement]
+  bench [releases] [edge] [abort] [judgement] [dns]
           benchmarks, each beside a peer or a bare loop, measured in the same run
   analysis-table
           what the analysis says of simulated releases, beside the rules of other tools
@@ -37,6 +37,8 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         // The instance of which the benchmarks start a thousand.
         ["tiny"] => bench::tiny::serve()?,
+        // Discovery with a directory that is made up.
+        ["stand-in", words @ ..] => bench::stand_in::serve(words)?,
         ["help" | "--help" | "-h"] => {
             print!("{USAGE}");
             true

@@ -12,6 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("evenkeel-kernel", &[]),
     ("evenkeel-sim", &["evenkeel-kernel"]),
     ("evenkeel-journal", &["evenkeel-kernel"]),
+    ("evenkeel-discovery", &["evenkeel-kernel"]),
     ("evenkeel-edge", &["evenkeel-kernel"]),
     ("evenkeel-local", &["evenkeel-kernel"]),
     (
@@ -24,13 +25,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "evenkeel-kernel",
             "evenkeel-sim",
             "evenkeel-journal",
+            "evenkeel-discovery",
             "evenkeel-edge",
             "evenkeel-local",
             "evenkeel-control",
         ],
     ),
     // Its benchmarks measure the rooms themselves.
-    ("xtask", &["evenkeel-kernel", "evenkeel-journal"]),
+    ("xtask", &["evenkeel-kernel", "evenkeel-discovery", "evenkeel-journal"]),
 ];
 /// Where every outside crate has its reason.
 const RECORD: &str = "docs/decisions/0002-dependencies.md";

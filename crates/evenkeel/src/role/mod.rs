@@ -1,6 +1,7 @@
 //! The roles that run in the background, and how a process becomes the only one of its role.
 
 mod claim;
+mod discovery;
 mod guard;
 mod keeper;
 mod start;
@@ -58,15 +59,10 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
         Role::Edge { succeed } => {
             guard::watch(home)?;
             // As many threads as the machine has processors.
-            evenkeel_edge::run(
-                &evenkeel_edge::Config {
-                    home: home.to_owned(),
-                    threads: 0,
-                    succeed: *succeed,
-                    about: about()?,
-                },
-                |_| (),
-            )?;
+            let home = home.to_owned();
+            let (succeed, about) = (*succeed, about()?);
+            let config = evenkeel_edge::Config { home: home.clone(), threads: 0, succeed, about };
+            evenkeel_edge::run(&config, |outlook| discovery::start(&home, outlook))?;
         }
     }
     Ok(Exit::Done)

@@ -12,6 +12,8 @@ mod control;
 #[cfg(test)]
 mod deaths;
 #[cfg(test)]
+mod discovery;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod examples;

@@ -1,0 +1,12 @@
+//! Discovery from outside: real sockets, and clients that nobody here wrote.
+
+#[cfg(test)]
+mod backend;
+#[cfg(test)]
+mod dns;
+#[cfg(test)]
+mod machine;
+#[cfg(test)]
+mod proxies;
+#[cfg(test)]
+mod rig;

@@ -1,0 +1,150 @@
+//! Discovery as a process of its own with a directory that is made up, so that benchmarks can have
+//! ten thousand endpoints without ten thousand processes.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use evenkeel_discovery::{Socket, Sockets, Start};
+use evenkeel_kernel::layout::discovery_listener;
+use evenkeel_kernel::model::{Discovery, Probe, Protocol, RevisionNumber, ServiceName, Weight};
+use evenkeel_kernel::routing::directory::{Directory, Seen};
+use evenkeel_kernel::routing::{Health, Instance, Pool, RoutingTable, Service};
+use evenkeel_kernel::world;
+use tokio::sync::watch;
+
+/// How an instance is that is well.
+const WELL: Seen = Seen { health: world::Health::Healthy, once: true };
+
+/// The name of the service with this number.
+pub(super) fn service_name(number: u32) -> String {
+    format!("s{number}")
+}
+
+/// Where the instance is in this slot of a service.
+pub(super) fn address(service: u32, slot: u32) -> SocketAddr {
+    let ip = Ipv4Addr::from(0x0A00_0000 + service * 256 + slot);
+    SocketAddr::from((ip, 8_000))
+}
+
+/// Services with as many instances each, all well.
+fn table(services: u32, instances: u32, discovery: Discovery) -> anyhow::Result<RoutingTable> {
+    let only = RevisionNumber(1);
+    let service = |number: u32| {
+        let instance =
+            |slot: u32| (slot, Instance { addr: address(number, slot), draining: false });
+        let pool = Pool {
+            health: Health {
+                probe: Probe::Tcp,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                healthy_after: 1,
+                unhealthy_after: 2,
+            },
+            instances: (1..=instances).map(instance).collect(),
+            protocol: Protocol::default(),
+            tls: None,
+            drain: Duration::ZERO,
+            drain_long_lived: Duration::ZERO,
+        };
+        let service = Service {
+            split: [(only, Weight::ALL)].into(),
+            pools: [(only, pool)].into(),
+            ..Service::default()
+        };
+        let name: ServiceName = service_name(number).parse().context("it is a name")?;
+        Ok((name, service))
+    };
+    Ok(RoutingTable {
+        stack: Some("bench".parse().context("it is a name")?),
+        discovery,
+        services: (1..=services).map(service).collect::<anyhow::Result<BTreeMap<_, _>>>()?,
+        ..RoutingTable::default()
+    })
+}
+
+#[derive(Clone, Debug)]
+struct Held(Vec<Socket>);
+
+impl Sockets for Held {
+    fn now(&mut self) -> Vec<Socket> {
+        self.0.clone()
+    }
+
+    async fn changed(&mut self) -> bool {
+        std::future::pending().await
+    }
+}
+
+/// Serves until its standard input ends: the number of services and of instances of each, and the
+/// addresses for DNS and HTTP.
+pub(crate) fn serve(words: &[&str]) -> anyhow::Result<bool> {
+    let [services, instances, dns, http] = words else { bail!("not meant for people") };
+    let discovery =
+        Discovery { dns: vec![dns.parse()?], http: vec![http.parse()?], ..Discovery::default() };
+    let open = |(what, addr): (&str, SocketAddr)| {
+        let socket = Arc::new(TcpListener::bind(addr)?.into());
+        Ok(Socket { name: discovery_listener(what, &addr), addr, socket })
+    };
+    let held = discovery.addresses().map(open).collect::<anyhow::Result<Vec<_>>>()?;
+    let table = table(services.parse()?, instances.parse()?, discovery)?;
+    let first = Directory::default().next(&table, &|_| WELL);
+    let (_directory, receiver) = watch::channel(Arc::new(first));
+    let home = tempfile::tempdir()?;
+    let with = Start { home: home.path().to_owned(), directory: receiver, sockets: Held(held) };
+    let running = evenkeel_discovery::start(with)?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    drop(running);
+    Ok(true)
+}
+
+/// The stand-in, ended when it is dropped.
+#[derive(Debug)]
+pub(super) struct StandIn(Child);
+
+impl StandIn {
+    /// Builds it in release profile, and gives its path.
+    pub(super) fn build(root: &Path) -> anyhow::Result<PathBuf> {
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["build", "--release", "--package", "xtask"])
+            .current_dir(root)
+            .status()
+            .context("could not run cargo")?;
+        if !status.success() {
+            bail!("the release build failed");
+        }
+        let target =
+            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
+        Ok(target.join("release/xtask"))
+    }
+
+    /// Starts it on processor 0.
+    pub(super) fn start(program: &Path, words: &[String]) -> anyhow::Result<Self> {
+        let child = Command::new("taskset")
+            .args(["-c", "0"])
+            .arg(program)
+            .arg("stand-in")
+            .args(words)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("could not start the stand-in")?;
+        Ok(Self(child))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
