@@ -11,8 +11,10 @@
 
 mod catalog;
 mod dns;
+mod http;
 mod hub;
 mod log;
+mod registry;
 mod run;
 
 pub use run::{Running, Socket, Sockets, Start, start};

@@ -17,17 +17,20 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use crate::catalog::Catalog;
 use crate::dns::{self, Answers, Forwarder};
 use crate::hub::Hub;
-use crate::log;
+use crate::registry::Desk;
+use crate::{http, log};
 
 /// Between two tries to open what could not be opened.
 const RETRY: Duration = Duration::from_secs(1);
 /// After a fault of our own: long enough that one which comes back does no harm.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// How long those who are being answered may take when the end has come.
+const END_WAIT: Duration = Duration::from_secs(1);
 
 /// A listening socket that somebody else holds.
 #[derive(Clone, Debug)]
@@ -108,12 +111,8 @@ fn live<S: Sockets>(with: Start<S>, mut ended: watch::Receiver<bool>) -> io::Res
     let mut builder = Builder::new_current_thread();
     builder.enable_all();
     let runtime = builder.build_local(LocalOptions::default())?;
-    runtime.block_on(async {
-        tokio::select! {
-            () = serve(with) => {}
-            _ = ended.wait_for(|ended| *ended) => {}
-        }
-    });
+    runtime.block_on(serve(with, &mut ended));
+    runtime.shutdown_timeout(END_WAIT);
     Ok(())
 }
 
@@ -133,23 +132,30 @@ fn task(work: impl Future<Output = ()> + 'static) -> Task {
     Task(tokio::task::spawn_local(work).abort_handle())
 }
 
-async fn serve<S: Sockets>(with: Start<S>) {
-    let Start { home: _, mut directory, mut sockets } = with;
-    let house = House::default();
+async fn serve<S: Sockets>(with: Start<S>, ended: &mut watch::Receiver<bool>) {
+    let Start { home, mut directory, mut sockets } = with;
+    let house = House::new(home);
+    let desk = task(Rc::clone(&house.desk).run());
     let mut faces = Faces::new();
     loop {
-        let now = Arc::clone(&directory.borrow_and_update());
-        house.hub.publish(Catalog { directory: now });
+        house.hub.follow(Arc::clone(&directory.borrow_and_update()));
         let missing = house.open(&mut faces, &sockets.now());
         let goes_on = tokio::select! {
             changed = directory.changed() => changed.is_ok(),
             changed = sockets.changed() => changed,
             () = sleep(RETRY), if missing => true,
+            _ = ended.wait_for(|ended| *ended) => false,
         };
         if !goes_on {
-            return;
+            break;
         }
     }
+    // Nobody new; who waits is answered, and who is answered may take it.
+    drop(faces);
+    drop(desk);
+    house.hub.end();
+    house.counted.end();
+    let _in_time = timeout(END_WAIT, house.counted.emptied()).await;
 }
 
 /// What all faces share.
@@ -157,19 +163,21 @@ struct House {
     /// Whose failure was said already.
     failed: RefCell<BTreeSet<String>>,
     hub: Rc<Hub>,
+    desk: Rc<Desk>,
+    counted: Rc<http::Counted>,
     answers: Rc<Answers>,
     forwarder: Rc<Forwarder>,
 }
 
-impl Default for House {
-    fn default() -> Self {
+impl House {
+    fn new(home: PathBuf) -> Self {
         let hub = Rc::<Hub>::default();
         let answers = Rc::new(Answers::new(Rc::clone(&hub)));
-        Self { failed: RefCell::default(), hub, answers, forwarder: Rc::default() }
+        let desk = Desk::new(home, Rc::clone(&hub));
+        let (counted, forwarder) = (Rc::default(), Rc::default());
+        Self { failed: RefCell::default(), hub, desk, counted, answers, forwarder }
     }
-}
 
-impl House {
     /// Opens what is wanted and not open, and closes what is no longer wanted. Returns whether
     /// something is missing.
     fn open(&self, faces: &mut Faces, sockets: &[Socket]) -> bool {
@@ -226,6 +234,10 @@ impl House {
                 let udp = task(dns::serve_udp(udp, answers, forwarder));
                 let (answers, forwarder) = over(&self.answers, &self.forwarder);
                 Ok(vec![udp, task(dns::serve_tcp(listener, answers, forwarder))])
+            }
+            "http" => {
+                let (hub, desk) = (Rc::clone(&self.hub), Rc::clone(&self.desk));
+                Ok(vec![task(http::serve(listener, hub, desk, Rc::clone(&self.counted)))])
             }
             other => Err(io::Error::other(format!("nobody speaks {other} here yet"))),
         }

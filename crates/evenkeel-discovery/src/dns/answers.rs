@@ -91,7 +91,7 @@ impl Answers {
         }
         let labels = query.name.labels()?;
         #[expect(clippy::cast_possible_truncation, reason = "serial numbers go round")]
-        let serial = kept.catalog.directory.index as u32;
+        let serial = kept.catalog.index() as u32;
         let answer = zone::answer(&kept.catalog, &labels, query.kind, serial)?;
         let ready = Rc::new(answer.ready);
         if let (true, Some(service)) = (answer.exists, answer.service) {

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod backend;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod dns;
+#[cfg(test)]
+mod http;
 #[cfg(test)]
 mod machine;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::machine::{Program, free_port, program, until};
 use crate::rig::{ILL, Rig};
 
 /// One request over a connection of its own; what is answered.
-fn get(addr: SocketAddr) -> Option<String> {
+pub(crate) fn get(addr: SocketAddr) -> Option<String> {
     let mut stream = TcpStream::connect(addr).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").ok()?;
@@ -22,7 +22,7 @@ fn get(addr: SocketAddr) -> Option<String> {
 }
 
 /// How many of a hundred requests each answered.
-fn share(addr: SocketAddr, backends: [&Backend; 2]) -> Option<[usize; 2]> {
+pub(crate) fn share(addr: SocketAddr, backends: [&Backend; 2]) -> Option<[usize; 2]> {
     let _before = backends.map(Backend::requests);
     for _ in 0..100 {
         get(addr)?;

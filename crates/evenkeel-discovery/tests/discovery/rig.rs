@@ -33,6 +33,7 @@ impl Sockets for Held {
 #[derive(Debug)]
 pub(crate) struct Rig {
     pub(crate) dns: SocketAddr,
+    pub(crate) http: SocketAddr,
     pub(crate) settings: Discovery,
     pub(crate) home: tempfile::TempDir,
     pub(crate) directory: watch::Sender<Arc<Directory>>,
@@ -55,12 +56,13 @@ impl Rig {
             held.push(Socket { name, addr, socket: Arc::new(listener.into()) });
             addr
         };
-        let dns = open("dns");
+        let [dns, http] = ["dns", "http"].map(&mut open);
         settings.dns = vec![dns];
+        settings.http = vec![http];
         let directory = watch::Sender::default();
         let home = tempfile::tempdir().unwrap();
         let held = Held(held);
-        let mut rig = Self { dns, settings, home, directory, held, running: None };
+        let mut rig = Self { dns, http, settings, home, directory, held, running: None };
         rig.serve(BTreeMap::new());
         rig.start();
         rig
@@ -73,6 +75,10 @@ impl Rig {
             sockets: self.held.clone(),
         };
         self.running = Some(start(with).unwrap());
+    }
+
+    pub(crate) fn stop(&mut self) {
+        self.running = None;
     }
 
     /// Tells it of services, all of whose instances are well: per revision its weight, and where
