@@ -16,5 +16,6 @@ mod hub;
 mod log;
 mod registry;
 mod run;
+mod xds;
 
 pub use run::{Running, Socket, Sockets, Start, start};

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::dns::{self, Answers, Forwarder};
 use crate::hub::Hub;
 use crate::registry::Desk;
-use crate::{http, log};
+use crate::{http, log, xds};
 
 /// Between two tries to open what could not be opened.
 const RETRY: Duration = Duration::from_secs(1);
@@ -239,7 +239,11 @@ impl House {
                 let (hub, desk) = (Rc::clone(&self.hub), Rc::clone(&self.desk));
                 Ok(vec![task(http::serve(listener, hub, desk, Rc::clone(&self.counted)))])
             }
-            other => Err(io::Error::other(format!("nobody speaks {other} here yet"))),
+            "xds" => {
+                let hub = Rc::clone(&self.hub);
+                Ok(vec![task(xds::serve(listener, hub, Rc::clone(&self.counted)))])
+            }
+            other => Err(io::Error::other(format!("nobody speaks {other} here"))),
         }
     }
 }

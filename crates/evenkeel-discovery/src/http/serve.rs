@@ -54,6 +54,16 @@ impl Counted {
         self.end.notify_waiters();
     }
 
+    /// Counts one more, as long as the place lives.
+    pub(crate) fn enter(self: &Rc<Self>) -> Place {
+        Place::take(self)
+    }
+
+    /// Waits until the end has come.
+    pub(crate) async fn ended(&self) {
+        self.end.notified().await;
+    }
+
     /// Waits until there is none.
     pub(crate) async fn emptied(&self) {
         while self.count.get() > 0 {
@@ -62,7 +72,8 @@ impl Counted {
     }
 }
 
-struct Place(Rc<Counted>);
+/// A connection's place among the counted.
+pub(crate) struct Place(Rc<Counted>);
 
 impl Place {
     fn take(counted: &Rc<Counted>) -> Self {
@@ -94,7 +105,7 @@ pub(crate) async fn serve(
             sleep(PAUSE).await;
             continue;
         };
-        let place = Place::take(&counted);
+        let place = counted.enter();
         tokio::task::spawn_local(talk(stream, Rc::clone(&server), place));
     }
 }
@@ -110,7 +121,7 @@ async fn talk(stream: TcpStream, server: Rc<Server>, place: Place) {
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let mut end = std::pin::pin!(place.0.end.notified());
+    let mut end = std::pin::pin!(place.0.ended());
     tokio::select! {
         // A client that breaks off is no news.
         _done = &mut connection => {}

@@ -14,3 +14,5 @@ mod machine;
 mod proxies;
 #[cfg(test)]
 mod rig;
+#[cfg(test)]
+mod xds;

@@ -34,6 +34,7 @@ impl Sockets for Held {
 pub(crate) struct Rig {
     pub(crate) dns: SocketAddr,
     pub(crate) http: SocketAddr,
+    pub(crate) xds: SocketAddr,
     pub(crate) settings: Discovery,
     pub(crate) home: tempfile::TempDir,
     pub(crate) directory: watch::Sender<Arc<Directory>>,
@@ -56,13 +57,14 @@ impl Rig {
             held.push(Socket { name, addr, socket: Arc::new(listener.into()) });
             addr
         };
-        let [dns, http] = ["dns", "http"].map(&mut open);
+        let [dns, http, xds] = ["dns", "http", "xds"].map(&mut open);
         settings.dns = vec![dns];
         settings.http = vec![http];
+        settings.xds = vec![xds];
         let directory = watch::Sender::default();
         let home = tempfile::tempdir().unwrap();
         let held = Held(held);
-        let mut rig = Self { dns, http, settings, home, directory, held, running: None };
+        let mut rig = Self { dns, http, xds, settings, home, directory, held, running: None };
         rig.serve(BTreeMap::new());
         rig.start();
         rig
