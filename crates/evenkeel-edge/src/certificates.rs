@@ -67,12 +67,17 @@ impl ResolvesServerCert for Hosts {
 }
 
 /// By what a file is known to have changed: when, how long, which.
-type Stamp = Option<(i64, i64, u64, u64)>;
-type Stamps = [Stamp; 3];
+pub(crate) type Stamp = Option<(i64, i64, u64, u64)>;
+pub(crate) type Stamps = [Stamp; 3];
 
 fn stamp(file: &Path) -> Stamp {
     let it = std::fs::metadata(file).ok()?;
     Some((it.mtime(), it.mtime_nsec(), it.len(), it.ino()))
+}
+
+/// The same of a chain and its key.
+pub(crate) fn stamps_of(chain: &Path, key: &Path) -> Stamps {
+    [stamp(chain), stamp(key), None]
 }
 
 /// How TLS is spoken to the instances of a pool.
@@ -114,7 +119,7 @@ impl Certificates {
         let mut changed = before.files.len() != shown.certificates.len();
         for (name, certificate) in &shown.certificates {
             let [chain, key] = files_of(home, name, &certificate.from);
-            let stamps = [stamp(&chain), stamp(&key), None];
+            let stamps = stamps_of(&chain, &key);
             let known = before.files.get(name);
             let read = match known {
                 Some((seen, it)) if *seen == stamps => Ok(Arc::clone(it)),
@@ -189,6 +194,7 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             let pools = table.services.values().flat_map(|service| &service.pools);
             let wanted = pools.filter_map(|pool| pool.tls.clone()).collect();
             shared.certificates.refresh_upstreams(&wanted);
+            shared.challenges.refresh(&shared.home);
         }
         let _timeout = tokio::time::timeout(LOOK, shared.reshow.notified()).await;
     }
@@ -209,8 +215,17 @@ pub(crate) fn files_of(
     }
 }
 
-fn read(chain: &Path, key: &Path) -> io::Result<CertifiedKey> {
+/// Reads a chain and its key; they belong together.
+pub(crate) fn read(chain: &Path, key: &Path) -> io::Result<CertifiedKey> {
     let (chain, key) = read_pair(chain, key)?;
+    CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(io::Error::other)
+}
+
+/// The same out of texts of PEM.
+pub(crate) fn parse(chain: &[u8], key: &[u8]) -> io::Result<CertifiedKey> {
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>();
+    let chain = chain.map_err(io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(io::Error::other)?;
     CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(io::Error::other)
 }
 
@@ -232,7 +247,8 @@ fn read_pair(
     Ok((certificates, key))
 }
 
-fn read_file(file: &Path) -> io::Result<Vec<u8>> {
+/// Reads a file that is not too large.
+pub(crate) fn read_file(file: &Path) -> io::Result<Vec<u8>> {
     let named = |error: io::Error| io::Error::other(format!("{}: {error}", file.display()));
     if std::fs::metadata(file).map_err(named)?.len() > FILE_BYTES_MAX {
         return Err(named(io::Error::other("it is too large")));

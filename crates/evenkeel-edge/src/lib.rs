@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acme;
 mod budget;
 mod certificates;
 pub mod client;
@@ -47,6 +48,7 @@ mod succession;
 mod suspects;
 mod table;
 mod tally;
+mod validity;
 mod wake;
 
 pub use directory::Outlook;

@@ -16,6 +16,8 @@ pub struct Limits {
     pub shutdown: Duration,
     /// Time for what an edge still holds after it has left its place to a successor.
     pub leave: Duration,
+    /// Time after the first order of a certificate that failed until the next.
+    pub order_retry: Duration,
 }
 
 impl Default for Limits {
@@ -26,6 +28,7 @@ impl Default for Limits {
             linger: LINGER,
             shutdown: SHUTDOWN,
             leave: LEAVE,
+            order_retry: ORDER_RETRY,
         }
     }
 }
@@ -110,6 +113,9 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Time for what an edge still holds after it has left its place to a successor: as much as drains
 /// give connections that live long. It costs the memory of one process meanwhile.
 const LEAVE: Duration = Duration::from_secs(300);
+/// Time after the first order of a certificate that failed until the next: whoever has just set up
+/// a name waits for it, and an issuer allows a few tries an hour.
+const ORDER_RETRY: Duration = Duration::from_secs(60);
 /// Edges that leave at a time. Each is told every table; more would be a fault of whoever upgrades.
 pub(crate) const ELDERS_MAX: usize = 32;
 /// Longest wait for a leaving edge to answer: within the second that control waits.

@@ -28,7 +28,7 @@ use crate::shared::Shared;
 use crate::succession::{company, heir};
 use crate::table::Surroundings;
 use crate::wake::Wake;
-use crate::{certificates, door, load, log, outlier, probe};
+use crate::{acme, certificates, door, load, log, outlier, probe};
 
 /// Client connections there may always be, however few files the system allows.
 const CONNECTIONS_MIN: u64 = 64;
@@ -195,6 +195,7 @@ impl Edge {
             let shared = Arc::clone(&shared);
             move || handover::receive(&shared)
         })?);
+        acme::start(&shared).map_err(system("start a thread"))?;
         Ok(Self { shared, workers, manager, end, events })
     }
 

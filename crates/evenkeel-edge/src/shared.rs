@@ -15,6 +15,7 @@ use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::{Health, Unrouted};
 use tokio::sync::{Notify, watch};
 
+use crate::acme::{Attempts, Challenges};
 use crate::certificates::Certificates;
 use crate::directory::Current;
 use crate::instance::{Instance, Probed};
@@ -49,6 +50,9 @@ pub(crate) struct Shared {
     pub(crate) mirrors: AtomicUsize,
     /// By what it proves that it is a host.
     pub(crate) certificates: Certificates,
+    /// What issuers of certificates may ask now, and what became of the last orders.
+    pub(crate) challenges: Challenges,
+    pub(crate) attempts: Attempts,
     /// What is shown should be looked at again.
     pub(crate) reshow: Notify,
     /// The edge ends: answers carry `Connection: close`.
@@ -99,6 +103,8 @@ impl Shared {
             connections_max,
             mirrors: AtomicUsize::new(0),
             certificates: Certificates::default(),
+            challenges: Challenges::default(),
+            attempts: Attempts::default(),
             reshow: Notify::new(),
             closing: AtomicBool::new(false),
             reprobe: Notify::new(),

@@ -46,6 +46,10 @@ pub fn pid_file(role: &str) -> String {
 
 /// Certificates that the edge ordered: a folder for each.
 pub const CERTIFICATES: &str = "edge/certificates";
+/// The edge's accounts at those who issue certificates; for the owner's eyes only.
+pub const ACME: &str = "edge/acme";
+/// What those may ask just now: one small file each.
+pub const CHALLENGES: &str = "edge/challenges";
 
 /// How the names of the listeners for HTTP without TLS begin, for HTTP with it, and for what is not
 /// HTTP. The address follows.

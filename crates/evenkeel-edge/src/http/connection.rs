@@ -247,6 +247,10 @@ impl Client {
         if self.place.kind == Kind::Internal {
             return Ok(Destination::listener(&table, &self.place, request, &self.addr));
         }
+        // Before anything else that could be said: an issuer's question has no other answer.
+        if let Some(answer) = self.worker.shared.challenges.answer(request.uri().path()) {
+            return Err(verdict::challenge(answer));
+        }
         if self.place.kind == Kind::Plain
             && let Some(port) = table.source.shown.https_port
             && self.worker.shared.certificates.has(&headers::host_name(request.headers().get(HOST)))

@@ -3,20 +3,23 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::rustls::server::Acceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::server::{Acceptor, ClientHello};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, while_wanted};
 use super::tcp;
 use super::watch::Watched;
 use super::worker::{Kind, Place, Worker};
+use crate::acme;
 use crate::proxy_protocol::{self, HEAD_MAX, Head};
 
 /// Between two looks at a head of which only a part has come.
@@ -58,10 +61,15 @@ pub(crate) async fn serve(
             else {
                 return;
             };
-            let Ok(stream) = tls else {
-                // Scanners do this all day; it is counted and not told.
-                worker.shared.rejections.rejected.fetch_add(1, Ordering::Relaxed);
-                return;
+            let stream = match tls {
+                Ok(Some(stream)) => stream,
+                // An issuer has seen what it wanted to see.
+                Ok(None) => return,
+                Err(_) => {
+                    // Scanners do this all day; it is counted and not told.
+                    worker.shared.rejections.rejected.fetch_add(1, Ordering::Relaxed);
+                    return;
+                }
             };
             let multiplexed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             connection::serve(worker, watched, place, stream, peer.ip(), multiplexed).await;
@@ -95,10 +103,20 @@ async fn client_of(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     }
 }
 
-/// Agrees on TLS.
-async fn shake(worker: &Worker, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+/// Agrees on TLS; `None` when all was said by that (RFC 8737, 3).
+async fn shake(worker: &Worker, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    if let Some(config) = asked(worker, &hello.client_hello()) {
+        hello.into_stream(config).await?.shutdown().await?;
+        return Ok(None);
+    }
     let config = worker.shared.certificates.config();
     let config = config.ok_or_else(|| io::Error::other("there is no certificate"))?;
-    hello.into_stream(config).await
+    hello.into_stream(config).await.map(Some)
+}
+
+/// What to show to an issuer of certificates, if one asks.
+fn asked(worker: &Worker, hello: &ClientHello<'_>) -> Option<Arc<ServerConfig>> {
+    let asks = hello.alpn()?.any(|it| it == acme::ALPN);
+    asks.then(|| worker.shared.challenges.tls(hello.server_name()?))?
 }

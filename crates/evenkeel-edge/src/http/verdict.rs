@@ -59,6 +59,12 @@ pub(crate) fn to_https<B>(request: &Request<B>, port: u16) -> Option<Verdict> {
     (!host.is_empty()).then(|| redirect(&to, request.uri()))
 }
 
+/// What an issuer of certificates is answered (RFC 8555, 8.3).
+pub(crate) fn challenge(answer: String) -> Verdict {
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Verdict::Told(StatusCode::OK, HeaderMap::from_iter([(CONTENT_TYPE, kind)]), answer)
+}
+
 fn maintenance(text: &str) -> Verdict {
     let mut headers = plain();
     if text.trim_start().starts_with('<') {

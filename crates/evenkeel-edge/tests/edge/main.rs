@@ -17,7 +17,11 @@ mod http2;
 #[cfg(test)]
 mod instance;
 #[cfg(test)]
+mod issuer;
+#[cfg(test)]
 mod messages;
+#[cfg(test)]
+mod orders;
 #[cfg(test)]
 mod outlook;
 #[cfg(test)]

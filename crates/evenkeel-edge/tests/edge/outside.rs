@@ -12,7 +12,6 @@ use std::time::Duration;
 use evenkeel_edge::handover;
 use evenkeel_kernel::model::{Certificate, CertificateSource, Probe, Traffic, UpstreamTls};
 use evenkeel_kernel::routing::{RoutingTable, Tcp};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -20,32 +19,8 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Stream
 
 use crate::client::Client;
 use crate::instance::{Instance, answer};
+use crate::issuer::Issuer;
 use crate::rig::{Rig, fence, pool_of, table, table_at, until, with};
-
-/// Who issues the certificates of a test.
-struct Issuer(CertifiedIssuer<'static, KeyPair>);
-
-impl Issuer {
-    fn new() -> Self {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// A certificate for these hosts and its key, as PEM.
-    fn issue(&self, hosts: &[&str]) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let hosts: Vec<String> = hosts.iter().map(|it| (*it).to_owned()).collect();
-        let certificate = CertificateParams::new(hosts).unwrap().signed_by(&key, &self.0).unwrap();
-        (certificate.pem(), key.serialize_pem())
-    }
-
-    fn roots(&self) -> RootCertStore {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        roots
-    }
-}
 
 /// Puts a pair into files, the second last.
 fn put(folder: &Path, name: &str, (chain, key): &(String, String)) -> CertificateSource {
@@ -182,7 +157,7 @@ fn an_instance_and_the_edge_prove_themselves_to_one_another() {
     };
     let (chain, key) = files("edge", &own);
     let ca = rig.home.join("ca.pem");
-    fs::write(&ca, issuer.0.pem()).unwrap();
+    fs::write(&ca, issuer.pem()).unwrap();
     let tls = |name: &str| UpstreamTls {
         name: name.to_owned(),
         ca: ca.to_str().unwrap().to_owned(),

@@ -20,7 +20,7 @@ use crate::processes::{reigns, signal, spawn, start};
 use crate::rig::{Rig, fence, pool_of, table, until};
 
 /// Starts a successor, and waits until it is the edge.
-fn succeed(home: &Path) -> Child {
+pub(crate) fn succeed(home: &Path) -> Child {
     let child = spawn(home, true);
     until("it is the edge", || reigns(home, &child) && leaving_but(home, &child).is_some());
     child
@@ -33,7 +33,7 @@ fn leaving_but(home: &Path, edge: &Child) -> Option<Vec<u32>> {
 }
 
 #[track_caller]
-fn ends(what: &str, child: &mut Child) {
+pub(crate) fn ends(what: &str, child: &mut Child) {
     let mut status = None;
     until(what, || {
         status = child.try_wait().unwrap();
