@@ -20,6 +20,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX: usize = 128;
 
 /// Takes out what is meant for the next hop only. Returns whether an upgrade was among it.
+///
+/// One to HTTP/2 is none (RFC 9113, section 3.1, took it back): whoever agreed to it behind the
+/// edge would be sent requests that no route was found for.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
     let mut upgrade = false;
     let mut named: Vec<HeaderName> = Vec::new();
@@ -41,7 +44,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
     for name in [&CONNECTION, &KEEP_ALIVE, &PROXY_CONNECTION, &TE, &TRANSFER_ENCODING] {
         headers.remove(name);
     }
-    upgrade && headers.contains_key(UPGRADE)
+    let is_h2c = |token: &[u8]| token.trim_ascii().eq_ignore_ascii_case(b"h2c");
+    let mut protocols = headers.get_all(UPGRADE).iter().peekable();
+    upgrade
+        && protocols.peek().is_some()
+        && !protocols.any(|value| value.as_bytes().split(|byte| *byte == b',').any(is_h2c))
 }
 
 /// Puts back what makes a message an upgrade.
@@ -203,6 +210,10 @@ mod tests {
         let mut it = headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]);
         assert!(strip_hop_by_hop(&mut it));
         assert!(!strip_hop_by_hop(&mut headers(&[("upgrade", "websocket")])));
+        for h2c in ["h2c", "websocket, H2C"] {
+            let mut it = headers(&[("connection", "upgrade, http2-settings"), ("upgrade", h2c)]);
+            assert!(!strip_hop_by_hop(&mut it), "{h2c}");
+        }
     }
 
     #[test]

@@ -63,14 +63,14 @@ pub(crate) fn join(
     turn: &Turn,
 ) -> Response<Answer> {
     let instance = hyper::upgrade::on(&mut response);
-    let watched = turn.watched();
+    let held = turn.hold();
     let stream = upgrade.stream;
     if let Some(claim) = exchange.upgrade() {
         let at = std::sync::Arc::clone(claim.instance());
         let id = worker.next_id();
         let joined = Rc::clone(worker);
         let task = tokio::task::spawn_local(async move {
-            let _counted = (watched, Ended::new(joined, claim.instance().key, id), claim);
+            let _counted = (held, Ended::new(joined, claim.instance().key, id), claim);
             if let Ok((client, instance)) = tokio::try_join!(upgrade.client, instance) {
                 let (mut client, mut instance) = (TokioIo::new(client), TokioIo::new(instance));
                 // Either side may break off at any time; there is nobody to tell.

@@ -102,6 +102,8 @@ pub(crate) struct Watched {
     order: Cell<Order>,
     /// Requests that are being answered.
     open: Cell<u32>,
+    /// Streams that have become WebSockets, and last as long as they like.
+    held: Cell<u32>,
     waker: RefCell<Option<Waker>>,
     /// The sweep's memory: the turn it saw last, and since when nothing has changed.
     seen_turn: Cell<u32>,
@@ -118,6 +120,7 @@ impl Watched {
             shared: Arc::clone(shared),
             order: Cell::new(Order::Go),
             open: Cell::new(0),
+            held: Cell::new(0),
             waker: RefCell::new(None),
             seen_turn: Cell::new(0),
             since_ms: Cell::new(now_ms),
@@ -173,6 +176,8 @@ impl Watched {
             self.give(Order::Finish);
         }
         match phase {
+            // They may be silent, as on a connection of their own.
+            Phase::Idle | Phase::Request if self.held.get() > 0 => {}
             // Who does not go when told has had the time of one more request.
             Phase::Idle if age >= idle_max + ms(limits.head) => self.give(Order::Cut),
             Phase::Idle if age >= idle_max => self.give(Order::Finish),
@@ -206,9 +211,20 @@ impl Drop for Watched {
 pub(crate) struct Turn(Rc<Watched>);
 
 impl Turn {
-    /// Keeps the connection counted beyond the request: it was upgraded.
-    pub(crate) fn watched(&self) -> Rc<Watched> {
-        Rc::clone(&self.0)
+    /// Keeps the connection beyond the request: it, or a stream of it, was upgraded.
+    pub(crate) fn hold(&self) -> Held {
+        self.0.held.set(self.0.held.get() + 1);
+        Held(Rc::clone(&self.0))
+    }
+}
+
+/// Something that lives long on a connection.
+#[derive(Debug)]
+pub(crate) struct Held(Rc<Watched>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.set(self.0.held.get() - 1);
     }
 }
 
@@ -305,6 +321,19 @@ mod tests {
         assert_eq!(it.order.get(), Order::Go);
         it.sweep(CLIENT_IDLE_CROWDED_MS + 1, true);
         assert_eq!(it.order.get(), Order::Finish);
+    }
+
+    #[test]
+    fn a_connection_with_a_web_socket_may_be_silent() {
+        let it = watched();
+        let turn = it.begin();
+        let held = turn.hold();
+        drop(turn);
+        it.sweep(10 * SILENCE_MS, false);
+        assert_eq!(it.order.get(), Order::Go);
+        drop(held);
+        it.sweep(20 * SILENCE_MS, false);
+        assert_eq!(it.order.get(), Order::Cut);
     }
 
     #[test]

@@ -45,6 +45,23 @@ fn s40_requests_say_for_whom_they_are() {
 }
 
 #[test]
+fn s40_nobody_behind_the_edge_is_asked_to_become_http2() {
+    let (instance, seen) = witness();
+    let rig = Rig::new();
+    rig.serve(&table(1, &[(10_000, &[&instance])]));
+    // As curl does it; what follows would be requests that no route was found for.
+    let answer = rig.client().raw(
+        "GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade, HTTP2-Settings\r\n\
+         Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n",
+    );
+    assert_eq!((answer.status, answer.body.as_str()), (200, "seen"));
+    let seen = seen.lock().unwrap();
+    for gone in ["upgrade", "http2-settings", "connection"] {
+        assert_eq!(seen[0].header(gone), None, "{gone}");
+    }
+}
+
+#[test]
 fn absolute_targets_and_old_clients_are_understood() {
     let (instance, seen) = witness();
     let rig = Rig::new();

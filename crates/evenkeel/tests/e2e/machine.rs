@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -88,10 +89,37 @@ pub(crate) fn skip(why: &str) {
 
 /// Where a program lies, if it is installed.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    programs(name).next()
+}
+
+/// Every program of this name, those that people find first; what only the tests need comes last.
+fn programs(name: &str) -> impl Iterator<Item = PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")));
     let venv = cache.map(|cache| cache.join("evenkeel-ci/venv/bin"));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let places = std::env::split_paths(&path).chain(venv);
-    places.map(|place| place.join(name)).find(|path| path.is_file())
+    let places: Vec<PathBuf> = std::env::split_paths(&path).chain(venv).collect();
+    places.into_iter().map(move |place| place.join(name)).filter(|path| path.is_file())
+}
+
+/// A Python that can import these modules.
+pub(crate) fn python_with(modules: &str) -> Option<PathBuf> {
+    programs("python3").find(|python| prints(python, modules, "").is_some())
+}
+
+/// The folder from which such a Python imports a package, for `PYTHONPATH`.
+pub(crate) fn python_path(package: &str) -> Option<PathBuf> {
+    let print = format!("print({package}.__path__[0])");
+    let path = programs("python3").find_map(|python| prints(&python, package, &print))?;
+    Path::new(path.trim()).parent().map(Path::to_owned)
+}
+
+/// What a Python prints that imports these modules; none if it cannot.
+fn prints(python: &Path, modules: &str, line: &str) -> Option<String> {
+    let import = match modules {
+        "" => String::new(),
+        modules => format!("import {modules}; "),
+    };
+    let ran = Command::new(python).args(["-c", &format!("{import}{line}")]).output().ok()?;
+    ran.status.success().then(|| String::from_utf8(ran.stdout).ok()).flatten()
 }

@@ -8,6 +8,8 @@ mod changes;
 #[cfg(test)]
 mod checks;
 #[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod control;
 #[cfg(test)]
 mod deaths;
@@ -37,6 +39,8 @@ mod news;
 mod preloaded;
 #[cfg(test)]
 mod programs;
+#[cfg(test)]
+mod protocols;
 #[cfg(test)]
 mod saved;
 #[cfg(test)]

@@ -32,11 +32,13 @@ function answer(response, status, text, headers = {}) {
   response.end(bytes);
 }
 
-function stream(response, count, every) {
-  response.writeHead(200, { 'x-version': version });
+const line = (tick) => `tick ${tick} of ${version}\n`;
+
+function stream(response, count, every, text = line, headers = {}) {
+  response.writeHead(200, { 'x-version': version, ...headers });
   let tick = 0;
   const timer = setInterval(() => {
-    response.write(`tick ${tick} of ${version}\n`);
+    response.write(text(tick));
     tick += 1;
     if (tick === count) {
       clearInterval(timer);
@@ -106,6 +108,14 @@ const server = http.createServer((request, response) => {
   if (misbehaves(response)) return undefined;
   if (url.pathname === '/echo') return body(request, (bytes) => answer(response, 200, bytes));
   if (url.pathname === '/relay') return relay(response);
+  if (url.pathname === '/browser') {
+    return answer(response, 200, fs.readFileSync(process.env.BROWSER), { 'content-type': 'text/html' });
+  }
+  if (url.pathname === '/events') {
+    const [count, every] = ['count', 'every'].map((name) => Number(url.searchParams.get(name)));
+    const event = (tick) => `id: ${tick}\ndata: ${tick} of ${version}\n\n`;
+    return stream(response, count, every, event, { 'content-type': 'text/event-stream' });
+  }
   if (url.pathname === '/stream') {
     return stream(response, Number(url.searchParams.get('count')), Number(url.searchParams.get('every')));
   }
@@ -133,9 +143,11 @@ server.on('upgrade', (request, socket) => {
       const length = held[1] & 0x7f;
       if (held.length < 6 + length) return;
       const [opcode, mask] = [held[0] & 0x0f, held.subarray(2, 6)];
-      const text = held.subarray(6, 6 + length).map((byte, i) => byte ^ mask[i % 4]);
+      let text = held.subarray(6, 6 + length).map((byte, i) => byte ^ mask[i % 4]);
+      // A browser does not see the headers.
+      if (text.toString() === 'which version') text = Buffer.from(version);
       held = held.subarray(6 + length);
-      socket.write(Buffer.concat([Buffer.from([0x80 | opcode, length]), text]));
+      socket.write(Buffer.concat([Buffer.from([0x80 | opcode, text.length]), text]));
       if (opcode === 8) return socket.end();
     }
   });
