@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use evenkeel_kernel::analysis::Track;
 use evenkeel_kernel::lint::Hazard;
-use evenkeel_kernel::model::{Leads, PoolId, RevisionNumber, ServiceName};
+use evenkeel_kernel::model::{CertificateName, Leads, PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
     Approval, Attempt, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Sized,
@@ -13,12 +13,13 @@ use evenkeel_kernel::release::{
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::scaling::Metric;
 use evenkeel_kernel::time::Timestamp;
-use evenkeel_kernel::world::{Health, InstancePhase, Unrouted};
+use evenkeel_kernel::world::{Certificate, Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
-    AccountView, ApprovalView, BakeView, ChangeView, CheckView, EdgeView, FieldView, GaugeView,
-    HazardView, InstanceView, JobView, LedgerView, PlanView, PoolView, ReleaseView, RolloutView,
-    RouteView, ScaleView, ServiceView, Status, StepView, TrackView, UnroutedView, WaitView,
+    AccountView, ApprovalView, BakeView, CertificateView, ChangeView, CheckView, EdgeView,
+    FieldView, GaugeView, HazardView, InstanceView, JobView, LedgerView, PlanView, PoolView,
+    ReleaseView, RolloutView, RouteView, ScaleView, ServiceView, Status, StepView, TrackView,
+    UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -178,7 +179,19 @@ fn edge(snapshot: &Snapshot) -> EdgeView {
         known: known.is_some(),
         serving: known.map(|edge| edge.serving.generation.0),
         unrouted: known.map(|edge| unrouted(&edge.unrouted)),
+        certificates: known.map(|edge| certificates(&edge.certificates)).unwrap_or_default(),
     }
+}
+
+fn certificates(all: &BTreeMap<CertificateName, Certificate>) -> Vec<CertificateView> {
+    let view = |(name, it): (&CertificateName, &Certificate)| CertificateView {
+        name: name.to_string(),
+        until_ms: it.good.and_then(|it| u64::try_from(it.until.saturating_mul(1000)).ok()),
+        left_s: it.good.map(|it| it.left.as_secs()),
+        failed: it.failed.as_ref().map(|it| it.why.clone()),
+        again_s: it.failed.as_ref().and_then(|it| it.again).map(|it| it.as_secs()),
+    };
+    all.iter().map(view).collect()
 }
 
 fn unrouted(counts: &Unrouted) -> UnroutedView {

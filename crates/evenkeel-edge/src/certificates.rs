@@ -21,6 +21,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::log;
 use crate::shared::Shared;
+use crate::validity::Validity;
 
 /// How often files are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -40,7 +41,7 @@ pub(crate) struct Certificates {
 struct Current {
     files: BTreeMap<CertificateName, (Stamps, Arc<CertifiedKey>)>,
     /// Files that could not be read, so that each is told of once.
-    broken: BTreeMap<CertificateName, Stamps>,
+    broken: BTreeMap<CertificateName, (Stamps, String)>,
     hosts: Arc<Hosts>,
     config: Option<Arc<ServerConfig>>,
 }
@@ -93,6 +94,18 @@ impl Certificates {
         self.current.load().hosts.find(host).is_some()
     }
 
+    /// From when and until when what is shown is good.
+    pub(crate) fn validity(&self, name: &CertificateName) -> Option<Validity> {
+        let current = self.current.load();
+        let (_, shown) = current.files.get(name)?;
+        Validity::read(shown.cert.first()?)
+    }
+
+    /// Why its files cannot be read, if they cannot.
+    pub(crate) fn why_not(&self, name: &CertificateName) -> Option<String> {
+        self.current.load().broken.get(name).map(|(_, why)| why.clone())
+    }
+
     /// How TLS is spoken to clients; `None` while there is no certificate at all.
     pub(crate) fn config(&self) -> Option<Arc<ServerConfig>> {
         self.current.load().config.clone()
@@ -123,8 +136,12 @@ impl Certificates {
             let known = before.files.get(name);
             let read = match known {
                 Some((seen, it)) if *seen == stamps => Ok(Arc::clone(it)),
-                Some(_) | None if before.broken.get(name) == Some(&stamps) => Err(None),
-                Some(_) | None => read(&chain, &key).map(Arc::new).map_err(Some),
+                Some(_) | None => match before.broken.get(name) {
+                    Some((seen, why)) if *seen == stamps => Err((why.clone(), false)),
+                    Some(_) | None => {
+                        read(&chain, &key).map(Arc::new).map_err(|error| (error.to_string(), true))
+                    }
+                },
             };
             let kept = match read {
                 Ok(it) => {
@@ -136,13 +153,11 @@ impl Certificates {
                     Some(it)
                 }
                 // What was read before is better than nothing.
-                Err(error) => {
-                    if let (Some(error), CertificateSource::Files { .. }) =
-                        (error, &certificate.from)
-                    {
-                        log::error(format_args!("certificate {name} cannot be read: {error}"));
+                Err((why, is_new)) => {
+                    if let (true, CertificateSource::Files { .. }) = (is_new, &certificate.from) {
+                        log::error(format_args!("certificate {name} cannot be read: {why}"));
                     }
-                    broken.insert(name.clone(), stamps);
+                    broken.insert(name.clone(), (stamps, why));
                     known.map(|(seen, it)| {
                         files.insert(name.clone(), (*seen, Arc::clone(it)));
                         Arc::clone(it)

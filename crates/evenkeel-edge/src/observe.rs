@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use evenkeel_kernel::model::{self, CertificateName, CertificateSource};
+
 use crate::clock::now_ms;
-use crate::protocol::{Instance, Observation};
+use crate::protocol::{Certificate, Failed, Good, Instance, Observation};
 use crate::shared::Shared;
+use crate::table::Table;
+use crate::validity;
 
 /// What it holds and counts itself.
 pub(crate) fn own(shared: &Shared) -> Observation {
@@ -30,7 +34,32 @@ pub(crate) fn own(shared: &Shared) -> Observation {
         instances: table.instances.values().map(instance).collect(),
         pools: table.services.values().flat_map(|it| &it.pools).map(counts).collect(),
         unrouted: shared.rejections.read(),
+        certificates: certificates(shared, &table),
     }
+}
+
+/// Each certificate that is to be shown: the one that is, and what went wrong with the next.
+fn certificates(shared: &Shared, table: &Table) -> Vec<Certificate> {
+    let now = validity::now();
+    let span = |until: i64| until.saturating_sub(now).max(0).unsigned_abs();
+    let attempts = shared.attempts.all();
+    let state = |(name, it): (&CertificateName, &model::Certificate)| {
+        let good = shared.certificates.validity(name);
+        let failed = match it.from {
+            CertificateSource::Acme => attempts
+                .get(name)
+                .map(|it| Failed { why: it.why.clone(), again: Some(span(it.next)) }),
+            CertificateSource::Files { .. } => {
+                shared.certificates.why_not(name).map(|why| Failed { why, again: None })
+            }
+        };
+        Certificate {
+            name: name.clone(),
+            good: good.map(|it| Good { from: it.from, until: it.until, left: span(it.until) }),
+            failed,
+        }
+    };
+    table.source.shown.certificates.iter().map(state).collect()
 }
 
 /// The same with what its elders hold and count.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_kernel::model::{InstanceId, PoolId};
+use evenkeel_kernel::model::{CertificateName, InstanceId, PoolId};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, Counts, Fence, Health, Unrouted};
@@ -50,6 +50,46 @@ pub(crate) struct Observation {
     pub(crate) instances: Vec<Instance>,
     pub(crate) pools: Vec<(PoolId, Counts)>,
     pub(crate) unrouted: Unrouted,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<Certificate>,
+}
+
+/// [`world::Certificate`] as it is sent. Times are in seconds; `from` and `until` since 1970.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Certificate {
+    pub(crate) name: CertificateName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) good: Option<Good>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) failed: Option<Failed>,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Good {
+    pub(crate) from: i64,
+    pub(crate) until: i64,
+    /// By the edge's clock; control's may be another.
+    pub(crate) left: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) why: String,
+    pub(crate) again: Option<u64>,
+}
+
+impl Certificate {
+    fn into_world(self) -> (CertificateName, world::Certificate) {
+        let good = self.good.map(|it| world::Good {
+            until: it.until,
+            left: Duration::from_secs(it.left),
+            life: Duration::from_secs(it.until.saturating_sub(it.from).max(0).unsigned_abs()),
+        });
+        let failed = self
+            .failed
+            .map(|it| world::Failed { why: it.why, again: it.again.map(Duration::from_secs) });
+        (self.name, world::Certificate { good, failed })
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,6 +133,7 @@ impl Observation {
             instances: self.instances.into_iter().map(instance).collect(),
             pools: self.pools.into_iter().collect(),
             unrouted: self.unrouted,
+            certificates: self.certificates.into_iter().map(Certificate::into_world).collect(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::analysis::{Batch, Tally, Track};
 use crate::calendar::Calendar;
-use crate::model::{CheckId, Epoch, Generation, InstanceId, PoolId};
+use crate::model::{CertificateName, CheckId, Epoch, Generation, InstanceId, PoolId};
 use crate::time::Timestamp;
 
 /// A value with the moment it was seen, or the fact that it could not be seen.
@@ -242,6 +242,38 @@ pub struct Edge {
     pub pools: BTreeMap<PoolId, Counts>,
     /// Requests it answered itself, because no pool could.
     pub unrouted: Unrouted,
+    /// Each certificate that it is to show.
+    pub certificates: BTreeMap<CertificateName, Certificate>,
+}
+
+/// What the edge knows of one certificate. Nothing at all: it has not looked yet, or has ordered it
+/// and waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificate {
+    /// The one that is shown.
+    pub good: Option<Good>,
+    /// It could not be had, or no newer one.
+    pub failed: Option<Failed>,
+}
+
+/// For how long a certificate is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Good {
+    /// Until then, in seconds since 1970 by the wall clock; for showing.
+    pub until: i64,
+    /// So long from now; zero: it has run out.
+    pub left: Duration,
+    /// So long in all.
+    pub life: Duration,
+}
+
+/// Why a certificate could not be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// In the words of its issuer, or of the system.
+    pub why: String,
+    /// When it is ordered again; `None`: it is read from files.
+    pub again: Option<Duration>,
 }
 
 /// What the edge knows of one instance.

@@ -229,6 +229,7 @@ impl Edge {
             instances: instances.collect(),
             pools: pools.collect(),
             unrouted: world::Unrouted::default(),
+            certificates: BTreeMap::new(),
         }
     }
 }

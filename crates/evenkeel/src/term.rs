@@ -172,9 +172,22 @@ pub(crate) fn span(ms: u64) -> String {
     evenkeel_kernel::time::human(Duration::from_millis(rounded))
 }
 
+/// A span that may be days: `5m`, `3h`, `60 days`.
+pub(crate) fn long(seconds: u64) -> String {
+    match seconds / (24 * 3600) {
+        0 | 1 => span(seconds * 1000),
+        days => format!("{days} days"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_spans_are_days() {
+        assert_eq!([300, 47 * 3600, 48 * 3600].map(long), ["5m", "47h", "2 days"]);
+    }
 
     #[test]
     fn columns_line_up_whatever_their_colour() {

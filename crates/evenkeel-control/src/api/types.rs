@@ -348,6 +348,24 @@ pub struct EdgeView {
     pub serving: Option<u64>,
     /// Requests it answered itself since it started.
     pub unrouted: Option<UnroutedView>,
+    /// The certificates that it is to show.
+    #[serde(default)]
+    pub certificates: Vec<CertificateView>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct CertificateView {
+    /// Its name.
+    pub name: String,
+    /// Until when the one that is shown is good, in milliseconds since 1970; none: none is shown.
+    pub until_ms: Option<u64>,
+    /// How long that is from now, in seconds.
+    pub left_s: Option<u64>,
+    /// Why it, or the next one, could not be ordered or read.
+    pub failed: Option<String>,
+    /// In how many seconds it is ordered again.
+    pub again_s: Option<u64>,
 }
 
 /// Requests the edge answered itself.

@@ -34,6 +34,9 @@ pub(crate) struct Attempt {
     pub(crate) why: String,
     /// Not before this, in seconds since 1970.
     pub(crate) next: i64,
+    /// It is on disk; one that could not be put there counts all the same.
+    #[serde(skip)]
+    kept: bool,
 }
 
 impl Attempt {
@@ -52,6 +55,7 @@ impl Attempt {
             failures: before.map_or(0, |it| it.failures).saturating_add(1),
             why: why.get(..end).unwrap_or_default().to_owned(),
             next: 0,
+            kept: false,
         }
     }
 
@@ -79,11 +83,18 @@ impl Attempt {
     }
 
     pub(super) fn read(home: &Path, name: &CertificateName) -> Option<Self> {
-        serde_json::from_slice(&fs::read(file(home, name)).ok()?).ok()
+        let read: Self = serde_json::from_slice(&fs::read(file(home, name)).ok()?).ok()?;
+        Some(Self { kept: true, ..read })
     }
 
-    pub(super) fn write(&self, home: &Path, name: &CertificateName) -> io::Result<()> {
-        secret::replace(&file(home, name), &serde_json::to_vec(self)?)
+    pub(super) fn write(&mut self, home: &Path, name: &CertificateName) -> io::Result<()> {
+        secret::replace(&file(home, name), &serde_json::to_vec(self)?)?;
+        self.kept = true;
+        Ok(())
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
     }
 
     pub(super) fn forget(home: &Path, name: &CertificateName) {
@@ -124,7 +135,7 @@ mod tests {
         assert_eq!(Attempt::read(home.path(), &name), None);
         let hosts = BTreeSet::from(["a.test".to_owned()]);
         let first = Attempt::failed(None, &hosts, "https://ca", "one\ntwo");
-        let (second, wait) =
+        let (mut second, wait) =
             Attempt::failed(Some(&first), &hosts, "https://ca", "").again(1_000, MINUTE, 0.0);
         assert_eq!((first.why.as_str(), second.failures, second.next), ("one two", 2, 1_240));
         assert_eq!(wait, 4 * MINUTE);

@@ -66,6 +66,11 @@ impl Attempts {
 pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let shared = Arc::clone(shared);
+    // So that what it says of itself at first is what was said last.
+    for name in shared.table.load().source.shown.certificates.keys() {
+        let read = Attempt::read(&shared.home, name);
+        shared.attempts.all().extend(read.map(|it| (name.clone(), it)));
+    }
     let body = move || {
         runtime.block_on(async {
             tokio::select! {
@@ -122,6 +127,8 @@ async fn look(shared: &Arc<Shared>, known: &mut BTreeMap<CertificateName, Known>
     shared.attempts.all().retain(|name, _| wanted.contains_key(name));
     for (name, hosts) in wanted {
         if due(shared, name, hosts, known).is_some_and(|due| validity::now() < due) {
+            // It may be a predecessor's last.
+            shared.attempts.all().remove(name);
             continue;
         }
         let before = attempt_of(shared, name).filter(|it| it.is_for(hosts, &acme.directory));
@@ -138,7 +145,7 @@ async fn look(shared: &Arc<Shared>, known: &mut BTreeMap<CertificateName, Known>
             Err(why) => {
                 let failed = Attempt::failed(before.as_ref(), hosts, &acme.directory, &why);
                 let first = shared.around.limits.order_retry;
-                let (failed, wait) = failed.again(validity::now(), first, fastrand::f64());
+                let (mut failed, wait) = failed.again(validity::now(), first, fastrand::f64());
                 log::error(format_args!(
                     "certificate {name} could not be ordered: {}; the next try is in {}",
                     failed.why,
@@ -156,13 +163,14 @@ async fn look(shared: &Arc<Shared>, known: &mut BTreeMap<CertificateName, Known>
 
 fn attempt_of(shared: &Shared, name: &CertificateName) -> Option<Attempt> {
     let mut all = shared.attempts.all();
-    if let Some(it) = all.get(name) {
-        return Some(it.clone());
+    // Another edge may have tried since this one has read it.
+    match Attempt::read(&shared.home, name) {
+        Some(read) => drop(all.insert(name.clone(), read)),
+        // Somebody wants it to be tried at once.
+        None if all.get(name).is_some_and(Attempt::is_kept) => drop(all.remove(name)),
+        None => {}
     }
-    // Another edge may have tried before this one.
-    let read = Attempt::read(&shared.home, name)?;
-    all.insert(name.clone(), read.clone());
-    Some(read)
+    all.get(name).cloned()
 }
 
 /// When another certificate is due; `None` when there is none that will do.

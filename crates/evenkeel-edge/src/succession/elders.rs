@@ -301,6 +301,7 @@ mod tests {
             instances: vec![instance],
             pools: vec![(pool(), counts)],
             unrouted: Unrouted { no_route: requests, ..Unrouted::default() },
+            certificates: Vec::new(),
         }
     }
 

@@ -69,15 +69,17 @@ fn seen(pebble: &Pebble) -> (usize, usize) {
     (log.matches("Added order").count(), log.matches("accounts in memory").count())
 }
 
-/// What is kept of a try that failed.
-fn failed(rig: &Rig, name: &str) -> Option<(String, i64)> {
-    let path = rig.home.join("edge/certificates").join(name).join("attempt.json");
-    let it: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).unwrap();
-    Some((it["why"].as_str().unwrap().to_owned(), it["next"].as_i64().unwrap()))
+/// Why the last try failed, and in how many seconds the next is.
+fn failed(rig: &Rig, name: &str) -> Option<(String, u64)> {
+    let failed = rig.observe().certificates.remove(&name.parse().unwrap())?.failed?;
+    Some((failed.why, failed.again.unwrap().as_secs()))
 }
 
-fn now() -> i64 {
-    i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap()
+/// For how many hours what is shown is good.
+fn hours(rig: &Rig, name: &str) -> Option<u64> {
+    let good = rig.observe().certificates.remove(&name.parse().unwrap())?.good?;
+    assert!(good.left <= good.life);
+    Some(good.left.as_secs() / 3600)
 }
 
 fn soon() -> Limits {
@@ -103,6 +105,7 @@ fn a_certificate_is_ordered_over_http_and_shown() {
     until("it is shown", || page(&root, "www.shop.test", tls).is_ok());
     assert!(pebble.log().contains("validate w/ HTTP"));
     assert_eq!(page(&root, "shop.test", tls).unwrap(), "closed\n");
+    assert_eq!(hours(&rig, "shop"), Some(90 * 24 - 1));
 
     let opened = table(2, &[(10_000, &[&instance])]);
     rig.serve(&ordering(opened, &pebble, &[("shop", &["shop.test", "www.shop.test"])]));
@@ -231,10 +234,10 @@ fn what_an_issuer_refuses_is_told_and_asked_again_later_and_requests_go_on() {
         assert_eq!(client.get("/").body, "served");
         failed(&rig, "shop").is_some()
     });
-    let (why, next) = failed(&rig, "shop").unwrap();
+    let (why, again) = failed(&rig, "shop").unwrap();
     assert!(why.starts_with("shop.test: ") && why.contains("onnection"), "{why}");
-    let wait = next - now();
-    assert!((40..=75).contains(&wait), "{wait}");
+    assert!((40..=75).contains(&again), "{again}");
+    assert_eq!(hours(&rig, "shop"), None);
     // When the next has failed, all others have been looked at; also after a restart.
     let two: [(&str, &[&str]); 2] = [("shop", &["shop.test"]), ("z", &["z.test"])];
     rig.serve(&ordering(table(2, &[(10_000, &[&instance])]), &pebble, &two));
@@ -242,14 +245,42 @@ fn what_an_issuer_refuses_is_told_and_asked_again_later_and_requests_go_on() {
     assert_eq!(seen(&pebble), (2, 1));
     rig.stop_edge();
     rig.start_edge();
+    assert_eq!(failed(&rig, "shop").unwrap().0, why, "it is known at once");
     // For other hosts it is tried at once.
     let changed: [(&str, &[&str]); 2] = [("shop", &["shop.test"]), ("z", &["new.test"])];
     rig.serve(&ordering(table(3, &[(10_000, &[&instance])]), &pebble, &changed));
     let for_new = |rig: &Rig| failed(rig, "z").is_some_and(|(why, _)| why.contains("new.test"));
     until("it has failed for other hosts", || for_new(&rig));
     assert_eq!(seen(&pebble), (3, 1));
-    assert_eq!(failed(&rig, "shop"), Some((why, next)));
+    assert_eq!(failed(&rig, "shop").unwrap().0, why);
+    // Whoever cannot wait removes what is kept of it.
+    fs::remove_file(file(&rig, "attempt.json")).unwrap();
+    until("it is tried at once", || seen(&pebble).0 == 4);
     assert_eq!(rig.client().get("/").body, "served");
+}
+
+#[test]
+fn of_files_it_is_told_how_long_they_are_good_or_why_they_cannot_be_read() {
+    let instance = Instance::says("served");
+    let rig = Rig::new();
+    let [chain, key] = ["chain", "key"].map(|it| rig.home.join(it));
+    let mut it = table(1, &[(10_000, &[&instance])]);
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let from = CertificateSource::Files { chain: text(&chain), key: text(&key) };
+    let hosts = BTreeSet::from(["shop.test".to_owned()]);
+    it.shown.certificates.insert("shop".parse().unwrap(), Certificate { hosts, from });
+    rig.serve(&it);
+    let seen = || rig.observe().certificates[&"shop".parse().unwrap()].clone();
+    until("it is missed", || seen().failed.is_some());
+    assert!(seen().failed.unwrap().why.contains("No such file"));
+    let (pem, secret) = Issuer::new().issue(&["shop.test"]);
+    fs::write(&key, secret).unwrap();
+    fs::write(&chain, pem).unwrap();
+    until("it is shown", || seen().good.is_some());
+    assert_eq!(seen().failed, None);
+    fs::write(&chain, "nothing").unwrap();
+    until("the next is missed", || seen().failed.is_some());
+    assert!(seen().good.is_some(), "what was read before is still shown");
 }
 
 #[test]

@@ -53,6 +53,9 @@ pub static EVENTS: &[Event] = &[
     told("lock.opened", "Changes are released again."),
     quiet("service.scaled", "Somebody has set how many instances a service has."),
     quiet("scale.changed", "The load has set how many instances a service has."),
+    told("certificate.failed", "A certificate could not be ordered or read, and why; told once."),
+    told("certificate.expires", "A certificate runs out within 21 days, or a quarter of its time."),
+    told("certificate.expired", "A certificate has run out."),
     quiet("port.replaced", "A port was taken by somebody else, and another is used."),
 ];
 

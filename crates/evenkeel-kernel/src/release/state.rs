@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 use super::affinity::Door;
 use super::analyse::{Judged, Watched};
 use super::checks::Checking;
+use super::expiry::Worry;
 use super::job::Run;
 use super::ledger::Ledger;
 use crate::layout;
 use crate::model::{
-    self, CheckName, Digest, Discovery, FreezeName, Generation, PoolId, ReleaseId, Revision,
-    RevisionNumber, Route, RouteName, ServiceName, Stack, Strategy, Weight,
+    self, CertificateName, CheckName, Digest, Discovery, FreezeName, Generation, PoolId, ReleaseId,
+    Revision, RevisionNumber, Route, RouteName, ServiceName, Stack, Strategy, Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::rollout;
@@ -50,6 +51,9 @@ pub struct State {
     /// For how long more instances have been needed, or fewer enough, of each pool that scales.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scaling: BTreeMap<ServiceName, BTreeMap<RevisionNumber, Watch>>,
+    /// What is wrong with certificates, and since when: told already.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub worries: BTreeMap<CertificateName, BTreeMap<Worry, Timestamp>>,
     /// How the last releases ended, oldest first, at most [`State::PAST_MAX`].
     pub past: Vec<Arc<Past>>,
 }
@@ -493,6 +497,7 @@ impl State {
             queued: None,
             lock: None,
             scaling: BTreeMap::new(),
+            worries: BTreeMap::new(),
             past: Vec::new(),
         }
     }

@@ -49,6 +49,7 @@ impl State {
         }
         waits.extend(self.scaling_waits(world, now));
         waits.extend(self.unwell_instances(world));
+        waits.extend(self.certificate_waits(world));
         waits
     }
 

@@ -1,6 +1,6 @@
 //! `evenkeel doctor`: looks at everything that must be right, and says how to mend what is not.
 
-use evenkeel_control::api::types::{Status, VersionView};
+use evenkeel_control::api::types::{CertificateView, Status, VersionView};
 use evenkeel_kernel::layout;
 use evenkeel_local::{Enforcement, isolation};
 use serde::Serialize;
@@ -124,6 +124,29 @@ async fn roles(context: &Context<'_>, findings: &mut Vec<Finding>) {
                 "`evenkeel why` lists them",
             ),
         });
+        findings.extend(status.edge.certificates.iter().map(certificate));
+    }
+}
+
+fn certificate(it: &CertificateView) -> Finding {
+    let name = &it.name;
+    let mend = it.failed.clone().unwrap_or_else(|| "docs/traffic.md says what it needs".to_owned());
+    match it.left_s {
+        Some(0) => problem(format!("certificate {name} has run out"), mend),
+        Some(left) if it.failed.is_none() => {
+            ok(format!("certificate {name} is good for {}", term::long(left)))
+        }
+        Some(left) => advice(
+            format!(
+                "certificate {name} is good for {}, and the next could not be had",
+                term::long(left)
+            ),
+            mend,
+        ),
+        None if it.failed.is_some() => problem(format!("there is no certificate {name}"), mend),
+        None => {
+            advice(format!("there is no certificate {name} yet"), "it is ordered or read just now")
+        }
     }
 }
 

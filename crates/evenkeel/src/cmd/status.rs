@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use evenkeel_control::api::types::{
-    JobView, LedgerView, PoolView, ReleaseView, ServiceView, WaitView,
+    CertificateView, JobView, LedgerView, PoolView, ReleaseView, ServiceView, WaitView,
 };
 use evenkeel_control::client::CallError;
 
@@ -76,6 +76,10 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     }
     lines.push(String::new());
     lines.extend(term::table(&route_rows(status)));
+    if !status.edge.certificates.is_empty() {
+        lines.push(String::new());
+        lines.extend(term::table(&certificate_rows(&status.edge.certificates)));
+    }
     if let Some(release) = &status.release {
         if !release.jobs.is_empty() {
             lines.push(String::new());
@@ -265,6 +269,23 @@ fn route_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<String>>
     }));
     let state = if status.edge.known { listen } else { format!("{listen} (does not answer)") };
     rows.push(vec!["edge".to_owned(), state]);
+    rows
+}
+
+fn certificate_rows(all: &[CertificateView]) -> Vec<Vec<String>> {
+    let head = ["CERTIFICATE", "GOOD FOR", ""];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(all.iter().map(|it| {
+        let good = match it.left_s {
+            Some(0) => paint(Tone::Bad, "nothing, it has run out"),
+            Some(left) => term::long(left),
+            None => paint(Tone::Warn, "there is none yet"),
+        };
+        let again = it.again_s.map(|again| format!("; next try in {}", term::span(again * 1000)));
+        let failed = it.failed.as_ref().map(|why| paint(Tone::Bad, why));
+        let failed = failed.map(|why| format!("{why}{}", again.unwrap_or_default()));
+        vec![it.name.clone(), good, failed.unwrap_or_default()]
+    }));
     rows
 }
 

@@ -122,6 +122,9 @@ impl Deciding<'_> {
         for text in self.state.replace_taken_ports(self.world, self.moment.now) {
             self.note("port.replaced", text);
         }
+        for (kind, text) in self.state.keep_certificates(self.world, self.moment.now) {
+            self.note(kind, text);
+        }
         self.state.drop_drained(self.world, self.moment.now);
         self.state.forget_revisions(self.world);
         self.keep_ledger();
