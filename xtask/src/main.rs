@@ -18,7 +18,7 @@ usage: cargo xtask <command>
 
   tidy    say everything in the tree that breaks a rule of the house
   test    tidy, clippy, every test, the simulator's seeds and planted errors
-  bench [releases] [edge] [abort] [judgement] [dns]
+  bench [releases] [edge] [abort] [judgement] [dns] [discovery]
           benchmarks, each beside a peer or a bare loop, measured in the same run
   analysis-table
           what the analysis says of simulated releases, beside the rules of other tools

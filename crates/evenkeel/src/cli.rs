@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Restart(Restart),
     /// List who is told what happens, or try one of them
     Notify(Notify),
+    /// Show where a service leads: its instances, how they are and what they get
+    Resolve(Resolve),
     /// Check that everything is as it should be
     Doctor,
     /// Replace every role on this machine by this program, and lose nothing
@@ -318,6 +320,13 @@ pub(crate) struct Notify {
     /// [default: list them]
     #[command(subcommand)]
     pub(crate) what: Option<NotifyWhat>,
+}
+
+/// Which name.
+#[derive(Debug, Args)]
+pub(crate) struct Resolve {
+    /// A service, or a name that discovery knows: `web`, `r12.web`, `i3.r12.web.shop.internal`
+    pub(crate) name: String,
 }
 
 /// What to do with one receiver.

@@ -2,6 +2,7 @@
 
 mod abort;
 mod bare;
+mod discovery;
 mod dns;
 mod edge;
 mod house;
@@ -31,7 +32,10 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
     if wants("dns") {
         dns::run(root)?;
     }
-    if !all && names.iter().all(|name| ["judgement", "dns"].contains(name)) {
+    if wants("discovery") {
+        discovery::run(root)?;
+    }
+    if !all && names.iter().all(|name| ["judgement", "dns", "discovery"].contains(name)) {
         return Ok(true);
     }
     let program = house::build(root)?;
@@ -47,7 +51,7 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-const NAMES: [&str; 5] = ["releases", "edge", "abort", "judgement", "dns"];
+const NAMES: [&str; 6] = ["releases", "edge", "abort", "judgement", "dns", "discovery"];
 
 /// The median of measured values. Empty values have none, so 0.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {

@@ -2,17 +2,20 @@
 //! ten thousand endpoints without ten thousand processes.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use evenkeel_discovery::{Socket, Sockets, Start};
 use evenkeel_kernel::layout::discovery_listener;
-use evenkeel_kernel::model::{Discovery, Probe, Protocol, RevisionNumber, ServiceName, Weight};
+use evenkeel_kernel::model::{
+    Discovery, InstanceId, Probe, Protocol, RevisionNumber, ServiceName, Weight,
+};
 use evenkeel_kernel::routing::directory::{Directory, Seen};
 use evenkeel_kernel::routing::{Health, Instance, Pool, RoutingTable, Service};
 use evenkeel_kernel::world;
@@ -82,9 +85,10 @@ impl Sockets for Held {
 }
 
 /// Serves until its standard input ends: the number of services and of instances of each, and the
-/// addresses for DNS and HTTP.
+/// addresses for DNS and HTTP. Then, once it is told a line, so many changes of health per second:
+/// each is said with the directory's index and the time.
 pub(crate) fn serve(words: &[&str]) -> anyhow::Result<bool> {
-    let [services, instances, dns, http] = words else { bail!("not meant for people") };
+    let [services, instances, dns, http, rate @ ..] = words else { bail!("not meant for people") };
     let discovery =
         Discovery { dns: vec![dns.parse()?], http: vec![http.parse()?], ..Discovery::default() };
     let open = |(what, addr): (&str, SocketAddr)| {
@@ -92,15 +96,54 @@ pub(crate) fn serve(words: &[&str]) -> anyhow::Result<bool> {
         Ok(Socket { name: discovery_listener(what, &addr), addr, socket })
     };
     let held = discovery.addresses().map(open).collect::<anyhow::Result<Vec<_>>>()?;
-    let table = table(services.parse()?, instances.parse()?, discovery)?;
+    let (services, instances) = (services.parse()?, instances.parse()?);
+    let table = table(services, instances, discovery)?;
     let first = Directory::default().next(&table, &|_| WELL);
-    let (_directory, receiver) = watch::channel(Arc::new(first));
+    let (directory, receiver) = watch::channel(Arc::new(first));
     let home = tempfile::tempdir()?;
     let with = Start { home: home.path().to_owned(), directory: receiver, sockets: Held(held) };
     let running = evenkeel_discovery::start(with)?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
+    let mut input = std::io::stdin();
+    if let [rate] = rate {
+        let pause = Duration::from_secs(1) / rate.parse::<u32>()?;
+        if input.read(&mut [0; 1])? == 1 {
+            thread::spawn(move || change(&directory, services, instances, pause));
+        }
+        input.read_to_end(&mut Vec::new())?;
+    } else {
+        input.read_to_end(&mut Vec::new())?;
+    }
     drop(running);
     Ok(true)
+}
+
+/// Changes how one instance is, again and again.
+fn change(
+    directory: &watch::Sender<Arc<Directory>>,
+    services: u32,
+    instances: u32,
+    pause: Duration,
+) {
+    let ill = Seen { health: world::Health::Unhealthy, once: true };
+    let mut next = Instant::now();
+    loop {
+        next += pause;
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+        let (service, slot) = (fastrand::u32(1..=services), fastrand::u32(1..=instances));
+        let Ok(id) = format!("{}.r1.{slot}", service_name(service)).parse::<InstanceId>() else {
+            return;
+        };
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let mut index = 0;
+        directory.send_modify(|it| {
+            let both = [ill, WELL].into_iter().find_map(|seen| it.with([(id.clone(), seen)]));
+            if let Some(other) = both {
+                index = other.index;
+                *it = Arc::new(other);
+            }
+        });
+        println!("{index} {at}");
+    }
 }
 
 /// The stand-in, ended when it is dropped.
@@ -131,10 +174,21 @@ impl StandIn {
             .arg("stand-in")
             .args(words)
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .context("could not start the stand-in")?;
         Ok(Self(child))
+    }
+
+    /// What it says.
+    pub(super) fn output(&mut self) -> Option<ChildStdout> {
+        self.0.stdout.take()
+    }
+
+    /// Lets the changes begin.
+    pub(super) fn go(&mut self) -> anyhow::Result<()> {
+        Ok(self.0.stdin.as_mut().context("it has an input")?.write_all(b"\n")?)
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -11,6 +11,7 @@ mod logs;
 mod notify;
 mod plan;
 mod reference;
+mod resolve;
 mod restart;
 mod restore;
 mod scale;
@@ -80,6 +81,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Restore(args) => there.run(async |context| restore::run(context, &args)),
         Command::Notify(args) => there.run(async |context| notify::run(context, &args).await),
         Command::Upgrade(args) => there.run(async |context| upgrade::run(context, &args).await),
+        Command::Resolve(args) => there.run(async |context| resolve::run(context, &args)),
         Command::Doctor => there.run(async |context| doctor::run(context).await),
     }
 }
