@@ -29,8 +29,9 @@ const RETRY: Duration = Duration::from_secs(1);
 /// After a fault of our own: long enough that one which comes back does no harm.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// How long those who are being answered may take when the end has come.
-const END_WAIT: Duration = Duration::from_secs(1);
+/// How long those who are being answered may take when the end has come; a second of it is for
+/// requests that are on their way.
+const END_WAIT: Duration = Duration::from_secs(2);
 
 /// A listening socket that somebody else holds.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::{self, Answer, Wrong};
 use super::consul;
@@ -33,6 +33,8 @@ const CONNECTIONS_MAX: usize = 8_192;
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a request's head may take.
 const HEAD_WAIT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept open for one request more when the end has come.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a request's head, and of its body.
 const HEAD_MAX: usize = 16 << 10;
 const BODY_MAX: usize = 64 << 10;
@@ -117,7 +119,14 @@ async fn talk(stream: TcpStream, server: Rc<Server>, place: Place) {
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_WAIT).max_buf_size(HEAD_MAX);
     let service = service_fn(|request| {
         let server = Rc::clone(&server);
-        async move { Ok::<_, Infallible>(server.answer(request).await) }
+        async move {
+            let mut answer = server.answer(request).await;
+            if server.hub.is_ending() {
+                let close = http::HeaderValue::from_static("close");
+                answer.headers_mut().insert(http::header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
@@ -126,8 +135,12 @@ async fn talk(stream: TcpStream, server: Rc<Server>, place: Place) {
         // A client that breaks off is no news.
         _done = &mut connection => {}
         () = &mut end => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+            // One that is idle may have a request on its way: it is answered, and with the answer
+            // it is told that the connection ends.
+            if timeout(LINGER, &mut connection).await.is_err() {
+                connection.as_mut().graceful_shutdown();
+                drop(connection.await);
+            }
         }
     }
 }
@@ -254,12 +267,7 @@ impl Server {
             }),
         };
         let answer = body.map_or_else(|(status, words)| answer::words(status, words), answer::json);
-        let mut answer = answer::index(answer, index);
-        if self.hub.is_ending() {
-            let close = http::HeaderValue::from_static("close");
-            answer.headers_mut().insert(http::header::CONNECTION, close);
-        }
-        answer
+        answer::index(answer, index)
     }
 
     /// What an answer hangs on beside the index.

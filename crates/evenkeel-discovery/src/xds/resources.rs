@@ -175,13 +175,10 @@ fn endpoints(catalog: &Catalog, name: &str) -> Option<ClusterLoadAssignment> {
     Some(ClusterLoadAssignment { cluster_name: name.to_owned(), endpoints: vec![locality] })
 }
 
-/// The slots of a revision that may be used, by the split or beside it.
+/// The slots of a revision that may be used. Where nobody is well it is all who were: routes lead
+/// elsewhere then, and calls that are on their way should not lose the last they could reach.
 fn offered(listing: &Listing, revision: RevisionNumber) -> BTreeSet<u32> {
-    let of = |all: Vec<evenkeel_kernel::routing::directory::Offer>| -> BTreeSet<u32> {
-        all.iter().filter(|it| it.revision == revision).map(|it| it.slot).collect()
-    };
-    let weighted = listing.pools.get(&revision).is_some_and(|pool| pool.weight.0 > 0);
-    of(if weighted { listing.offers() } else { listing.offers_of(revision) })
+    listing.offers_of(revision).iter().map(|it| it.slot).collect()
 }
 
 fn manager(routes: &str) -> Any {

@@ -112,3 +112,87 @@ fn an_address_that_is_taken_takes_the_release_back() {
     assert_ne!(said.code, 0);
     said.says("address already in use");
 }
+
+/// Asks without end until it is stopped; how often, and what went wrong.
+struct Asking {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<(u32, Vec<String>)>,
+}
+
+impl Asking {
+    fn start(mut ask: impl FnMut() -> Result<(), String> + Send + 'static) -> Self {
+        let stop = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
+        let stopped = std::sync::Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            let (mut asked, mut wrong) = (0, Vec::new());
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                asked += 1;
+                wrong.extend(ask().err());
+            }
+            (asked, wrong)
+        });
+        Self { stop, thread }
+    }
+
+    fn end(self) -> (u32, Vec<String>) {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+/// A question over UDP, with one try more as every resolver has.
+fn question(dns: SocketAddr) -> Result<(), String> {
+    let question = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03web\x05house\x08internal\0\0\x21\0\x01";
+    let mut last = String::new();
+    for _ in 0..2 {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        let sent = socket.send_to(question, dns);
+        let mut answer = [0; 1_500];
+        match sent.and_then(|_| socket.recv(&mut answer)) {
+            Ok(_) if answer[3] & 0xF == 0 && answer[7] == 2 => return Ok(()),
+            Ok(_) => last = format!("code {}, {} answers", answer[3] & 0xF, answer[7]),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+#[test]
+fn discovery_answers_while_one_edge_takes_anothers_place() {
+    if !Program::Python.is_here() {
+        return;
+    }
+    let house = House::new();
+    let [dns, http] =
+        [free_port(), free_port()].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    stack(&house, "v1", &format!("dns = \"{dns}\"\nhttp = \"{http}\""));
+    house.up();
+    until("it answers", || question(dns).ok());
+    let said = house.run(&["resolve", "web", "--json"]).exits(0).json();
+    assert_eq!(said["instances"].as_array().unwrap().len(), 2);
+    assert_eq!(said["instances"][0]["weight"], 65_535);
+    house.run(&["resolve", "i1.r1.web.house.internal"]).exits(0).says("web.r1.1");
+    house.run(&["resolve", "nobody"]).exits(1).says("there is no service");
+
+    let questions = Asking::start(move || question(dns));
+    // A connection for each, and one that is kept.
+    let fresh = Asking::start(move || {
+        let answer = Client::new(http).get("/v1/health/service/web?passing");
+        answer.map_err(|it| it.1).map(drop)
+    });
+    let mut client = Client::new(http);
+    let kept = Asking::start(move || {
+        let answer = client.get("/v1/catalog/services").map_err(|it| it.1)?;
+        if answer.status == 200 { Ok(()) } else { Err(format!("status {}", answer.status)) }
+    });
+    for _ in 0..5 {
+        let edge = house.pid("edge").unwrap();
+        house.run(&["upgrade", "--again"]).exits(0);
+        house.until_back("edge", edge);
+    }
+    for (what, asking) in [("questions", questions), ("fresh", fresh), ("kept", kept)] {
+        let (asked, wrong) = asking.end();
+        assert!(asked > 50 && wrong.is_empty(), "of {asked} {what}: {wrong:?}");
+    }
+}
