@@ -69,6 +69,7 @@ struct Cells {
     resets: AtomicU64,
     timeouts: AtomicU64,
     retries: AtomicU64,
+    retries_unsent: AtomicU64,
     client_gone: AtomicU64,
     mirrored: AtomicU64,
     mirrored_failed: AtomicU64,
@@ -87,6 +88,7 @@ impl Cells {
             resets: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             retries: AtomicU64::new(0),
+            retries_unsent: AtomicU64::new(0),
             client_gone: AtomicU64::new(0),
             mirrored: AtomicU64::new(0),
             mirrored_failed: AtomicU64::new(0),
@@ -105,6 +107,7 @@ pub(crate) struct PoolCounts {
     turn: AtomicUsize,
     failed_in_a_row: AtomicU32,
     failed_streaks: AtomicU64,
+    ejections: AtomicU64,
 }
 
 impl PoolCounts {
@@ -114,7 +117,26 @@ impl PoolCounts {
             turn: AtomicUsize::new(0),
             failed_in_a_row: AtomicU32::new(0),
             failed_streaks: AtomicU64::new(0),
+            ejections: AtomicU64::new(0),
         }
+    }
+
+    /// Counts that an instance was taken out.
+    pub(crate) fn ejected(&self) {
+        self.ejections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Relaxed)
+    }
+
+    /// Tries that were made again, by why they failed.
+    pub(crate) fn retries(&self) -> [(&'static str, u64); 2] {
+        let sum = |of: fn(&Cells) -> &AtomicU64| {
+            self.threads.iter().map(|cells| of(cells).load(Ordering::Relaxed)).sum::<u64>()
+        };
+        let (all, unsent) = (sum(|it| &it.retries), sum(|it| &it.retries_unsent));
+        [("unsent", unsent), ("lost", all.saturating_sub(unsent))]
     }
 
     /// Counts the end of one request. Returns whether it completed a streak of failures.
@@ -155,9 +177,12 @@ impl PoolCounts {
     }
 
     /// Counts a try that failed and is made again.
-    pub(crate) fn retried(&self, thread: usize) {
+    pub(crate) fn retried(&self, thread: usize, sent: bool) {
         if let Some(cells) = self.threads.get(thread) {
             add(&cells.retries);
+            if !sent {
+                add(&cells.retries_unsent);
+            }
         }
     }
 

@@ -52,5 +52,6 @@ pub(crate) fn service_table(generation: u64, pools: Vec<(u32, Weight, Pool)>) ->
         routes: vec![route],
         tcp: std::collections::BTreeMap::new(),
         shown: Shown::default(),
+        telemetry: Default::default(),
     }
 }

@@ -48,6 +48,7 @@ mod succession;
 mod suspects;
 mod table;
 mod tally;
+mod telemetry;
 mod validity;
 mod wake;
 

@@ -124,6 +124,17 @@ pub(crate) const ELDER_WAIT: Duration = Duration::from_millis(300);
 pub(crate) const ELDER_OVERDUE: Duration = Duration::from_secs(30);
 /// How long a leaving edge that holds nothing any more waits for its counts to be read.
 pub(crate) const READ_OUT_WAIT: Duration = Duration::from_secs(3);
+/// Lines of the access log that wait to be written: at some 400 bytes each, 3 MiB. What is beyond is
+/// dropped.
+pub(crate) const LINES_QUEUE: usize = 8_192;
+/// Bytes that are written to it at a time.
+pub(crate) const LINES_BATCH: usize = 256 * 1024;
+/// Spans that wait to be sent: at some 600 bytes each, 5 MiB. What is beyond is dropped.
+pub(crate) const SPANS_QUEUE: usize = 8_192;
+/// Spans in one request to the collector; 300 KiB.
+pub(crate) const SPANS_BATCH: usize = 512;
+/// Connections at the door for metrics at a time; one server asks on one.
+pub(crate) const METRICS_CONNECTIONS: usize = 16;
 /// Instances of one table; the prober and the pick are measured up to this.
 pub(crate) const INSTANCES_MAX: usize = 10_000;
 /// Bytes of one message at the door; a table of 10,000 instances takes about 1 MiB.

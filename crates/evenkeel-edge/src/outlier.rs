@@ -132,6 +132,7 @@ pub(crate) fn look(pool: &Pool, most: Weight, now_ms: u64) -> bool {
             it.outlier.forgive();
         } else if others >= ANSWERS_MIN && more && out < room {
             let span = it.outlier.leave_out(now_ms);
+            pool.counts.ejected();
             log::warn(format_args!(
                 "{} is left out for {} s: {failed} of {own} answers failed",
                 it.id,

@@ -22,6 +22,11 @@ impl Queue {
         Some(Seat(Arc::clone(self)))
     }
 
+    /// How many wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Ready when there is reason to look again, counted from this call.
     pub(crate) fn changed(&self) -> Notified<'_> {
         self.changed.notified()

@@ -8,6 +8,7 @@ use evenkeel_kernel::routing;
 
 use crate::rate::Meter;
 use crate::table::Service;
+use crate::telemetry::requests::OfRoute;
 
 /// What of a request decides where it goes.
 pub(crate) struct Asked<'r> {
@@ -26,6 +27,7 @@ pub(crate) struct Target {
     /// None where it leads elsewhere.
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) meter: Option<Arc<Meter>>,
+    pub(crate) requests: OfRoute,
 }
 
 /// A route's own name, and the revision that it is the preview of.
@@ -63,6 +65,10 @@ impl Routes {
         let wild = asked.host.split_once('.').and_then(|(_, rest)| self.wildcards.get(rest));
         let all = exact.chain(wild.into_iter().flatten()).chain(&self.any_host);
         all.into_iter().find(|target| target.accepts(asked))
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Target>> {
+        self.named.values()
     }
 
     /// A route by its name, and the revision that it is the preview of.

@@ -28,7 +28,7 @@ use crate::shared::Shared;
 use crate::succession::{company, heir};
 use crate::table::Surroundings;
 use crate::wake::Wake;
-use crate::{acme, certificates, door, load, log, outlier, probe};
+use crate::{acme, certificates, door, load, log, outlier, probe, telemetry};
 
 /// Client connections there may always be, however few files the system allows.
 const CONNECTIONS_MIN: u64 = 64;
@@ -283,6 +283,7 @@ impl Edge {
         }
         self.end.notify_one();
         let managed = self.manager.join();
+        shared.telemetry.end();
         // A thread that sleeps may still hold what is shared.
         shared.succession.abdicates();
         if died == 0 && managed.is_ok() { Ok(()) } else { Err(RunError::ThreadDied) }
@@ -367,6 +368,8 @@ fn manage(
             () = probe::run(Arc::clone(shared)) => {}
             () = certificates::keep(Arc::clone(shared)) => {}
             () = outlier::keep(Arc::clone(shared)) => {}
+            () = telemetry::serve(Arc::clone(shared)) => {}
+            () = telemetry::keep(Arc::clone(shared)) => {}
             () = load::run(Arc::clone(shared)) => {}
             () = directory::keep(Arc::clone(shared)) => {}
             () = door::keep_saved(Arc::clone(shared)) => {}

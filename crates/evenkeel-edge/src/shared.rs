@@ -25,6 +25,7 @@ use crate::saved::Saved;
 use crate::succession::Succession;
 use crate::suspects::Suspects;
 use crate::table::{Pool, Surroundings, Table};
+use crate::telemetry::Telemetry;
 
 /// A socket that requests come in by.
 #[derive(Clone, Debug)]
@@ -66,6 +67,9 @@ pub(crate) struct Shared {
     /// What discovery tells of.
     pub(crate) directory: Current,
     pub(crate) around: Surroundings,
+    pub(crate) telemetry: Telemetry,
+    /// What is told of requests may be another.
+    pub(crate) retell: Notify,
     /// Where it stands between its predecessor and its successor.
     pub(crate) succession: Succession,
     applying: Mutex<()>,
@@ -111,6 +115,8 @@ impl Shared {
             suspects: Suspects::default(),
             outdated: Notify::new(),
             directory: Current::default(),
+            telemetry: Telemetry::new(around.threads),
+            retell: Notify::new(),
             around,
             succession: Succession::new(),
             applying: Mutex::new(()),
@@ -152,6 +158,7 @@ impl Shared {
         self.directory.follow(&next);
         self.succession.elders().keep(&|pool| next.has_pool(pool));
         self.reprobe.notify_one();
+        self.retell.notify_one();
         self.reshow.notify_one();
         before.wake_waiting();
         next.wake_waiting();
@@ -207,6 +214,7 @@ impl Shared {
     pub(crate) fn connection_failed(&self, pool: &Pool, instance: &Instance) {
         self.suspects.add(instance.key);
         if instance.failed() && pool.may_eject() && instance.eject() {
+            pool.counts.ejected();
             log::warn(format_args!("{} is taken out: its connections fail", instance.id));
             self.health_changed(pool, instance);
         }

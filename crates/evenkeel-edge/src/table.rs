@@ -23,6 +23,7 @@ use crate::queue::Queue;
 use crate::rate::Meter;
 use crate::ring::Ring;
 use crate::route::{Routes, Target};
+use crate::telemetry::requests::{OfRoute, Requests};
 use crate::wake::Wake;
 
 /// What a new table needs beside its predecessor.
@@ -79,6 +80,8 @@ pub(crate) struct Pool {
     pub(crate) balance: Balance,
     /// The places of its instances by hash, where that is how they are picked.
     pub(crate) ring: Ring,
+    /// Requests to it from inside.
+    pub(crate) inside: Arc<Requests>,
     /// The queue of its service.
     pub(crate) queue: Arc<Queue>,
     /// From when on an answer of its service is slow, once that is known.
@@ -103,7 +106,7 @@ impl Table {
             }
             next.services.insert(name.clone(), Arc::new(service));
         }
-        next.index(&source, self);
+        next.index(&source, self, around);
         next.source = source;
         next
     }
@@ -121,6 +124,8 @@ impl Table {
             let id = PoolId::new(name, *revision);
             let known = before.and_then(|it| it.pools.iter().find(|pool| pool.id == id));
             let counts = known.map(|pool| Arc::clone(&pool.counts));
+            let inside = known.map(|pool| Arc::clone(&pool.inside));
+            let inside = inside.unwrap_or_else(|| Arc::new(Requests::new(around.threads)));
             let instance = |(slot, it): (&u32, &routing::Instance)| {
                 let id = id.instance(*slot);
                 let known = self.instances.get(&id).filter(|known| known.addr == it.addr);
@@ -150,6 +155,7 @@ impl Table {
                 counts,
                 balance,
                 ring,
+                inside,
                 queue,
                 slow,
             })
@@ -171,7 +177,7 @@ impl Table {
         }
     }
 
-    fn index(&mut self, source: &RoutingTable, before: &Self) {
+    fn index(&mut self, source: &RoutingTable, before: &Self, around: &Surroundings) {
         for route in &source.routes {
             let service = route.route.to().and_then(|to| self.services.get(to)).map(Arc::clone);
             let known = before.routes.named(&route.name, route.revision);
@@ -180,7 +186,9 @@ impl Table {
                 let same = known.filter(|meter| meter.rate == rate).map(Arc::clone);
                 same.unwrap_or_else(|| Arc::new(Meter::new(rate)))
             });
-            self.routes.add(Target { source: route.clone(), service, meter });
+            let pools = service.iter().flat_map(|it| &it.pools).map(|pool| &pool.id);
+            let requests = OfRoute::next(known.map(|it| &it.requests), pools, around.threads);
+            self.routes.add(Target { source: route.clone(), service, meter, requests });
         }
         for (listener, tcp) in &source.tcp {
             if let Some(service) = self.services.get(&tcp.service) {

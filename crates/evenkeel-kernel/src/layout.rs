@@ -59,6 +59,9 @@ pub const TLS_LISTENERS: &str = "tls-";
 /// See [`PLAIN_LISTENERS`].
 pub const TCP_LISTENERS: &str = "tcp-";
 
+/// How the names of the listeners begin where the edge shows its metrics.
+pub const METRICS_LISTENERS: &str = "metrics-";
+
 /// How the names of the listeners begin that are not the edge's own, but discovery's.
 pub const DISCOVERY_LISTENERS: &str = "discovery-";
 

@@ -78,7 +78,7 @@ impl Cause {
 pub(crate) struct Answer {
     kind: Kind,
     /// The request ends when this is dropped.
-    _turn: Option<Turn>,
+    turn: Option<Turn>,
 }
 
 enum Kind {
@@ -89,12 +89,20 @@ enum Kind {
 impl Answer {
     /// The answer of an instance.
     pub(crate) fn relayed(body: Incoming, exchange: Exchange, turn: Turn) -> Self {
-        Self { kind: Kind::Relayed(body, exchange), _turn: Some(turn) }
+        Self { kind: Kind::Relayed(body, exchange), turn: Some(turn) }
     }
 
     /// Nothing: the connection has become something else.
     pub(crate) fn upgraded() -> Self {
-        Self { kind: Kind::Text(None), _turn: None }
+        Self { kind: Kind::Text(None), turn: None }
+    }
+
+    /// Notes how it begins.
+    pub(crate) fn note(response: &mut Response<Self>) {
+        let (status, cause) = (response.status().as_u16(), response.headers().get(CAUSE).cloned());
+        if let Some(record) = response.body_mut().turn.as_mut().and_then(Turn::record) {
+            record.answers(status, cause.as_ref());
+        }
     }
 
     /// What a route says itself.
@@ -109,7 +117,7 @@ impl Answer {
             Verdict::Told(status, headers, text) => (status, headers, text),
         };
         let text = (!text.is_empty() && !grpc).then(|| Bytes::from(text));
-        let mut response = Response::new(Self { kind: Kind::Text(text), _turn: turn });
+        let mut response = Response::new(Self { kind: Kind::Text(text), turn });
         *response.headers_mut() = headers;
         *response.status_mut() = status;
         if grpc && !status.is_redirection() {
@@ -148,7 +156,7 @@ impl Answer {
         let (status, word, text) = cause.parts();
         let body = (!grpc).then(|| Bytes::from_static(text.as_bytes()));
         let body = Kind::Text(body);
-        let mut response = Response::new(Self { kind: body, _turn: turn });
+        let mut response = Response::new(Self { kind: body, turn });
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CAUSE, HeaderValue::from_static(word));
@@ -180,10 +188,24 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.get_mut().kind {
-            Kind::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        let this = self.get_mut();
+        match &mut this.kind {
+            Kind::Text(text) => {
+                if let (Some(text), Some(record)) =
+                    (&text, this.turn.as_mut().and_then(Turn::record))
+                {
+                    record.sends(text.len());
+                }
+                Poll::Ready(text.take().map(|text| Ok(Frame::data(text))))
+            }
             Kind::Relayed(body, exchange) => {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                if let Some(Ok(frame)) = &frame
+                    && let Some(data) = frame.data_ref()
+                    && let Some(record) = this.turn.as_mut().and_then(Turn::record)
+                {
+                    record.sends(data.len());
+                }
                 if let Some(trailers) = frame.as_ref().and_then(trailers)
                     && let Some(status) = grpc::status(trailers)
                 {

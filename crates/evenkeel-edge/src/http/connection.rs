@@ -29,9 +29,10 @@ use super::forward;
 use super::framing;
 use super::grpc;
 use super::headers;
+use super::record::Record;
 use super::upgrade::{self, Upgrade};
 use super::verdict::{self, Verdict};
-use super::watch::{Metered, Order, Watched};
+use super::watch::{Metered, Order, Turn, Watched};
 use super::worker::{Kind, Place, Worker};
 use crate::limits::{
     H2_HEADER_LIST, H2_RESETS, H2_STREAMS, H2_WINDOW_CONNECTION, H2_WINDOW_STREAM, HEAD_BYTES,
@@ -180,15 +181,17 @@ fn is_clients_fault(error: &hyper::Error) -> bool {
 
 impl Client {
     async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
-        let turn = self.watched.begin();
+        let record = Record::begin(&self.worker, &request, &self.addr);
+        let mut turn = self.watched.begin(Some(record));
         let multiplexed = request.version() == Version::HTTP_2;
         let grpc = grpc::is_call(request.headers());
-        let mut response = match self.admit(request, grpc) {
+        let mut response = match self.admit(request, grpc, &mut turn) {
             Ok((request, destination)) => {
                 forward::forward(&self.worker, &destination, request, turn).await
             }
             Err(verdict) => Answer::decided(&self.worker, verdict, grpc, Some(turn)),
         };
+        Answer::note(&mut response);
         if multiplexed {
             // It is said once for the connection, and not in an answer.
             response.headers_mut().remove(CONNECTION);
@@ -205,6 +208,7 @@ impl Client {
         &self,
         mut request: Request<Incoming>,
         grpc: bool,
+        turn: &mut Turn,
     ) -> Result<(forward::Forwarded, Destination), Verdict> {
         let target = request.uri();
         let length = target.path_and_query().map_or(0, |it| it.as_str().len());
@@ -229,7 +233,7 @@ impl Client {
         headers::settle_host(&uri, request.headers_mut(), host_needed).ok_or(Cause::Malformed)?;
         form::to_origin(&mut request);
         headers::join_cookies(request.headers_mut());
-        let destination = self.destination(&mut request)?;
+        let destination = self.destination(&mut request, turn)?;
         let asked = headers::strip_hop_by_hop(request.headers_mut());
         let upgrade = (asked || tunnel).then(|| Upgrade::of(&mut request, tunnel));
         headers::strip_request(request.headers_mut(), chunked, upgrade.is_some());
@@ -237,12 +241,19 @@ impl Client {
             headers::keep_upgrade(request.headers_mut());
         }
         let (internal, secure) = (self.place.kind == Kind::Internal, self.place.kind == Kind::Tls);
+        if let Some(record) = turn.record() {
+            record.mark(request.headers_mut());
+        }
         headers::set_forwarded(request.headers_mut(), &self.addr, internal, secure);
         Ok((forward::Forwarded { request, upgrade, grpc }, destination))
     }
 
     /// Where it goes, unless its route says that it goes nowhere.
-    fn destination(&self, request: &mut Request<Incoming>) -> Result<Destination, Verdict> {
+    fn destination(
+        &self,
+        request: &mut Request<Incoming>,
+        turn: &mut Turn,
+    ) -> Result<Destination, Verdict> {
         let table = self.worker.shared.table.load();
         if self.place.kind == Kind::Internal {
             return Ok(Destination::listener(&table, &self.place, request, &self.addr));
@@ -259,6 +270,9 @@ impl Client {
             return Err(verdict);
         }
         let target = destination::route(&table, request)?;
+        if let Some(record) = turn.record() {
+            record.goes_by(target);
+        }
         if let Some(verdict) = verdict::of(target, request, self.peer) {
             return Err(verdict);
         }

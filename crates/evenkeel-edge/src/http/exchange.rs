@@ -25,6 +25,8 @@ pub(crate) struct Exchange {
     link: Option<Link>,
     body: Option<Rc<Progress>>,
     status: u16,
+    /// The request went out on a connection.
+    sent: bool,
     ended: bool,
 }
 
@@ -37,6 +39,7 @@ impl Exchange {
             link: None,
             body: None,
             status: 0,
+            sent: false,
             ended: false,
         }
     }
@@ -49,6 +52,7 @@ impl Exchange {
     pub(crate) fn uses(&mut self, link: Link, body: Option<Rc<Progress>>) {
         self.link = Some(link);
         self.body = body;
+        self.sent = true;
     }
 
     /// The answer has begun.
@@ -77,7 +81,7 @@ impl Exchange {
 
     /// It failed, and is made again elsewhere: not counted as a request.
     pub(crate) fn give_up_for_retry(mut self) {
-        self.pool.counts.retried(self.worker.index);
+        self.pool.counts.retried(self.worker.index, self.sent);
         self.tried(true);
         self.ended = true;
     }

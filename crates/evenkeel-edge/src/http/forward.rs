@@ -57,7 +57,7 @@ pub(crate) async fn forward(
     worker: &Rc<Worker>,
     destination: &Destination,
     forwarded: Forwarded,
-    turn: Turn,
+    mut turn: Turn,
 ) -> Response<Answer> {
     let Forwarded { request, upgrade, grpc } = forwarded;
     let own = |cause, turn| Answer::own(worker, cause, grpc, Some(turn));
@@ -93,6 +93,9 @@ pub(crate) async fn forward(
             && let Payload::Repeatable(head, body) = &payload
         {
             mirror::copy(worker, destination, &picked.pool.id, head, body.as_ref());
+        }
+        if let Some(record) = turn.record() {
+            record.tries(&picked);
         }
         let mut exchange = Exchange::new(worker, picked);
         // What can be sent only once gets a connection that is surely open.
@@ -257,9 +260,12 @@ fn relay(
     after: Duration,
     mut exchange: Exchange,
     upgrade: Option<Upgrade>,
-    turn: Turn,
+    mut turn: Turn,
 ) -> Response<Answer> {
     exchange.answered(&response, after);
+    if let Some(record) = turn.record() {
+        record.answers(response.status().as_u16(), None);
+    }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
             Some(client) => upgrade::join(worker, client, response, exchange, &turn),

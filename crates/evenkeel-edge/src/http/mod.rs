@@ -15,6 +15,7 @@ mod link;
 mod mirror;
 mod outgoing;
 mod payload;
+mod record;
 mod search;
 mod share;
 mod tcp;

@@ -48,7 +48,7 @@ pub(crate) async fn serve(
     let claim = claim.into_long_lived();
     let at = Arc::clone(claim.instance());
     let id = worker.next_id();
-    let turn = watched.begin();
+    let turn = watched.begin(None);
     let driven = Rc::clone(&worker);
     let task = tokio::task::spawn_local(async move {
         let _counted = (turn, Ended::new(driven, claim.instance().key, id), claim);
@@ -82,7 +82,7 @@ async fn reach(worker: &Rc<Worker>, place: &Place) -> Option<(Picked, Stream)> {
                 match connect(worker, &picked.pool, &picked.claim).await {
                     Some(stream) => return Some((picked, stream)),
                     None if !waited => {
-                        picked.pool.counts.retried(worker.index);
+                        picked.pool.counts.retried(worker.index, false);
                         tried.push(instance.key);
                         continue;
                     }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::framing::Tap;
+use super::record::Record;
 use crate::clock::ms;
 use crate::limits::{CLIENT_IDLE_CROWDED_MS, CLIENT_IDLE_MS, SILENCE_MS};
 use crate::shared::Shared;
@@ -188,10 +189,10 @@ impl Watched {
     }
 
     /// A request begins; it has ended when what is returned is dropped.
-    pub(crate) fn begin(self: &Rc<Self>) -> Turn {
+    pub(crate) fn begin(self: &Rc<Self>, record: Option<Record>) -> Turn {
         self.open.set(self.open.get() + 1);
         self.signs.enter(Phase::Request);
-        Turn(Rc::clone(self))
+        Turn(Rc::clone(self), record)
     }
 
     /// Whether the head that was read last names its length twice; see [`Tap`].
@@ -207,10 +208,14 @@ impl Drop for Watched {
 }
 
 /// A request being answered.
-#[derive(Debug)]
-pub(crate) struct Turn(Rc<Watched>);
+pub(crate) struct Turn(Rc<Watched>, Option<Record>);
 
 impl Turn {
+    /// What is remembered of it.
+    pub(crate) fn record(&mut self) -> Option<&mut Record> {
+        self.1.as_mut()
+    }
+
     /// Keeps the connection beyond the request: it, or a stream of it, was upgraded.
     pub(crate) fn hold(&self) -> Held {
         self.0.held.set(self.0.held.get() + 1);
@@ -339,7 +344,7 @@ mod tests {
     #[test]
     fn a_long_answer_is_left_alone_while_it_moves() {
         let it = watched();
-        let turn = it.begin();
+        let turn = it.begin(None);
         for now in (1..1_000_000).step_by(250_000) {
             it.signs.active();
             it.sweep(now, false);

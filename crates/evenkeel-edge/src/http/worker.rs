@@ -25,6 +25,7 @@ use crate::lanes::Lanes;
 use crate::limits::SWEEP;
 use crate::log;
 use crate::shared::{Listener, Shared};
+use crate::telemetry::is_metrics;
 
 /// Between two looks whether there is room, or whether accepting works again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -72,7 +73,7 @@ impl Worker {
         let mut accepting: BTreeMap<String, (Arc<OwnedFd>, AbortHandle)> = BTreeMap::new();
         while !self.shared.closing.load(Ordering::Relaxed) {
             let mut wanted = listeners.borrow_and_update().clone();
-            wanted.retain(|name, _| !is_discovery(name));
+            wanted.retain(|name, _| !is_discovery(name) && !is_metrics(name));
             accepting.retain(|name, (socket, task)| {
                 let keep = wanted.get(name).is_some_and(|it| Arc::ptr_eq(&it.socket, socket));
                 if !keep {

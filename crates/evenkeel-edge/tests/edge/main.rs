@@ -45,4 +45,6 @@ mod streams;
 #[cfg(test)]
 mod successions;
 #[cfg(test)]
+mod telemetry;
+#[cfg(test)]
 mod timeouts;

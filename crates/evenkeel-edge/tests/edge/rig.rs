@@ -218,6 +218,7 @@ pub(crate) fn table_at(generation: u64, pools: &[(u16, Vec<SocketAddr>)]) -> Rou
         routes: vec![route],
         tcp: BTreeMap::new(),
         shown: Shown::default(),
+        telemetry: evenkeel_kernel::model::Telemetry::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::service::is_default;
+use super::telemetry::Telemetry;
 
 /// Where the edge listens for requests from outside.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +27,9 @@ pub struct Edge {
     /// Who issues certificates.
     #[serde(default, skip_serializing_if = "is_default")]
     pub acme: Option<Acme>,
+    /// What is shown of the requests.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub telemetry: Telemetry,
 }
 
 /// A certificate, by which the edge proves that it is a host.

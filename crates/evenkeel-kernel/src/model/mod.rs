@@ -11,6 +11,7 @@ mod route;
 mod scale;
 mod service;
 mod stack;
+mod telemetry;
 pub mod traffic;
 
 pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
@@ -31,4 +32,5 @@ pub use service::{
     Workload,
 };
 pub use stack::{Revision, Stack};
+pub use telemetry::{AccessLog, Telemetry, Traces};
 pub use traffic::{Balance, Exposed, HashKey, Mirror, Sticky, Traffic, place_of};

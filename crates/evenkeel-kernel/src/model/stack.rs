@@ -94,7 +94,8 @@ impl Stack {
         let plain = self.edge.listen.iter().map(of(layout::PLAIN_LISTENERS));
         let tls = self.edge.tls.iter().map(of(layout::TLS_LISTENERS));
         let tcp = self.tcp.values().map(|it| &it.listen).map(of(layout::TCP_LISTENERS));
-        plain.chain(tls).chain(tcp)
+        let metrics = self.edge.telemetry.metrics.iter().map(of(layout::METRICS_LISTENERS));
+        plain.chain(tls).chain(tcp).chain(metrics)
     }
 
     /// What runs, of services and of jobs, by name: no two of them share one.

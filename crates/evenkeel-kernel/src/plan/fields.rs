@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{
     Balance, Certificate, CertificateSource, Discovery, Edge, Exposed, Exposure, Freeze, Gate,
     Health, Job, Leads, Limits, Matches, NoData, Pace, Probe, Protocol, Rate, Rollout, Route,
-    RoutePolicy, Scale, Service, Stop, Strategy, TcpRoute, Traffic, Workload,
+    RoutePolicy, Scale, Service, Stop, Strategy, TcpRoute, Telemetry, Traffic, Workload,
 };
 use crate::time::human;
 
@@ -282,6 +282,19 @@ pub(super) fn of_edge(old: &Edge, new: &Edge) -> Vec<FieldChange> {
             set("acme.directory", acme.directory.clone());
             set("acme.contact", acme.contact.clone().unwrap_or_default());
             set("acme.root", acme.root.clone().unwrap_or_default());
+        }
+        let Telemetry { metrics, access_log, traces } = &edge.telemetry;
+        set("metrics", join(metrics));
+        if let Some(log) = access_log {
+            set("access_log.file", log.file.clone().unwrap_or_else(|| "in the home".to_owned()));
+            set("access_log.sample", log.sample.to_string());
+            set("access_log.query", log.query.to_string());
+            set("access_log.rotate", log.rotate.to_string());
+            set("access_log.keep", log.keep.to_string());
+        }
+        if let Some(traces) = traces {
+            set("traces.to", traces.to.clone());
+            set("traces.sample", traces.sample.to_string());
         }
         fields
     };

@@ -55,6 +55,7 @@ impl State {
             services: services.collect(),
             tcp: self.tcp(),
             shown: self.shown(),
+            telemetry: self.settings().edge.telemetry.clone(),
             routes: self.routes().iter().map(|(name, route)| route_entry(name, route)).collect(),
         };
         let known = |it: &routing::Route| match it.route.to() {

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     self, Acme, Certificate, CertificateName, Discovery, Matches, Mirror, Network, Probe, Protocol,
-    RevisionNumber, RouteName, ServiceName, StackName, Sticky, Traffic, UpstreamTls, Weight,
+    RevisionNumber, RouteName, ServiceName, StackName, Sticky, Telemetry, Traffic, UpstreamTls,
+    Weight,
 };
 use crate::world::{Fence, latency_bounds, latency_quantile};
 
@@ -35,6 +36,9 @@ pub struct RoutingTable {
     /// What is shown at the other doors.
     #[serde(default)]
     pub shown: Shown,
+    /// What is shown of the requests.
+    #[serde(default)]
+    pub telemetry: Telemetry,
 }
 
 /// One service as the edge sees it.

@@ -8,6 +8,7 @@ use super::path;
 use super::problem::{Mistake, Mistakes};
 use super::route::host_pattern;
 use super::schema::{Key, Kind, Table};
+use super::telemetry;
 use crate::model::{
     Acme, Certificate, CertificateName, CertificateSource, Edge, Network, UpstreamTls,
 };
@@ -58,6 +59,9 @@ pub(super) static EDGE: Table = Table {
             "Who issues the certificates that are ordered by ACME.",
         )
         .elsewhere(&["letsencrypt", "lets_encrypt", "certbot"]),
+        telemetry::METRICS,
+        telemetry::ACCESS_LOG,
+        telemetry::TRACES,
     ],
 };
 
@@ -199,6 +203,7 @@ pub(super) fn edge(
         to_https,
         proxies: proxies(fields, mistakes),
         acme: fields.table("acme").map(|table| acme(table, base, mistakes)),
+        telemetry: telemetry::telemetry(fields, base, mistakes),
     }
 }
 
@@ -210,6 +215,7 @@ pub(super) fn apart(tcp: &[Named], edge: &Edge, mistakes: &mut Mistakes) {
         .chain(&edge.tls)
         .map(|addr| (*addr, "where HTTP is spoken".to_owned()))
         .collect();
+    taken.extend(edge.telemetry.metrics.map(|addr| (addr, "where metrics are read".to_owned())));
     for named in tcp {
         let Some(fields) = named.fields.as_ref() else { continue };
         let Some((addr, span)) = fields.addresses("listen").and_then(|all| all.first()) else {

@@ -29,6 +29,7 @@ mod service;
 mod stack;
 mod starter;
 mod syntax;
+mod telemetry;
 mod traffic;
 mod value;
 mod word;

@@ -48,6 +48,11 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
         "route" if matches!(key.name, "to" | "redirect" | "redirect_status") => base("", "", ""),
         "route" => base("", "", line),
         "edge" => base("", "", &format!("[edge]\n{line}")),
+        "access_log" => base("", "", &format!("[edge.access_log]\n{line}")),
+        "traces" => {
+            let beside = if key.name == "to" { "" } else { "to = \"http://c:4318\"\n" };
+            base("", "", &format!("[edge.traces]\n{beside}{line}"))
+        }
         "freeze" => {
             let other = match key.name {
                 "from" => "to = \"Mon 08:00\"",

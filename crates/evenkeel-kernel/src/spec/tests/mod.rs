@@ -236,7 +236,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:2:410: error: unknown key `x` in `edge`
               |
             2 |                                         x = 1 }
-              |                                         ^ expected `listen`, `tls`, `to_https`, `proxies` or `acme`
+              |                                         ^ expected `listen`, `tls`, `to_https`, `proxies`, `acme`, `metrics`, `access_log` or `traces`
         "#]],
     );
 }

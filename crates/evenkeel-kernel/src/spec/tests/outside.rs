@@ -14,9 +14,9 @@ use proptest::sample::select;
 use super::agreement::check;
 use super::round_trip::list;
 use crate::model::{
-    Acme, Balance, Certificate, CertificateName, CertificateSource, Edge, Exposed, HashKey, Leads,
-    Matches, Mirror, Rate, Redirect, Route, RouteName, RoutePolicy, ServiceName, Stack, Sticky,
-    TcpRoute, Traffic, UpstreamTls, Weight,
+    AccessLog, Acme, Balance, Certificate, CertificateName, CertificateSource, Edge, Exposed,
+    HashKey, Leads, Matches, Mirror, Rate, Redirect, Route, RouteName, RoutePolicy, ServiceName,
+    Stack, Sticky, TcpRoute, Telemetry, Traces, Traffic, UpstreamTls, Weight,
 };
 use crate::spec::starter::quoted;
 
@@ -100,10 +100,10 @@ pub(super) fn edge() -> impl Strategy<Value = Edge> {
     let proxies = vec(select(vec!["10.0.0.0/8", "192.0.2.7/32", "fd00::/8"]), 0..3);
     let acme = ("https://[a-z]{1,5}[.]test/d", of("[a-z]{1,5}@a[.]test"), of("/[a-z]{1,5}[.]pem"))
         .prop_map(|(directory, contact, root)| Acme { directory, contact, root });
-    (ports(1), ports(2), any::<bool>(), proxies, of(acme)).prop_map(
-        |(listen, tls, to_https, proxies, acme)| {
+    (ports(1), ports(2), any::<bool>(), proxies, of(acme), telemetry()).prop_map(
+        |(listen, tls, to_https, proxies, acme, telemetry)| {
             let proxies = proxies.iter().map(|it| it.parse().unwrap()).collect();
-            Edge { listen, tls, to_https, proxies, acme }
+            Edge { listen, tls, to_https, proxies, acme, telemetry }
         },
     )
 }
@@ -177,6 +177,42 @@ fn ms(span: Duration) -> String {
     format!("\"{}ms\"", span.as_millis())
 }
 
+fn telemetry() -> impl Strategy<Value = Telemetry> {
+    let sample = || (1_u16..=10_000).prop_map(Weight);
+    let log = (of("/[a-z]{1,5}[.]log"), sample(), any::<bool>(), 1_u64..999, 1_u32..1_000)
+        .prop_map(|(file, sample, query, rotate, keep)| AccessLog {
+            file,
+            sample,
+            query,
+            rotate: rotate << 20,
+            keep,
+        });
+    let traces = ("http://[a-z]{1,5}:[1-9][0-9]{2}", sample())
+        .prop_map(|(to, sample)| Traces { to, sample });
+    let metrics = (1_u16..).prop_map(|port| ([127, 0, 0, 3], port).into());
+    (of(metrics), of(log), of(traces)).prop_map(|(metrics, access_log, traces)| Telemetry {
+        metrics,
+        access_log,
+        traces,
+    })
+}
+
+fn print_telemetry(out: &mut String, it: &Telemetry) -> fmt::Result {
+    if let Some(log) = &it.access_log {
+        writeln!(out, "[edge.access_log]\nsample = \"{}\"", log.sample)?;
+        if let Some(file) = &log.file {
+            writeln!(out, "file = {}", quoted(file))?;
+        }
+        writeln!(out, "query = {}\nrotate = \"{}MiB\"", log.query, log.rotate >> 20)?;
+        writeln!(out, "keep = {}", log.keep)?;
+    }
+    if let Some(traces) = &it.traces {
+        writeln!(out, "[edge.traces]\nto = {}", quoted(&traces.to))?;
+        writeln!(out, "sample = \"{}\"", traces.sample)?;
+    }
+    Ok(())
+}
+
 /// Prints what is described here.
 pub(super) fn print(out: &mut String, stack: &Stack) -> fmt::Result {
     let addrs = |all: &[std::net::SocketAddr]| -> Vec<String> {
@@ -191,6 +227,10 @@ pub(super) fn print(out: &mut String, stack: &Stack) -> fmt::Result {
     )?;
     let proxies: Vec<String> = edge.proxies.iter().map(ToString::to_string).collect();
     writeln!(out, "to_https = {}\nproxies = {}", edge.to_https, list(&proxies))?;
+    if let Some(addr) = edge.telemetry.metrics {
+        writeln!(out, "metrics = \"{addr}\"")?;
+    }
+    print_telemetry(out, &edge.telemetry)?;
     if let Some(acme) = &edge.acme {
         writeln!(out, "[edge.acme]\ndirectory = {}", quoted(&acme.directory))?;
         for (key, value) in [("contact", &acme.contact), ("root", &acme.root)] {
