@@ -196,6 +196,12 @@ pub(super) fn edge(
                 .hint(format!("write `listen = [\"{LISTEN_DEFAULT}\"]`")),
         );
     }
+    let telemetry = telemetry::telemetry(fields, base, mistakes);
+    if let Some(addr) = telemetry.metrics.filter(|it| listen.contains(it) || tls.contains(it)) {
+        let wrong = format!("`{addr}` is where HTTP is spoken");
+        let mistake = Mistake::at(&fields.place("metrics"), &fields.at("metrics"), wrong);
+        mistakes.add(mistake.expected("an address of its own"));
+    }
     let to_https = !tls.is_empty() && fields.flag("to_https").copied().unwrap_or(true);
     Edge {
         listen,
@@ -203,7 +209,7 @@ pub(super) fn edge(
         to_https,
         proxies: proxies(fields, mistakes),
         acme: fields.table("acme").map(|table| acme(table, base, mistakes)),
-        telemetry: telemetry::telemetry(fields, base, mistakes),
+        telemetry,
     }
 }
 

@@ -54,6 +54,8 @@ mod strangers;
 #[cfg(test)]
 mod strategies;
 #[cfg(test)]
+mod telemetry;
+#[cfg(test)]
 mod upgrades;
 #[cfg(test)]
 mod ways_back;

@@ -393,6 +393,45 @@ hosts = "-"
 }
 
 #[test]
+fn what_is_wrong_of_what_is_shown_is_told() {
+    check(
+        r#"
+[tcp.db]
+listen = "127.0.0.1:9090"
+to = "web"
+[edge]
+listen = "127.0.0.1:8080"
+metrics = "127.0.0.1:8080"
+traces = "https://collector.test"
+access_log = { sample = "200%", rotate = "1KiB", keep = 0 }
+"#,
+        &expect![[r#"
+            10:11 edge.metrics: `127.0.0.1:8080` is where HTTP is spoken; an address of its own
+            11:10 edge.traces.to: it is not where a collector listens; a URL such as `http://127.0.0.1:4318`
+            12:25 edge.access_log.sample: `200%` is not a part; a part such as "50%", at most "100%"
+            12:42 edge.access_log.rotate: `rotate` is less than "64KiB"; a size such as "64MiB", at least "64KiB" (a bare number is bytes; write `rotate = "1024MiB"`)
+            12:57 edge.access_log.keep: `keep` is 0; a whole number from 1 to 1000
+        "#]],
+    );
+    check(
+        r#"
+[tcp.db]
+listen = "127.0.0.1:9090"
+to = "web"
+[edge]
+metrics = "127.0.0.1:9090"
+traces = { to = "http://user@collector.test" }
+access_log = "access.log"
+"#,
+        &expect![[r#"
+            6:10 tcp.db.listen: `127.0.0.1:9090` is where metrics are read; an address of its own
+            10:17 edge.traces.to: it is not where a collector listens; a URL such as `http://127.0.0.1:4318`
+            11:14 edge.access_log: `access_log` is a text; `true`, `false` or a table
+        "#]],
+    );
+}
+
+#[test]
 fn what_is_wrong_of_traffic_is_told() {
     check(
         r#"
