@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn a_connection_with_a_web_socket_may_be_silent() {
         let it = watched();
-        let turn = it.begin();
+        let turn = it.begin(None);
         let held = turn.hold();
         drop(turn);
         it.sweep(10 * SILENCE_MS, false);
