@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn drains_end_requests_first_and_upgrades_with_jitter() {
+    fn d13_drains_end_requests_first_and_upgrades_with_jitter() {
         let it = instance(true);
         it.set_draining(true, PATIENCE);
         let now = now_ms();

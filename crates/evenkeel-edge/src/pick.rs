@@ -457,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_instance_starts_with_a_tenth() {
+    fn d17_a_new_instance_starts_with_a_tenth() {
         let table = table(&[(10_000, 2)]);
         let new = instance(&table, "web.r1.1");
         new.admit(web(&table).pools[0].seed_ms(now_ms()));

@@ -1,21 +1,38 @@
-//! Rules on the failure scenarios: the table says of each where it is played, and it is true.
+//! Rules on the failure scenarios and on the ways in which requests get dropped: the tables say of
+//! each where it is played, and it is true.
 //!
-//! A test that plays a scenario begins with its number, `s07_`, or with those of several. So the
-//! table and the tests can be held against each other.
+//! A test that plays a scenario begins with its number, `s07_`, or with those of several; one that
+//! plays a row of the drop catalogue begins with `d07_`. So tables and tests can be held against
+//! each other.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use super::Problem;
 use super::tree::Files;
 
-/// The table.
+/// Where the tables are.
 const TABLE: &str = "docs/scenarios.md";
-/// How many scenarios there are.
-const LAST: u32 = 40;
-/// Those that must be played, unless their row says why not yet.
-const REQUIRED: [std::ops::RangeInclusive<u32>; 3] = [1..=16, 23..=33, 36..=40];
-/// How a row says that.
+/// How a row says why it is not played.
 const NOT_YET: &str = "not yet: ";
+
+/// One of the tables.
+struct Kind {
+    /// What its rows begin with; in names of tests it is small.
+    letter: char,
+    /// How many rows there are.
+    last: u32,
+    /// Those that must be played, unless their row says why not yet.
+    required: &'static [RangeInclusive<u32>],
+}
+
+const KINDS: [Kind; 2] = [
+    Kind { letter: 'S', last: 40, required: &[1..=16, 23..=33, 36..=40] },
+    Kind { letter: 'D', last: 17, required: &[1..=17] },
+];
+
+/// A row's letter and number.
+type Mark = (char, u32);
 
 /// A row of the table.
 struct Row<'a> {
@@ -38,29 +55,34 @@ pub(crate) fn check(files: &Files) -> Vec<Problem> {
     let mut problems = Vec::new();
     let rows = rows(text);
     let tests = tests(files);
-    for number in 1..=LAST {
-        let Some(row) = rows.get(&number) else {
-            problems.push(Problem::new(TABLE, 1, format!("has no row for S{number}")));
+    let marks = KINDS.iter().flat_map(|kind| (1..=kind.last).map(move |number| (kind, number)));
+    for (kind, number) in marks {
+        let (letter, small) = (kind.letter, kind.letter.to_ascii_lowercase());
+        let Some(row) = rows.get(&(letter, number)) else {
+            problems.push(Problem::new(TABLE, 1, format!("has no row for {letter}{number}")));
             continue;
         };
         let mut say = |says: String| problems.push(Problem::new(TABLE, row.line, says));
         for name in row.names() {
             if !tests.contains_key(name) {
                 say(format!("names the test `{name}`, which does not exist"));
-            } else if !numbers(name).contains(&number) {
-                say(format!("names the test `{name}`, which does not begin with s{number:02}_"));
+            } else if !numbers(name).contains(&(letter, number)) {
+                say(format!(
+                    "names the test `{name}`, which does not begin with {small}{number:02}_"
+                ));
             }
         }
-        let required = REQUIRED.iter().any(|range| range.contains(&number));
+        let required = kind.required.iter().any(|range| range.contains(&number));
         if required && row.names().next().is_none() && !row.text.contains(NOT_YET) {
-            say(format!("names no test for S{number}, and no reason after `{NOT_YET}`"));
+            say(format!("names no test for {letter}{number}, and no reason after `{NOT_YET}`"));
         }
     }
     for (name, (file, line)) in &tests {
-        for number in numbers(name) {
-            let named = rows.get(&number).is_some_and(|row| row.names().any(|it| it == *name));
+        for (letter, number) in numbers(name) {
+            let named =
+                rows.get(&(letter, number)).is_some_and(|row| row.names().any(|it| it == *name));
             if !named {
-                let says = format!("`{name}` is not in the row of S{number} in {TABLE}");
+                let says = format!("`{name}` is not in the row of {letter}{number} in {TABLE}");
                 problems.push(Problem::new(file, *line, says));
             }
         }
@@ -68,16 +90,18 @@ pub(crate) fn check(files: &Files) -> Vec<Problem> {
     problems
 }
 
-/// The rows by the number of their scenario.
-fn rows(text: &str) -> BTreeMap<u32, Row<'_>> {
+/// The rows by what they begin with.
+fn rows(text: &str) -> BTreeMap<Mark, Row<'_>> {
     let rows = text.lines().zip(1..).filter_map(|(text, line)| {
-        let number = text.strip_prefix("| S")?.split(' ').next()?.parse().ok()?;
-        Some((number, Row { line, text }))
+        let mark = text.strip_prefix("| ")?.split(' ').next()?;
+        let letter = KINDS.iter().map(|kind| kind.letter).find(|it| mark.starts_with(*it))?;
+        let number = mark.get(1..)?.parse().ok()?;
+        Some(((letter, number), Row { line, text }))
     });
     rows.collect()
 }
 
-/// Every function that is named after a scenario, and where it is.
+/// Every function that is named after a row, and where it is.
 fn tests(files: &Files) -> BTreeMap<&str, (&str, usize)> {
     let sources = files.iter().filter(|(file, _)| file.ends_with(".rs"));
     let lines = sources.flat_map(|(file, text)| {
@@ -92,11 +116,14 @@ fn tests(files: &Files) -> BTreeMap<&str, (&str, usize)> {
     named.collect()
 }
 
-/// The scenarios that a test says it plays: the numbers it begins with.
-fn numbers(name: &str) -> Vec<u32> {
+/// The rows that a test says it plays: what it begins with.
+fn numbers(name: &str) -> Vec<Mark> {
     let number = |part: &str| {
-        let digits = part.strip_prefix('s').filter(|digits| digits.len() == 2)?;
-        digits.parse().ok()
+        let letters = KINDS.iter().map(|kind| kind.letter);
+        let mut letters = letters.filter(|it| part.starts_with(it.to_ascii_lowercase()));
+        let letter = letters.next()?;
+        let digits = part.get(1..).filter(|digits| digits.len() == 2)?;
+        Some((letter, digits.parse().ok()?))
     };
     name.split('_').map_while(number).collect()
 }
@@ -105,7 +132,8 @@ fn numbers(name: &str) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    /// Checks a table in which all rows but those of `given` say why not, beside one source.
+    /// Checks tables in which all rows but those of `given` say why not, beside one source. Those
+    /// of the drop catalogue are given from 101.
     fn says(given: &[(u32, &str)], source: &str) -> Vec<String> {
         let row = |number: u32| {
             let played = given.iter().find(|(it, _)| *it == number).map(|(_, played)| *played);
@@ -114,7 +142,15 @@ mod tests {
                 played.unwrap_or("not yet: later")
             )
         };
-        let table: String = (1..=LAST).map(row).collect();
+        let scenarios = (1..=KINDS[0].last).map(row);
+        let drops = (1..=KINDS[1].last).map(|number| {
+            let played = given.iter().find(|(it, _)| *it == 100 + number).map(|(_, it)| *it);
+            format!(
+                "| D{number} | it is lost | it is kept | {} |\n",
+                played.unwrap_or("not yet: later")
+            )
+        });
+        let table: String = scenarios.chain(drops).collect();
         let files = [(TABLE, table), ("a.rs", source.to_owned())];
         let files = files.map(|(name, text)| (name.to_owned(), text)).into();
         check(&files).iter().map(ToString::to_string).collect()
@@ -126,6 +162,8 @@ mod tests {
         let both = [(7, "`s07_s08_it`"), (8, "`s07_s08_it`")];
         assert!(says(&both, "pub(crate) fn s07_s08_it() {").is_empty());
         assert!(says(&[(17, "with the databases")], "fn seen(it: u8) {").is_empty());
+        let kinds = [(7, "`s07_d09_it`"), (109, "`s07_d09_it`")];
+        assert!(says(&kinds, "fn s07_d09_it() {").is_empty());
     }
 
     #[test]
@@ -145,6 +183,13 @@ mod tests {
         assert_eq!(
             says(&[(7, "`s07_it` `s08_it`"), (8, "`s08_it`")], "fn s07_it() {\nfn s08_it() {"),
             ["docs/scenarios.md:7: names the test `s08_it`, which does not begin with s07_"]
+        );
+        assert_eq!(
+            says(&[(109, "`d08_it`")], "fn d08_it() {"),
+            [
+                "docs/scenarios.md:49: names the test `d08_it`, which does not begin with d09_",
+                "a.rs:1: `d08_it` is not in the row of D8 in docs/scenarios.md"
+            ]
         );
         assert!(check(&Files::new())[0].to_string().contains("is missing"));
     }

@@ -38,7 +38,7 @@ fn draining(mut it: RoutingTable, generation: u64, patience: Duration) -> Routin
 }
 
 #[test]
-fn a_draining_instance_ends_what_it_has_and_control_is_told() {
+fn d01_d08_a_draining_instance_ends_what_it_has_and_control_is_told() {
     let (first, go) = patient();
     let second = Instance::says("second");
     let rig = Rig::new();
@@ -96,7 +96,7 @@ fn a_request_that_takes_too_long_is_cut() {
 }
 
 #[test]
-fn an_upgraded_connection_carries_both_ways_and_drains_with_its_own_patience() {
+fn d13_an_upgraded_connection_carries_both_ways_and_drains_with_its_own_patience() {
     let instance = Instance::new(|request, stream| {
         assert_eq!(request.header("upgrade"), Some("echo"));
         assert_eq!(request.header("connection"), Some("upgrade"));
@@ -147,7 +147,7 @@ fn an_upgraded_connection_carries_both_ways_and_drains_with_its_own_patience() {
 }
 
 #[test]
-fn an_edge_that_ends_answers_what_it_has() {
+fn d02_an_edge_that_ends_answers_what_it_has() {
     let (first, go) = patient();
     let mut rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&first])]));

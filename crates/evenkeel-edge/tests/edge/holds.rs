@@ -40,7 +40,7 @@ fn kill(instance: Instance) -> SocketAddr {
 }
 
 #[test]
-fn the_only_instance_is_killed_and_started_again_under_load() {
+fn d12_the_only_instance_is_killed_and_started_again_under_load() {
     let effects = Effects::default();
     let mut instance = writer(None, &effects);
     let rig = Rig::new();

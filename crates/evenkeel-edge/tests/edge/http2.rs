@@ -212,7 +212,7 @@ fn a_web_socket_lives_on_a_stream() {
 }
 
 #[test]
-fn an_edge_that_ends_says_so_and_answers_what_it_has() {
+fn d02_an_edge_that_ends_says_so_and_answers_what_it_has() {
     let (go, gone) = mpsc::channel::<()>();
     let gone = Mutex::new(gone);
     let instance = Instance::new(move |_, stream| {

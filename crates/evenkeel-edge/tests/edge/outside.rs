@@ -279,7 +279,7 @@ fn door(mut it: RoutingTable, proxy_protocol: bool) -> RoutingTable {
 }
 
 #[test]
-fn bytes_go_both_ways_and_a_connection_has_its_time_to_drain() {
+fn d13_bytes_go_both_ways_and_a_connection_has_its_time_to_drain() {
     let (first, second) = (echo(), echo());
     let rig = Rig::new();
     let addr = open(&rig, &["tcp-0"])[0];

@@ -146,7 +146,7 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 }
 
 #[test]
-fn a_signal_ends_it_in_order_and_a_kill_loses_no_connection() {
+fn d11_a_signal_ends_it_in_order_and_a_kill_loses_no_connection() {
     let instance = Instance::says("served");
     let rig = Rig::without_edge();
     let mut first = start(&rig.home);

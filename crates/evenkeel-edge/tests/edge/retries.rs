@@ -66,7 +66,7 @@ fn a_request_with_an_effect_is_never_made_twice() {
 }
 
 #[test]
-fn an_idle_connection_that_was_closed_costs_no_request() {
+fn d03_an_idle_connection_that_was_closed_costs_no_request() {
     let instance = Instance::says("x");
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&instance])]));

@@ -32,7 +32,7 @@ fn pools_get_their_weights() {
 }
 
 #[test]
-fn a_table_is_swapped_two_hundred_times_under_load() {
+fn d10_a_table_is_swapped_two_hundred_times_under_load() {
     let (old, new) = (Instance::says("old"), Instance::says("new"));
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&old]), (0, &[&new])]));
@@ -67,7 +67,7 @@ fn a_table_is_swapped_two_hundred_times_under_load() {
 }
 
 #[test]
-fn the_acknowledged_table_is_the_one_that_is_used() {
+fn d05_the_acknowledged_table_is_the_one_that_is_used() {
     let (old, new) = (Instance::says("old"), Instance::says("new"));
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&old]), (0, &[&new])]));
@@ -84,7 +84,7 @@ fn the_acknowledged_table_is_the_one_that_is_used() {
 }
 
 #[test]
-fn a_pool_that_dies_passes_its_share_on() {
+fn d04_a_pool_that_dies_passes_its_share_on() {
     let (old, new) = (Instance::says("old"), Instance::says("new"));
     let rig = Rig::new();
     rig.serve(&table(1, &[(5_000, &[&old]), (5_000, &[&new])]));
@@ -98,7 +98,7 @@ fn a_pool_that_dies_passes_its_share_on() {
 }
 
 #[test]
-fn a_new_instance_gets_nothing_before_it_is_healthy() {
+fn d06_a_new_instance_gets_nothing_before_it_is_healthy() {
     let old = Instance::says("old");
     let rig = Rig::new();
     rig.serve(&table(1, &[(10_000, &[&old])]));
@@ -228,7 +228,7 @@ fn a_shim_is_asked_for_what_only_it_knows() {
 }
 
 #[test]
-fn s10_a_check_that_breaks_for_most_of_them_takes_nobody_out() {
+fn s10_d12_a_check_that_breaks_for_most_of_them_takes_nobody_out() {
     let well = Arc::new(AtomicBool::new(true));
     let named = |name: &'static str| {
         let says = Arc::clone(&well);

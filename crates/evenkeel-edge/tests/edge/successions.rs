@@ -94,7 +94,7 @@ fn web() -> InstanceId {
 }
 
 #[test]
-fn s35_what_is_under_way_goes_on_over_three_successors_and_counts_as_one() {
+fn s35_d11_what_is_under_way_goes_on_over_three_successors_and_counts_as_one() {
     let (instance, say) = instance("served");
     let rig = Rig::without_edge();
     let mut edge = start(&rig.home);

@@ -30,6 +30,7 @@ mod analysis;
 mod back;
 mod checks;
 mod control;
+mod drops;
 mod forward;
 mod gates;
 mod jobs;
@@ -139,6 +140,8 @@ struct Story {
     /// A listener that cannot be opened at its first port.
     refuses: Option<String>,
     blind: bool,
+    /// The edge takes no table.
+    deaf: bool,
     /// How many hours the clocks are ahead of the story's; nobody can see them without.
     zone: Option<i32>,
     incarnation: u64,
@@ -181,6 +184,7 @@ impl Story {
             refused: false,
             refuses: None,
             blind: false,
+            deaf: false,
             zone: Some(0),
             incarnation: 1,
             edge_since: 0,
@@ -267,6 +271,7 @@ impl Story {
         for want in self.state.wants(Epoch(1)) {
             match want {
                 Want::Listeners(sockets) => self.listeners = sockets.into_keys().collect(),
+                Want::Table(_) if self.deaf => {}
                 Want::Table(table) => self.serving = table.fence,
                 Want::Checks(_) => {}
                 Want::Pool(pool) => {
@@ -399,6 +404,8 @@ impl Story {
             ["end"] => return false,
             ["blind"] => self.blind = true,
             ["sees"] => self.blind = false,
+            ["edge", "takes", "no", "table"] => self.deaf = true,
+            ["edge", "takes", "tables"] => self.deaf = false,
             ["resumed"] => self.state = self.state.resumed(self.now()),
             ["edge", "restarts"] => {
                 self.incarnation += 1;

@@ -41,7 +41,7 @@ fn rolling_never_leaves_its_bounds() {
 }
 
 #[test]
-fn rolling_waits_for_readiness_before_it_takes_anything_away() {
+fn d09_rolling_waits_for_readiness_before_it_takes_anything_away() {
     let now = Situation {
         replicas: 4,
         old: Side { size: 4, ready: 4, broken: 0, occupied: 4 },
@@ -102,7 +102,7 @@ fn blue_green_switches_once() {
 }
 
 #[test]
-fn going_back_rebuilds_by_a_third_at_least() {
+fn d15_going_back_rebuilds_by_a_third_at_least() {
     let mut now = Situation {
         replicas: 9,
         old: Side::default(),

@@ -143,7 +143,7 @@ fn certificate(house: &House) {
 }
 
 #[test]
-fn curl_httpx_websockets_and_a_browser_go_through_every_release_and_upgrade() {
+fn d13_curl_httpx_websockets_and_a_browser_go_through_every_release_and_upgrade() {
     let house = House::new();
     certificate(&house);
     house.write("browser.html", include_str!("programs/browser.html"));
@@ -183,7 +183,7 @@ fn curl_httpx_websockets_and_a_browser_go_through_every_release_and_upgrade() {
 }
 
 #[test]
-fn connections_of_redis_stay_where_they_are_through_every_release_and_upgrade() {
+fn d13_connections_of_redis_stay_where_they_are_through_every_release_and_upgrade() {
     if program("redis-server").is_none() || program("redis-cli").is_none() {
         return skip("connections that are not HTTP: redis is not installed (redis-server)");
     }

@@ -45,7 +45,7 @@ fn python_is_replaced_without_a_failed_request() {
 }
 
 #[test]
-fn node_is_replaced_without_a_failed_request() {
+fn d01_node_that_ends_at_once_when_told_is_replaced_without_a_failed_request() {
     releases(Program::Node);
 }
 

@@ -52,7 +52,7 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 #[test]
-fn s35_twenty_upgrades_under_load_lose_no_request() {
+fn s35_d11_twenty_upgrades_under_load_lose_no_request() {
     let house = house(3, QUICK);
     let load = Load::start(house.listen, ALL);
     load.until_answered("v1", 200);

@@ -77,7 +77,7 @@ fn whoami(house: &House) -> String {
 }
 
 #[test]
-fn a_rollback_while_the_old_is_warm_is_instant() {
+fn d15_a_rollback_while_the_old_is_warm_is_instant() {
     let house = house(SWITCH);
     let kinds = [Kind::KeepAlive, Kind::KeepAlive, Kind::Fresh, Kind::Post, Kind::Put];
     let load = Load::start(house.listen, &kinds);
@@ -173,7 +173,7 @@ fn s06_a_revision_that_answers_errors_is_taken_back_held_back_and_forced() {
 }
 
 #[test]
-fn s31_a_newer_release_supersedes_the_one_under_way() {
+fn s31_d16_a_newer_release_supersedes_the_one_under_way() {
     let house = house(HALF);
     let load = Load::start(house.listen, ALL);
     web(&house, "VERSION = \"v2\"", 2, HALF);

@@ -5,7 +5,7 @@ use expect_test::expect;
 use super::*;
 
 #[test]
-fn s31_a_newer_change_takes_back_what_is_under_way() {
+fn s31_d16_a_newer_change_takes_back_what_is_under_way() {
     check(
         "web 4 canary 25,50",
         "0 apply

@@ -83,7 +83,7 @@ fn what_is_not_measured_or_not_seen_does_not_shrink() {
 }
 
 #[test]
-fn each_revision_scales_by_its_own_load() {
+fn d15_each_revision_scales_by_its_own_load() {
     check(
         "web 4 canary 10,50 bake 10 scales 2-10",
         "0 apply
@@ -132,7 +132,7 @@ fn each_revision_scales_by_its_own_load() {
 }
 
 #[test]
-fn what_is_left_stays_whole_while_it_idles() {
+fn d15_what_is_left_stays_whole_while_it_idles() {
     check(
         "web 8 canary 50 bake 60 scales 2-10",
         "0 apply
