@@ -279,6 +279,20 @@ pub(super) struct Cluster {
     pub(super) eds_cluster_config: Option<EdsClusterConfig>,
     #[prost(message, optional, tag = "4")]
     pub(super) connect_timeout: Option<Span>,
+    #[prost(btree_map = "string, message", tag = "36")]
+    pub(super) typed_extension_protocol_options: std::collections::BTreeMap<String, Any>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct HttpProtocolOptions {
+    #[prost(message, optional, tag = "3")]
+    pub(super) explicit_http_config: Option<ExplicitHttpConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ExplicitHttpConfig {
+    #[prost(message, optional, tag = "2")]
+    pub(super) http2_protocol_options: Option<Nothing>,
 }
 
 #[derive(Clone, PartialEq, Message)]

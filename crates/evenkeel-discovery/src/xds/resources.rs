@@ -3,20 +3,25 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use evenkeel_kernel::model::RevisionNumber;
+use evenkeel_kernel::model::{Protocol, RevisionNumber};
 use evenkeel_kernel::routing::directory::Listing;
 
 use super::proto::{
     Address, Any, ApiListener, Cluster, ClusterLoadAssignment, ClusterWeight, ConfigSource,
-    EdsClusterConfig, Endpoint, Filter, FilterChain, HttpConnectionManager, LbEndpoint, Listener,
-    Locality, LocalityLbEndpoints, Nothing, Number, Rds, RetryPolicy, Route, RouteAction,
-    RouteConfiguration, RouteMatch, SocketAddress, Span, VirtualHost, WeightedCluster, any,
+    EdsClusterConfig, Endpoint, ExplicitHttpConfig, Filter, FilterChain, HttpConnectionManager,
+    HttpProtocolOptions, LbEndpoint, Listener, Locality, LocalityLbEndpoints, Nothing, Number, Rds,
+    RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, SocketAddress, Span,
+    VirtualHost, WeightedCluster, any,
 };
 use crate::catalog::{Catalog, Service, revision};
 
 const HTTP: &str = "type.googleapis.com/envoy.extensions.filters.network.\
                     http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+/// Under which name, and with which type, a cluster says what it speaks.
+const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const OPTIONS_URL: &str =
+    "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 /// The name of the listener of an Envoy that says in its node's metadata where it is to listen.
 pub(super) const LISTENER: &str = "evenkeel";
 /// The version of all names and numbers.
@@ -110,7 +115,7 @@ pub(super) fn resource(catalog: &Catalog, kind: Type, name: &str, asker: &Asker)
         Type::Cluster => {
             let service = service_of(catalog, kind, name)?;
             let there = clusters(service, catalog.service(service)?).iter().any(|it| it == name);
-            there.then(|| cluster(name))
+            there.then(|| cluster(catalog, name))
         }
         Type::Endpoints => endpoints(catalog, name).map(|it| any(kind.url(), &it)),
         Type::Listener => listener(catalog, name, asker).map(|it| any(kind.url(), &it)),
@@ -122,15 +127,29 @@ fn ads() -> Option<ConfigSource> {
     Some(ConfigSource { ads: Some(Nothing {}), resource_api_version: V3 })
 }
 
-/// A cluster hangs on nothing but its name.
-pub(super) fn cluster(name: &str) -> Any {
+/// A cluster, also one that is gone: it hangs on its name, and on what the service speaks.
+pub(super) fn cluster(catalog: &Catalog, name: &str) -> Any {
+    let options = HttpProtocolOptions {
+        explicit_http_config: Some(ExplicitHttpConfig { http2_protocol_options: Some(Nothing {}) }),
+    };
+    let options =
+        speaks_h2(catalog, name).then(|| (OPTIONS.to_owned(), any(OPTIONS_URL, &options)));
     let cluster = Cluster {
+        typed_extension_protocol_options: options.into_iter().collect(),
         name: name.to_owned(),
         kind: EDS,
         eds_cluster_config: Some(EdsClusterConfig { eds_config: ads() }),
         connect_timeout: Some(Span { seconds: 1 }),
     };
     any(Type::Cluster.url(), &cluster)
+}
+
+/// Whether HTTP/2 is spoken to a cluster without asking.
+fn speaks_h2(catalog: &Catalog, name: &str) -> bool {
+    let (service, number) = name.split_once('@').unwrap_or((name, ""));
+    let Some(listing) = catalog.own(service) else { return false };
+    let own = revision(number).and_then(|it| listing.pools.get(&it));
+    own.or_else(|| listing.pools.values().next()).is_some_and(|it| it.protocol == Protocol::H2c)
 }
 
 fn address(addr: &str, port: u16) -> Option<Address> {

@@ -242,7 +242,8 @@ impl Stream {
             let found = resources::resource(&self.seen, kind, name, &self.asker);
             // One that is gone stays until nothing leads to it.
             let held = |_: &()| kind == Type::Cluster;
-            let found = found.or_else(|| Some(()).filter(held).map(|()| resources::cluster(name)));
+            let found = found
+                .or_else(|| Some(()).filter(held).map(|()| resources::cluster(&self.seen, name)));
             Some((name.clone(), found?))
         };
         names.iter().filter_map(read).collect()

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+use evenkeel_kernel::model::Protocol;
+
 use crate::backend::Backend;
 use crate::clients::python;
 use crate::machine::{Program, free_port, program, until};
@@ -30,7 +32,7 @@ print(*ports, flush=True)
 channel = None
 for line in sys.stdin:
     if channel is None:
-        channel = grpc.insecure_channel('xds:///web')
+        channel = grpc.insecure_channel(sys.argv[1], (('grpc.default_authority', 'web'),))
         call = channel.unary_unary('/test.Test/Who')
     count = collections.Counter()
     for _ in range(100):
@@ -69,32 +71,40 @@ impl Drop for Grpc {
     }
 }
 
+impl Grpc {
+    /// Starts it towards this target; and where its two servers are.
+    fn start(rig: &Rig, target: &str) -> Option<(Self, [SocketAddr; 2])> {
+        let python = python("grpc")?;
+        let bootstrap = rig.home.path().join("bootstrap.json");
+        let text = serde_json::json!({
+            "xds_servers": [{
+                "server_uri": rig.xds.to_string(),
+                "channel_creds": [{"type": "insecure"}],
+                "server_features": ["xds_v3"],
+            }],
+            "node": {"id": "test"},
+        });
+        std::fs::write(&bootstrap, text.to_string()).unwrap();
+        let mut child = Command::new(python)
+            .args(["-c", SCRIPT, target])
+            .env("GRPC_XDS_BOOTSTRAP", &bootstrap)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let order = child.stdin.take().unwrap();
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut grpc = Self { child, order, said };
+        let addrs: Vec<SocketAddr> =
+            grpc.line().into_iter().map(|port| ([127, 0, 0, 1], port).into()).collect();
+        Some((grpc, addrs.try_into().unwrap()))
+    }
+}
+
 #[test]
 fn grpc_follows_a_release_with_no_proxy_between() {
-    let Some(python) = python("grpc") else { return };
     let rig = Rig::new();
-    let bootstrap = rig.home.path().join("bootstrap.json");
-    let text = serde_json::json!({
-        "xds_servers": [{
-            "server_uri": rig.xds.to_string(),
-            "channel_creds": [{"type": "insecure"}],
-            "server_features": ["xds_v3"],
-        }],
-        "node": {"id": "test"},
-    });
-    std::fs::write(&bootstrap, text.to_string()).unwrap();
-    let mut child = Command::new(python)
-        .args(["-c", SCRIPT])
-        .env("GRPC_XDS_BOOTSTRAP", &bootstrap)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let order = child.stdin.take().unwrap();
-    let said = BufReader::new(child.stdout.take().unwrap());
-    let mut grpc = Grpc { child, order, said };
-    let addrs: Vec<SocketAddr> =
-        grpc.line().into_iter().map(|port| ([127, 0, 0, 1], port).into()).collect();
+    let Some((mut grpc, addrs)) = Grpc::start(&rig, "xds:///web") else { return };
     let split = |old, new| rig.serve_web(&[(old, vec![addrs[0]]), (new, vec![addrs[1]])]);
     split(10_000, 0);
     assert_eq!(grpc.share(), [100, 0, 0]);
@@ -128,12 +138,9 @@ fn grpc_follows_a_release_with_no_proxy_between() {
     }
 }
 
-fn envoy_follows(api: &str) {
-    let Some(envoy) = program("envoy") else { return };
-    let (old, new) = (Backend::says("old"), Backend::says("new"));
-    let rig = Rig::new();
-    let split = |a, b| rig.serve_web(&[(a, vec![old.addr]), (b, vec![new.addr])]);
-    split(10_000, 0);
+/// Starts Envoy, and says where it listens.
+fn start_envoy(rig: &Rig, api: &str) -> Option<(Program, SocketAddr)> {
+    let envoy = program("envoy")?;
     let listen = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let config = format!(
         r#"
@@ -159,13 +166,22 @@ static_resources:
     );
     let path = rig.home.path().join("envoy.yaml");
     std::fs::write(&path, config).unwrap();
-    let _envoy = Program::start(Command::new(envoy).arg("-c").arg(&path).args([
+    let program = Program::start(Command::new(envoy).arg("-c").arg(&path).args([
         "--concurrency",
         "1",
         "--use-dynamic-base-id",
         "--log-level",
         "warning",
     ]));
+    Some((program, listen))
+}
+
+fn envoy_follows(api: &str) {
+    let (old, new) = (Backend::says("old"), Backend::says("new"));
+    let rig = Rig::new();
+    let split = |a, b| rig.serve_web(&[(a, vec![old.addr]), (b, vec![new.addr])]);
+    split(10_000, 0);
+    let Some((_envoy, listen)) = start_envoy(&rig, api) else { return };
     let both = [&old, &new];
     until("all to the old one", || (share(listen, both)? == [100, 0]).then_some(()));
     split(8_000, 2_000);
@@ -197,4 +213,24 @@ fn envoy_follows_by_the_state_of_the_world() {
 #[test]
 fn envoy_follows_by_what_has_changed() {
     envoy_follows("DELTA_GRPC");
+}
+
+#[test]
+fn envoy_carries_grpc_to_instances_that_speak_http_2() {
+    let rig = Rig::new();
+    let Some((_envoy, listen)) = start_envoy(&rig, "GRPC") else { return };
+    let Some((mut grpc, addrs)) = Grpc::start(&rig, &listen.to_string()) else { return };
+    let split = |old, new| {
+        let mut web = crate::rig::service(&[(old, vec![addrs[0]]), (new, vec![addrs[1]])]);
+        web.pools.values_mut().for_each(|it| it.protocol = Protocol::H2c);
+        rig.serve([("web".parse().unwrap(), web)].into());
+    };
+    split(10_000, 0);
+    until("all to the old one", || (grpc.share() == [100, 0, 0]).then_some(()));
+    split(0, 10_000);
+    until("all to the new one", || {
+        let [old, new, failed] = grpc.share();
+        assert_eq!((old + new, failed), (100, 0));
+        (new == 100).then_some(())
+    });
 }

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::{Discovery, InstanceId, PoolId, RevisionNumber, ServiceName, StackName, Weight};
+use crate::model::{
+    Discovery, InstanceId, PoolId, Protocol, RevisionNumber, ServiceName, StackName, Weight,
+};
 use crate::routing::{self, RoutingTable};
 use crate::world::Health;
 
@@ -44,6 +46,8 @@ pub struct Listing {
 pub struct Pool {
     /// Its part of the traffic.
     pub weight: Weight,
+    /// What its instances speak.
+    pub protocol: Protocol,
     /// Its instances, by rising slot.
     pub instances: Vec<Listed>,
 }
@@ -180,7 +184,8 @@ fn listing(
             Listed { slot: *slot, addr: it.addr, seen, draining: it.draining }
         });
         let weight = service.split.get(revision).copied().unwrap_or_default();
-        let pool = Pool { weight, instances: instances.collect() };
+        let protocol = source.protocol;
+        let pool = Pool { weight, protocol, instances: instances.collect() };
         let kept = before.and_then(|it| it.pools.get(revision)).filter(|it| ***it == pool);
         (*revision, kept.map_or_else(|| Arc::new(pool), Arc::clone))
     });
@@ -289,7 +294,7 @@ mod tests {
                 healthy_after: 1,
                 unhealthy_after: 3,
             },
-            protocol: crate::model::Protocol::Http,
+            protocol: Protocol::Http,
             tls: None,
             instances: (1..=count).map(instance).collect(),
             drain: Duration::ZERO,
