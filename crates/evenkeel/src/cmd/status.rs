@@ -281,10 +281,15 @@ fn certificate_rows(all: &[CertificateView]) -> Vec<Vec<String>> {
             Some(left) => term::long(left),
             None => paint(Tone::Warn, "there is none yet"),
         };
-        let again = it.again_s.map(|again| format!("; next try in {}", term::span(again * 1000)));
-        let failed = it.failed.as_ref().map(|why| paint(Tone::Bad, why));
-        let failed = failed.map(|why| format!("{why}{}", again.unwrap_or_default()));
-        vec![it.name.clone(), good, failed.unwrap_or_default()]
+        // Why is among what is waited for.
+        let failed = match (&it.failed, it.again_s) {
+            (Some(_), Some(again)) => {
+                format!("could not be ordered, next try in {}", term::span(again * 1000))
+            }
+            (Some(_), None) => "cannot be read".to_owned(),
+            (None, _) => String::new(),
+        };
+        vec![it.name.clone(), good, paint(Tone::Bad, &failed)]
     }));
     rows
 }

@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod affinity;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod changes;
 #[cfg(test)]
 mod checks;
