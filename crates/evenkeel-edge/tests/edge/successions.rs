@@ -1,23 +1,29 @@
 //! One edge process after the other, while requests are under way (S35).
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use evenkeel_edge::{Limits, leaving};
 use evenkeel_kernel::model::InstanceId;
 use evenkeel_kernel::world::Health;
+use h2::Reason;
+use h2::client::SendRequest;
 use rustix::process::Signal;
 
 use crate::client::Client;
+use crate::h2_peer::{H2Client, H2Instance, echo, request};
 use crate::instance::{Instance, answer, read_chunk};
 use crate::processes::{reigns, signal, spawn, start};
-use crate::rig::{Rig, fence, pool_of, table, until};
+use crate::rig::{Rig, fence, pool_of, table, table_at, until};
 
 /// Starts a successor, and waits until it is the edge.
 pub(crate) fn succeed(home: &Path) -> Child {
@@ -352,4 +358,96 @@ fn s35_one_that_knows_nothing_of_successors_is_told_to_end() {
     assert!([200, 503].contains(&status), "{status}");
     signal(&next, Signal::TERM);
     ends("the next", &mut next);
+}
+
+/// Calls again and again until it is told to stop, as a client of gRPC does: a call that was not
+/// begun, because the connection goes away, is made on another one. Says how many were answered, and
+/// what failed.
+fn calls(addr: SocketAddr, stop: &AtomicBool, streams: bool) -> (u32, Vec<String>) {
+    const GRPC: &str = "application/grpc";
+    let (mut answered, mut failed) = (0, Vec::new());
+    let mut client = H2Client::connect(addr);
+    while !stop.load(Ordering::Relaxed) {
+        let open = client.run(async |send| send.ready().await.is_ok());
+        if !open {
+            client = H2Client::connect(addr);
+        }
+        let well = match streams {
+            false => client.try_ask(request("POST", "/one", GRPC), "hello").map(|answer| {
+                let status = answer.trailers.and_then(|it| it.get("grpc-status").cloned());
+                (answer.body == "hello" && status.is_some_and(|it| it == "0"), 1)
+            }),
+            true => client.run(async |send| talk(send).await),
+        };
+        match well {
+            Ok((true, count)) => answered += count,
+            Ok((false, _)) => failed.push("another answer".to_owned()),
+            Err(error) if error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM) => {
+                client = H2Client::connect(addr);
+            }
+            Err(error) => failed.push(error.to_string()),
+        }
+    }
+    (answered, failed)
+}
+
+/// One call of ten messages both ways, over half a second.
+async fn talk(send: SendRequest<Bytes>) -> Result<(bool, u32), h2::Error> {
+    let mut send = send.ready().await?;
+    let (response, mut stream) =
+        send.send_request(request("POST", "/s", "application/grpc"), false)?;
+    stream.send_data("message 0".into(), false)?;
+    let mut body = response.await?.into_body();
+    for n in 0..10 {
+        if n > 0 {
+            stream.send_data(format!("message {n}").into(), false)?;
+        }
+        let Some(data) = body.data().await else { return Ok((false, n)) };
+        let data = data?;
+        body.flow_control().release_capacity(data.len())?;
+        if data != format!("message {n}") {
+            return Ok((false, n));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    stream.send_data(Bytes::new(), true)?;
+    let over = body.data().await.is_none();
+    let status = body.trailers().await?.and_then(|it| it.get("grpc-status").cloned());
+    Ok((over && status.is_some_and(|it| it == "0"), 10))
+}
+
+#[test]
+fn s35_twenty_successors_under_calls_of_grpc_lose_none() {
+    let instance = H2Instance::new(echo);
+    let rig = Rig::without_edge();
+    let mut edges = vec![start(&rig.home)];
+    rig.serve(&table_at(1, &[(10_000, vec![instance.addr])]));
+    let stop = AtomicBool::new(false);
+    let addr = rig.addr;
+    let told = thread::scope(|scope| {
+        let callers: Vec<_> = [false, false, true, true]
+            .map(|streams| {
+                scope.spawn({
+                    let stop = &stop;
+                    move || calls(addr, stop, streams)
+                })
+            })
+            .into_iter()
+            .collect();
+        for _ in 0..20 {
+            edges.push(succeed(&rig.home));
+        }
+        stop.store(true, Ordering::Relaxed);
+        callers.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>()
+    });
+    for (answered, failed) in &told {
+        assert!(failed.is_empty(), "{failed:?}");
+        assert!(*answered > 40, "{answered}");
+    }
+    let mut last = edges.pop().unwrap();
+    for edge in &mut edges {
+        ends("it holds nothing any more", edge);
+    }
+    signal(&last, Signal::TERM);
+    ends("the last", &mut last);
 }
