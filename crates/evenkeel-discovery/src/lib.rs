@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod catalog;
 mod dns;
 mod http;

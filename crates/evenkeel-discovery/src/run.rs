@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
+use crate::bounds::Bounds;
 use crate::dns::{self, Answers, Forwarder};
 use crate::hub::Hub;
 use crate::registry::Desk;
@@ -161,6 +162,7 @@ async fn serve<S: Sockets>(with: Start<S>, ended: &mut watch::Receiver<bool>) {
 
 /// What all faces share.
 struct House {
+    bounds: Bounds,
     /// Whose failure was said already.
     failed: RefCell<BTreeSet<String>>,
     hub: Rc<Hub>,
@@ -175,8 +177,9 @@ impl House {
         let hub = Rc::<Hub>::default();
         let answers = Rc::new(Answers::new(Rc::clone(&hub)));
         let desk = Desk::new(home, Rc::clone(&hub));
-        let (counted, forwarder) = (Rc::default(), Rc::default());
-        Self { failed: RefCell::default(), hub, desk, counted, answers, forwarder }
+        let (counted, bounds) = (Rc::default(), Bounds::of_this_process());
+        let forwarder = Rc::new(Forwarder::new(bounds.forward));
+        Self { bounds, failed: RefCell::default(), hub, desk, counted, answers, forwarder }
     }
 
     /// Opens what is wanted and not open, and closes what is no longer wanted. Returns whether
@@ -234,15 +237,16 @@ impl House {
                 let (answers, forwarder) = over(&self.answers, &self.forwarder);
                 let udp = task(dns::serve_udp(udp, answers, forwarder));
                 let (answers, forwarder) = over(&self.answers, &self.forwarder);
-                Ok(vec![udp, task(dns::serve_tcp(listener, answers, forwarder))])
+                Ok(vec![udp, task(dns::serve_tcp(listener, answers, forwarder, self.bounds.tcp))])
             }
             "http" => {
                 let (hub, desk) = (Rc::clone(&self.hub), Rc::clone(&self.desk));
-                Ok(vec![task(http::serve(listener, hub, desk, Rc::clone(&self.counted)))])
+                let (counted, most) = (Rc::clone(&self.counted), self.bounds.http);
+                Ok(vec![task(http::serve(listener, hub, desk, counted, most))])
             }
             "xds" => {
-                let hub = Rc::clone(&self.hub);
-                Ok(vec![task(xds::serve(listener, hub, Rc::clone(&self.counted)))])
+                let (hub, counted) = (Rc::clone(&self.hub), Rc::clone(&self.counted));
+                Ok(vec![task(xds::serve(listener, hub, counted, self.bounds.xds))])
             }
             other => Err(io::Error::other(format!("nobody speaks {other} here"))),
         }

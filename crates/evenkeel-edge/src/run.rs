@@ -11,6 +11,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use evenkeel_kernel::layout;
+use evenkeel_kernel::model::Discovery;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -409,6 +410,6 @@ fn connections_max() -> usize {
         Err(_) => limit.current,
     };
     let files = files.unwrap_or(u64::MAX);
-    let fit = files.saturating_sub(FDS_RESERVED) / 2;
+    let fit = files.saturating_sub(FDS_RESERVED + Discovery::files(files)) / 2;
     usize::try_from(fit.clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)).unwrap_or(usize::MAX)
 }

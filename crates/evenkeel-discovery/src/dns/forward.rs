@@ -13,8 +13,6 @@ use super::message::{Code, HEADER, Head, Query};
 
 /// How long one server may take before the next is asked.
 const WAIT: Duration = Duration::from_millis(1_500);
-/// Questions under way; each holds a socket. Beyond it the answer is that it cannot be done now.
-const UNDER_WAY_MAX: usize = 256;
 /// The largest answer over UDP that is taken.
 const ANSWER_MAX: usize = 4_096;
 
@@ -24,13 +22,12 @@ pub(crate) struct Forwarder {
     places: Semaphore,
 }
 
-impl Default for Forwarder {
-    fn default() -> Self {
-        Self { places: Semaphore::new(UNDER_WAY_MAX) }
-    }
-}
-
 impl Forwarder {
+    /// Asks about so many questions at one time; each holds a socket.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { places: Semaphore::new(most) }
+    }
+
     /// The answer of the first server that has one.
     pub(crate) async fn ask_udp(&self, question: &[u8], servers: &[SocketAddr]) -> Vec<u8> {
         let Ok(_place) = self.places.try_acquire() else { return failed(question, servers) };

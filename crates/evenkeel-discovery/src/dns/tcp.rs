@@ -14,18 +14,21 @@ use super::forward::Forwarder;
 
 /// How long a client may say nothing, or take nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// Clients at a time; others wait in the kernel's queue.
-const CLIENTS_MAX: usize = 512;
 /// Between two looks whether there is room, or whether accepting works again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes of a message at most: its length has two.
 const MESSAGE_MAX: usize = 65_535;
 
 /// Answers for ever.
-pub(crate) async fn serve(listener: TcpListener, answers: Rc<Answers>, forwarder: Rc<Forwarder>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    answers: Rc<Answers>,
+    forwarder: Rc<Forwarder>,
+    most: usize,
+) {
     let clients = Rc::new(Cell::new(0_usize));
     loop {
-        while clients.get() >= CLIENTS_MAX {
+        while clients.get() >= most {
             sleep(PAUSE).await;
         }
         let Ok((stream, _)) = listener.accept().await else {

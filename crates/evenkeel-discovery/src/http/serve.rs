@@ -26,9 +26,6 @@ use crate::catalog::Catalog;
 use crate::hub::{Hub, Interest};
 use crate::registry::Desk;
 
-/// Connections at a time: a thousand watchers and room for as many again several times over. Others
-/// wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 8_192;
 /// Between two looks whether there is room, or whether accepting works again.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long a request's head may take.
@@ -97,10 +94,11 @@ pub(crate) async fn serve(
     hub: Rc<Hub>,
     desk: Rc<Desk>,
     counted: Rc<Counted>,
+    most: usize,
 ) {
     let server = Rc::new(Server { hub, desk, kept: RefCell::default() });
     loop {
-        while counted.count.get() >= CONNECTIONS_MAX {
+        while counted.count.get() >= most {
             sleep(PAUSE).await;
         }
         let Ok((stream, _)) = listener.accept().await else {
@@ -232,7 +230,7 @@ impl Server {
                 Some(page) => self.page(&page, path, &query).await,
                 None => nothing(path),
             },
-            (&Method::PUT | &Method::POST, ["v1", "agent", path @ ..]) => {
+            (&Method::PUT, ["v1", "agent", path @ ..]) => {
                 match Limited::new(body, BODY_MAX).collect().await {
                     Ok(body) => consul::order(&self.desk, path, &query, &body.to_bytes()).await,
                     Err(_) => {
@@ -240,6 +238,10 @@ impl Server {
                         answer::words(StatusCode::PAYLOAD_TOO_LARGE, words)
                     }
                 }
+            }
+            // Whatever a browser may send without asking first is not taken.
+            (_, ["v1", "agent", ..]) => {
+                answer::words(StatusCode::METHOD_NOT_ALLOWED, "there are only GET and PUT here")
             }
             (_, path) if page(path).is_some() => {
                 answer::words(StatusCode::METHOD_NOT_ALLOWED, "there is only GET here")

@@ -34,8 +34,6 @@ const WORLD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DELTA: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
-/// Connections at a time.
-const CONNECTIONS_MAX: usize = 4_096;
 /// Streams of one connection at a time; each client has one.
 const STREAMS_MAX: u32 = 16;
 /// Bytes of a message at most: twenty thousand names.
@@ -79,10 +77,10 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Here {
 }
 
 /// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, hub: Rc<Hub>, counted: Rc<Counted>) {
+pub(crate) async fn serve(listener: TcpListener, hub: Rc<Hub>, counted: Rc<Counted>, most: usize) {
     let connections = Rc::new(Cell::new(0_usize));
     loop {
-        while connections.get() >= CONNECTIONS_MAX {
+        while connections.get() >= most {
             sleep(PAUSE).await;
         }
         let Ok((stream, _)) = listener.accept().await else {

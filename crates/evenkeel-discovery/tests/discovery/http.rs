@@ -260,6 +260,8 @@ fn others_register_and_are_believed_as_long_as_they_speak() {
     assert_eq!(curl.put("/v1/agent/service/register", "{").0, 400);
     assert_eq!(curl.put("/v1/agent/service/register", &"x".repeat(100_000)).0, 413);
     assert_eq!(curl.put("/v1/agent/check/pass/nobody", "").0, 404);
+    let posted = curl.ask(&["-X", "POST", "-d", "{}", "/v1/agent/service/register"]);
+    assert_eq!(posted.0, 405, "a page in a browser may send this unasked");
 
     // The next process knows them, and is told to wait by nobody's index.
     rig.stop();

@@ -38,6 +38,13 @@ impl Discovery {
         *self == Self::default()
     }
 
+    /// How many of the files that its process may have open it may hold, so that requests never
+    /// lack one because of those who only ask: an eighth, and no more than it can use.
+    #[must_use]
+    pub fn files(limit: u64) -> u64 {
+        (limit / 8).min(16_384)
+    }
+
     /// The addresses that are listened on, each with what is spoken there.
     pub fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         let all = [("dns", &self.dns), ("http", &self.http), ("xds", &self.xds)];
