@@ -21,6 +21,7 @@ mod ewma;
 #[cfg(test)]
 mod fixtures;
 pub mod handover;
+mod health_call;
 mod http;
 mod instance;
 mod knock;

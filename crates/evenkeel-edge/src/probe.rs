@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::now_ms;
+use crate::health_call;
 use crate::instance::Instance;
 use crate::limits::PROBES_MAX;
 use crate::shared::Shared;
@@ -173,6 +174,7 @@ async fn ask(key: u64, subject: Subject, shared: Arc<Shared>, home: Rc<Path>) ->
     let answer = async {
         match &pool.health.probe {
             Probe::Http { path } => http(&shared, &pool, &instance, path).await,
+            Probe::Grpc { service } => call(&shared, &pool, &instance, service).await,
             Probe::Tcp => connect(&instance).await.map(|_stream| true),
             Probe::Exec { .. } | Probe::Notify | Probe::Process => {
                 shim(&home.join(layout::shim_socket(&instance.id))).await
@@ -209,6 +211,18 @@ async fn http(shared: &Shared, pool: &Pool, instance: &Instance, path: &str) -> 
     let (mut body, mut nowhere) = (stream.take(BODY_BYTES), tokio::io::sink());
     let _best_effort = timeout(BODY_WAIT, tokio::io::copy(&mut body, &mut nowhere)).await;
     Ok(is_http && status.is_some_and(|status| (200..400).contains(&status)))
+}
+
+/// Whether the instance answers the call for its health that it serves.
+async fn call(
+    shared: &Shared,
+    pool: &Pool,
+    instance: &Instance,
+    service: &str,
+) -> io::Result<bool> {
+    let stream = connect(instance).await?;
+    let stream = Stream::over(stream, &shared.certificates, pool).await?;
+    health_call::is_serving(stream, instance.addr, service).await
 }
 
 /// Whether the shim says `yes`.

@@ -93,7 +93,7 @@ pub(crate) fn refuse(respond: &mut SendResponse<Bytes>) {
     respond.send_reset(Reason::REFUSED_STREAM);
 }
 
-fn trailers(status: &'static str) -> HeaderMap {
+pub(crate) fn trailers(status: &'static str) -> HeaderMap {
     HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())])
 }
 

@@ -2,18 +2,19 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
-use std::sync::Mutex;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use evenkeel_kernel::model::Protocol;
+use evenkeel_kernel::model::{Probe, Protocol};
 use evenkeel_kernel::routing::RoutingTable;
+use evenkeel_kernel::world::Health;
 use h2::ext::Protocol as Extended;
 use http::{Method, Request, Response};
 
-use crate::h2_peer::{H2Client, H2Instance, echo, ends_with, refuse, request, whole};
+use crate::h2_peer::{H2Client, H2Instance, echo, ends_with, refuse, request, trailers, whole};
 use crate::instance::{Instance, answer};
 use crate::rig::{Rig, pool_of, table, table_at, until};
 
@@ -122,6 +123,49 @@ fn a_call_counts_by_how_it_ended() {
     until("both are counted", || rig.counts(1).requests == 2);
     let counts = rig.counts(1);
     assert_eq!((counts.status_2xx, counts.status_4xx, counts.status_5xx), (0, 1, 1));
+}
+
+#[test]
+fn a_server_of_grpc_is_asked_how_it_is_in_its_own_words() {
+    let [serving, wrong] = [true, false].map(|it| Arc::new(AtomicBool::new(it)));
+    let (says, strays) = (Arc::clone(&serving), Arc::clone(&wrong));
+    let instance = H2Instance::new(move |request, mut respond| {
+        let is_check = request.uri().path() == "/grpc.health.v1.Health/Check"
+            && request.headers()["content-type"] == GRPC
+            && request.headers()["te"] == "trailers";
+        if !is_check {
+            strays.store(true, Ordering::SeqCst);
+        }
+        let status = if says.load(Ordering::SeqCst) { 1 } else { 2 };
+        tokio::spawn(async move {
+            let asked = request.into_body().data().await.unwrap().unwrap();
+            let head = Response::builder().header("content-type", GRPC);
+            let mut send = respond.send_response(head.body(()).unwrap(), false).unwrap();
+            // As `doc/health-checking.md` says: a service that is not known is an error.
+            let known = asked[..] == *b"\0\0\0\0\x06\x0a\x04shop";
+            if known {
+                let answer = Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]);
+                send.send_data(answer, false).unwrap();
+            }
+            send.send_trailers(trailers(if known { "0" } else { "5" })).unwrap();
+        });
+    });
+    let rig = Rig::new();
+    let asks = |generation, service: &str| {
+        let mut it = h2c(table_at(generation, &[(10_000, vec![instance.addr])]));
+        let service = service.to_owned();
+        pool_of(&mut it, 1).health.probe = Probe::Grpc { service };
+        rig.door().apply(&it).unwrap();
+    };
+    asks(1, "shop");
+    until("it serves", || rig.health("web.r1.1") == Health::Healthy);
+    serving.store(false, Ordering::SeqCst);
+    until("it does not", || rig.health("web.r1.1") == Health::Unhealthy);
+    serving.store(true, Ordering::SeqCst);
+    until("it serves again", || rig.health("web.r1.1") == Health::Healthy);
+    asks(2, "other");
+    until("it does not know that one", || rig.health("web.r1.1") == Health::Unhealthy);
+    assert!(!wrong.load(Ordering::SeqCst), "something else was asked");
 }
 
 #[test]

@@ -269,7 +269,14 @@ impl Health {
     pub fn command(&self) -> Option<&Vec<String>> {
         match &self.probe {
             Some(Probe::Exec { command }) => Some(command),
-            Some(Probe::Http { .. } | Probe::Tcp | Probe::Notify | Probe::Process) | None => None,
+            Some(
+                Probe::Http { .. }
+                | Probe::Grpc { .. }
+                | Probe::Tcp
+                | Probe::Notify
+                | Probe::Process,
+            )
+            | None => None,
         }
     }
 }
@@ -294,6 +301,11 @@ pub enum Probe {
         /// The path asked for, with a leading slash.
         path: String,
     },
+    /// The call `grpc.health.v1.Health/Check` is answered `SERVING`.
+    Grpc {
+        /// The service of gRPC that is asked about; empty: the server as a whole.
+        service: String,
+    },
     /// The port accepts a connection.
     Tcp,
     /// The command ends with exit status 0; run by the shim, in the instance's folder and
@@ -315,7 +327,9 @@ impl Probe {
     pub fn of(&self, arguments: &Arguments) -> Self {
         match self {
             Self::Exec { command } => Self::Exec { command: arguments.fill(command) },
-            Self::Http { .. } | Self::Tcp | Self::Notify | Self::Process => self.clone(),
+            Self::Http { .. } | Self::Grpc { .. } | Self::Tcp | Self::Notify | Self::Process => {
+                self.clone()
+            }
         }
     }
 }

@@ -423,6 +423,10 @@ fn health_fields(health: &Health, fields: &mut Fields) {
     let mut set = |name: &str, value: String| fields.insert(name.to_owned(), value);
     match &health.probe {
         Some(Probe::Http { path }) => drop(set("health.http", path.clone())),
+        Some(Probe::Grpc { service }) if service.is_empty() => {
+            drop(set("health.grpc", "true".to_owned()));
+        }
+        Some(Probe::Grpc { service }) => drop(set("health.grpc", service.clone())),
         Some(Probe::Tcp) => drop(set("health.tcp", "true".to_owned())),
         Some(Probe::Exec { command }) => drop(set("health.exec", format!("{command:?}"))),
         Some(Probe::Notify) => drop(set("health.notify", "true".to_owned())),

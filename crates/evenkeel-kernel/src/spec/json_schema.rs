@@ -99,6 +99,7 @@ fn of(kind: Kind) -> Value {
         Kind::Text => any_text,
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Yes => json!({ "const": true }),
+        Kind::YesOrText => json!({ "anyOf": [{ "const": true }, any_text] }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Kind::Span { .. } => text(SPAN),
         Kind::Size { min } => {

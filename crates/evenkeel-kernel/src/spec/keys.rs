@@ -287,14 +287,22 @@ pub(super) static SERVICE: Table = Table {
 static HEALTH: Table = Table {
     id: "health",
     header: "[service.NAME.health]",
-    doc: "How an instance is known to be well. At most one of `http`, `tcp`, `exec`, `notify` and \
-          `process`; without any, a TCP connection where the service is routed or used by \
+    doc: "How an instance is known to be well. At most one of `http`, `grpc`, `tcp`, `exec`, \
+          `notify` and `process`; without any, a TCP connection where the service is routed or used by \
           another, else that the process lives. `health = \"/healthz\"` is short for \
           `health = { http = \"/healthz\" }`.",
     short: Some("http"),
     keys: &[
         Key::new("http", Kind::UrlPath, "\"/healthz\"", "`GET` of this path answers 200 to 399.")
             .elsewhere(&["path", "url", "endpoint", "http_get", "uri"]),
+        Key::new(
+            "grpc",
+            Kind::YesOrText,
+            "\"shop.Catalog\"",
+            "`grpc.health.v1.Health/Check` answers `SERVING`: of this service of gRPC, or with \
+             `true` of the server as a whole.",
+        )
+        .elsewhere(&["grpc_health", "grpc_service"]),
         Key::new("tcp", Kind::Yes, "true", "The port accepts a connection.").elsewhere(&[
             "port",
             "tcp_socket",

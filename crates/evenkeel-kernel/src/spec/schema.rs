@@ -116,6 +116,8 @@ pub(crate) enum Kind {
     Flag,
     /// `true`.
     Yes,
+    /// `true`, or a text that says more.
+    YesOrText,
     /// A whole number.
     Count { min: u64, max: u64 },
     /// A duration, in milliseconds.
@@ -187,6 +189,7 @@ impl Kind {
             Self::Text => "a text".to_owned(),
             Self::Flag => "`true` or `false`".to_owned(),
             Self::Yes => "`true`".to_owned(),
+            Self::YesOrText => "`true`, or a text".to_owned(),
             Self::Count { min, max } => format!("a whole number from {min} to {max}"),
             Self::Span { min, max } => {
                 format!("a duration from \"{}\" to \"{}\"", span_text(min), span_text(max))

@@ -18,7 +18,7 @@ use crate::model::{
 pub(crate) const SIGNALS: &[&str] = &["TERM", "INT", "QUIT", "HUP", "USR1", "USR2"];
 
 /// The ways to ask whether an instance is well.
-const PROBES: [&str; 5] = ["http", "tcp", "exec", "notify", "process"];
+const PROBES: [&str; 6] = ["http", "grpc", "tcp", "exec", "notify", "process"];
 
 /// What a service is built beside.
 #[derive(Debug)]
@@ -244,11 +244,14 @@ fn health(fields: &Fields, mistakes: &mut Mistakes) -> Health {
         let wrong = format!("`{}` has both `{first}` and `{second}`", last(&fields.path));
         mistakes.add(
             Mistake::at(&field.key, &fields.at(second), wrong)
-                .expected("one of `http`, `tcp`, `exec`, `notify` and `process`"),
+                .expected("one of `http`, `grpc`, `tcp`, `exec`, `notify` and `process`"),
         );
     }
     let probe = match asked.first() {
         Some(("http", _)) => fields.text("http").map(|path| Probe::Http { path: path.clone() }),
+        Some(("grpc", _)) => {
+            fields.text("grpc").map(|service| Probe::Grpc { service: service.clone() })
+        }
         Some(("exec", _)) => Some(Probe::Exec { command: words(fields, "exec") }),
         Some(("tcp", _)) => Some(Probe::Tcp),
         Some(("notify", _)) => Some(Probe::Notify),

@@ -106,8 +106,16 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
                 return Err(no("a name").hint(hint));
             }
         },
-        Kind::Text if text.is_empty() => return Err(Wrong::new(format!("`{key}` is empty"))),
-        Kind::Text => Value::Text(text.to_owned()),
+        Kind::Text | Kind::YesOrText if text.is_empty() => {
+            return Err(Wrong::new(format!("`{key}` is empty")));
+        }
+        Kind::Flag | Kind::Yes | Kind::YesOrText | Kind::FlagOr(_)
+            if matches!(text, "true" | "false") =>
+        {
+            let hint = format!("write `{key} = {text}`, without quotes");
+            return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
+        }
+        Kind::Text | Kind::YesOrText => Value::Text(text.to_owned()),
         Kind::Span { min, max } => {
             let span = quantity::span(text).ok_or_else(|| no("a duration").hint(unit(text)))?;
             let range = span_text(min)..=span_text(max);
@@ -173,10 +181,6 @@ fn from_text(kind: Kind, text: &str, span: &Span, path: &str) -> Result<Value, W
         }
         Kind::Zone if is_zone(text) => Value::Text(text.to_owned()),
         Kind::Zone => return Err(no("a time zone")),
-        Kind::Flag | Kind::Yes | Kind::FlagOr(_) if matches!(text, "true" | "false") => {
-            let hint = format!("write `{key} = {text}`, without quotes");
-            return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
-        }
         Kind::Count { .. } | Kind::Number if text.parse::<f64>().is_ok() => {
             let hint = format!("write `{key} = {text}`, without quotes");
             return Err(Wrong::new(format!("`{key}` is a text")).hint(hint));
@@ -202,7 +206,11 @@ fn from_flag(kind: Kind, flag: bool, path: &str) -> Result<Value, Wrong> {
     match kind {
         Kind::Flag | Kind::FlagOr(_) => Ok(Value::Flag(flag)),
         Kind::Yes if flag => Ok(Value::Flag(true)),
-        Kind::Yes => Err(Wrong::new(format!("`{key}` is `false`")).hint("leave it out".to_owned())),
+        // What it says more is nothing.
+        Kind::YesOrText if flag => Ok(Value::Text(String::new())),
+        Kind::Yes | Kind::YesOrText => {
+            Err(Wrong::new(format!("`{key}` is `false`")).hint("leave it out".to_owned()))
+        }
         _ => Err(Wrong::new(format!("`{key}` is true or false"))),
     }
 }

@@ -150,7 +150,11 @@ impl Instance {
         let memory = memory.min(self.starting.look_at_ms());
         match self.spec.probe {
             Probe::Exec { .. } => memory.min(self.exec.next_ms()),
-            Probe::Http { .. } | Probe::Tcp | Probe::Notify | Probe::Process => memory,
+            Probe::Http { .. }
+            | Probe::Grpc { .. }
+            | Probe::Tcp
+            | Probe::Notify
+            | Probe::Process => memory,
         }
     }
 
@@ -213,7 +217,7 @@ impl Instance {
             (Probe::Exec { .. }, _) => self.exec.latest(),
             (Probe::Notify, Some(notify)) => notify.is_ready(now_ms),
             (Probe::Notify, None) => Err("its notify socket could not be opened".to_owned()),
-            (Probe::Http { .. } | Probe::Tcp | Probe::Process, _) => Ok(()),
+            (Probe::Http { .. } | Probe::Grpc { .. } | Probe::Tcp | Probe::Process, _) => Ok(()),
         }
     }
 

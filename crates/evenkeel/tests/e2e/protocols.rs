@@ -121,7 +121,7 @@ fn calls_of_grpcio_go_through_every_release_and_upgrade() {
     house.write("grpc_server.py", include_str!("programs/grpc_server.py"));
     let service = |version: &str| {
         format!(
-            "run = [\"python3\", \"grpc_server.py\"]\nhealth = {{ tcp = true }}\n\
+            "run = [\"python3\", \"grpc_server.py\"]\nhealth = {{ grpc = true }}\n\
              env = {{ VERSION = \"{version}\", PYTHONPATH = \"{}\" }}",
             packages.display()
         )

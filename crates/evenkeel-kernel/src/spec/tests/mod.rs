@@ -136,7 +136,7 @@ listen = ":8080"
             evenkeel.toml:15:1: error: `health` has both `http` and `tcp`
                |
             15 | tcp = true
-               | ^^^ expected one of `http`, `tcp`, `exec`, `notify` and `process`
+               | ^^^ expected one of `http`, `grpc`, `tcp`, `exec`, `notify` and `process`
             evenkeel.toml:16:12: error: `interval` has no unit
                |
             16 | interval = 5

@@ -36,6 +36,8 @@ fn probe() -> impl Strategy<Value = Option<Probe>> {
     prop_oneof![
         Just(None),
         "/[a-z0-9]{0,8}".prop_map(|path| Some(Probe::Http { path })),
+        Just(Some(Probe::Grpc { service: String::new() })),
+        "[a-z]{1,8}(\\.[A-Z][a-z]{0,5})?".prop_map(|service| Some(Probe::Grpc { service })),
         Just(Some(Probe::Tcp)),
         vec(text(), 1..3).prop_map(|command| Some(Probe::Exec { command })),
         Just(Some(Probe::Notify)),
@@ -436,6 +438,8 @@ fn print_health(out: &mut String, name: &ServiceName, health: &Health) -> std::f
     writeln!(out, "unhealthy_after = {}", health.unhealthy_after)?;
     match &health.probe {
         Some(Probe::Http { path }) => writeln!(out, "http = {}", quoted(path)),
+        Some(Probe::Grpc { service }) if service.is_empty() => writeln!(out, "grpc = true"),
+        Some(Probe::Grpc { service }) => writeln!(out, "grpc = {}", quoted(service)),
         Some(Probe::Tcp) => writeln!(out, "tcp = true"),
         Some(Probe::Exec { command }) => writeln!(out, "exec = {}", list(command)),
         Some(Probe::Notify) => writeln!(out, "notify = true"),

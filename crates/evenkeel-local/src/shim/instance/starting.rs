@@ -70,7 +70,7 @@ impl Instance {
 
     fn is_up(&self, now_ms: u64) -> bool {
         match self.spec.probe {
-            Probe::Http { .. } | Probe::Tcp => {
+            Probe::Http { .. } | Probe::Grpc { .. } | Probe::Tcp => {
                 let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, self.spec.port));
                 TcpStream::connect_timeout(&addr, CONNECT_MAX).is_ok()
             }
