@@ -57,6 +57,14 @@ impl<C> Lanes<C> {
         }
     }
 
+    /// Keeps a connection that nothing drives for the next request.
+    pub(crate) fn keep(&self, instance: &Arc<Instance>, connection: C, now_ms: u64) {
+        let new =
+            || Lane { instance: Arc::clone(instance), idle: Vec::new(), drivers: BTreeMap::new() };
+        self.lanes.borrow_mut().entry(instance.key).or_insert_with(new);
+        self.put(instance.key, connection, now_ms);
+    }
+
     /// Notes what drives a connection.
     pub(crate) fn driven(&self, instance: &Arc<Instance>, id: u64, by: AbortHandle, kind: Kind) {
         let new =

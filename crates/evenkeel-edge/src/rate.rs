@@ -15,13 +15,41 @@ use crate::limits::RATE_CLIENTS_MAX;
 
 /// Parts of the addresses, each with a lock of its own.
 const SHARDS: usize = 16;
+/// Time between two looks for addresses that need not be known.
+const SWEEP_US: u64 = 1_000_000;
 
 /// The buckets of one route.
 #[derive(Debug)]
 pub(crate) struct Meter {
     pub(crate) rate: Rate,
     all: Mutex<u64>,
-    clients: [Mutex<BTreeMap<IpAddr, u64>>; SHARDS],
+    clients: [Mutex<Shard>; SHARDS],
+}
+
+/// Some of the addresses.
+#[derive(Debug, Default)]
+struct Shard {
+    buckets: BTreeMap<IpAddr, u64>,
+    /// When it is next looked for those that need not be known.
+    sweep_us: u64,
+}
+
+impl Shard {
+    /// Makes room for one more.
+    fn make_room(&mut self, now_us: u64) {
+        if self.buckets.len() < RATE_CLIENTS_MAX / SHARDS {
+            return;
+        }
+        // Whose bucket is full again need not be known. Not looked for with every request: a flood
+        // of addresses must cost no more than itself.
+        if now_us >= self.sweep_us {
+            self.buckets.retain(|_, full| *full > now_us);
+            self.sweep_us = now_us + SWEEP_US;
+        }
+        if self.buckets.len() >= RATE_CLIENTS_MAX / SHARDS {
+            self.buckets.pop_first();
+        }
+    }
 }
 
 impl Meter {
@@ -39,14 +67,10 @@ impl Meter {
         let shard = usize::try_from(place).ok().and_then(|place| self.clients.get(place));
         let Some(shard) = shard else { return Ok(()) };
         let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-        if shard.len() >= RATE_CLIENTS_MAX / SHARDS && !shard.contains_key(&client) {
-            // Whose bucket is full again need not be known.
-            shard.retain(|_, full| *full > now_us);
-            if shard.len() >= RATE_CLIENTS_MAX / SHARDS {
-                shard.pop_first();
-            }
+        if !shard.buckets.contains_key(&client) {
+            shard.make_room(now_us);
         }
-        self.step(shard.entry(client).or_default(), now_us)
+        self.step(shard.buckets.entry(client).or_default(), now_us)
     }
 
     fn step(&self, full: &mut u64, now_us: u64) -> Result<(), Duration> {
@@ -94,7 +118,8 @@ mod tests {
             let client = std::net::Ipv4Addr::from(u32::try_from(n).unwrap());
             let _full = it.pass(client.into(), 2_000_000);
         }
-        let known = it.clients.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
+        let known =
+            it.clients.iter().map(|shard| shard.lock().unwrap().buckets.len()).sum::<usize>();
         assert!(known <= RATE_CLIENTS_MAX, "{known}");
     }
 }

@@ -14,7 +14,8 @@ use crate::telemetry::requests::OfRoute;
 pub(crate) struct Asked<'r> {
     /// In lower case, without port.
     pub(crate) host: &'r str,
-    pub(crate) path: &'r str,
+    /// Path and query.
+    pub(crate) target: &'r str,
     pub(crate) method: &'r str,
     /// The value of a header by its name in lower case.
     pub(crate) header: &'r dyn Fn(&str) -> Option<&'r str>,
@@ -81,6 +82,15 @@ impl Routes {
     }
 }
 
+impl Asked<'_> {
+    /// The path asked for. `OPTIONS *` asks the server as a whole, which is whoever answers for its
+    /// root.
+    pub(crate) fn path(&self) -> &str {
+        let path = self.target.split('?').next().unwrap_or_default();
+        if path == "*" { "/" } else { path }
+    }
+}
+
 impl Target {
     fn key(&self) -> Key {
         (self.source.name.clone(), self.source.revision)
@@ -88,7 +98,7 @@ impl Target {
 
     fn accepts(&self, asked: &Asked<'_>) -> bool {
         let matches = &self.source.route.matches;
-        self.source.has_path(asked.path)
+        self.source.has_path(asked.path())
             && (matches.count() == 0 || matches.accept(asked.method, asked.header))
     }
 }

@@ -92,6 +92,14 @@ impl Answer {
         Self { kind: Kind::Relayed(body, exchange), turn: Some(turn) }
     }
 
+    /// The text of an answer of the edge's own.
+    pub(crate) fn take_text(&mut self) -> Option<Bytes> {
+        match &mut self.kind {
+            Kind::Text(text) => text.take(),
+            Kind::Relayed(..) => None,
+        }
+    }
+
     /// Nothing: the connection has become something else.
     pub(crate) fn upgraded() -> Self {
         Self { kind: Kind::Text(None), turn: None }

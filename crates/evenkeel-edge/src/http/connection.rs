@@ -2,14 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
-use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, Version};
@@ -18,8 +16,6 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::time::sleep;
 
 use super::answer::{Answer, Cause};
 use super::destination::{self, Destination};
@@ -31,16 +27,14 @@ use super::grpc;
 use super::headers;
 use super::record::Record;
 use super::upgrade::{self, Upgrade};
-use super::verdict::{self, Verdict};
+use super::verdict::Verdict;
 use super::watch::{Metered, Order, Turn, Watched};
 use super::worker::{Kind, Place, Worker};
 use crate::limits::{
     H2_HEADER_LIST, H2_RESETS, H2_STREAMS, H2_WINDOW_CONNECTION, H2_WINDOW_STREAM, HEAD_BYTES,
     URI_BYTES,
 };
-
-/// Between two looks at a client that has sent only a part of the HTTP/2 preface.
-const PREFACE_PAUSE: Duration = Duration::from_millis(1);
+use crate::route::Asked;
 
 /// What all requests of one connection have in common.
 struct Client {
@@ -75,27 +69,12 @@ pub(crate) async fn serve<S>(
     }
 }
 
-/// Whether the client speaks HTTP/2 without having asked: its first bytes say so.
-pub(crate) async fn begins_with_preface(stream: &TcpStream) -> io::Result<bool> {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
-    let mut seen = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut seen).await?;
-        let seen = seen.get(..length).unwrap_or_default();
-        if length == PREFACE.len() || !PREFACE.starts_with(seen) || length == 0 {
-            return Ok(seen == PREFACE);
-        }
-        // A part of it. The rest is on its way, or the sweep ends this.
-        sleep(PREFACE_PAUSE).await;
-    }
-}
-
 /// Does `work` unless the connection is told to go meanwhile.
 pub(crate) async fn while_wanted<T>(watched: &Watched, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     poll_fn(|cx| match watched.order(cx) {
         Order::Go => work.as_mut().poll(cx).map(Some),
-        Order::Finish | Order::Cut => Poll::Ready(None),
+        Order::Finish | Order::Break | Order::Cut => Poll::Ready(None),
     })
     .await
 }
@@ -160,7 +139,7 @@ where
                 finishing = true;
                 finish(connection.as_mut());
             }
-            Order::Cut => return Poll::Ready(Ok(())),
+            Order::Break | Order::Cut => return Poll::Ready(Ok(())),
         }
         connection.as_mut().poll(cx)
     });
@@ -195,7 +174,7 @@ impl Client {
         if multiplexed {
             // It is said once for the connection, and not in an answer.
             response.headers_mut().remove(CONNECTION);
-        } else if self.worker.shared.closing.load(Ordering::Relaxed)
+        } else if self.worker.is_closing()
             && response.status() != http::StatusCode::SWITCHING_PROTOCOLS
         {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -254,31 +233,21 @@ impl Client {
         request: &mut Request<Incoming>,
         turn: &mut Turn,
     ) -> Result<Destination, Verdict> {
-        let table = self.worker.shared.table.load();
-        if self.place.kind == Kind::Internal {
-            return Ok(Destination::listener(&table, &self.place, request, &self.addr));
-        }
-        // Before anything else that could be said: an issuer's question has no other answer.
-        if let Some(answer) = self.worker.shared.challenges.answer(request.uri().path()) {
-            return Err(verdict::challenge(answer));
-        }
-        if self.place.kind == Kind::Plain
-            && let Some(port) = table.source.shown.https_port
-            && self.worker.shared.certificates.has(&headers::host_name(request.headers().get(HOST)))
-            && let Some(verdict) = verdict::to_https(request, port)
-        {
-            return Err(verdict);
-        }
-        let target = destination::route(&table, request)?;
-        if let Some(record) = turn.record() {
+        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+        let host = headers::host_name(request.headers().get(HOST));
+        let target = request.uri().path_and_query().map_or("/", |it| it.as_str());
+        let asked =
+            Asked { host: &host, target, method: request.method().as_str(), header: &header };
+        let client = self.addr.to_str().unwrap_or_default();
+        let destination = destination::find(&self.worker.shared, &self.place, &asked, client)?;
+        if let (Some(record), Some(target)) = (turn.record(), destination.route()) {
             record.goes_by(target);
         }
-        if let Some(verdict) = verdict::of(target, request, self.peer) {
+        if let Some(verdict) = destination.verdict(&asked, self.peer) {
             return Err(verdict);
         }
-        let destination = Destination::target(target, request, &self.addr);
-        if target.source.route.policy.strip {
-            form::strip(request, &target.source.route.path);
+        if let Some(path) = destination.strips() {
+            form::strip(request, path);
         }
         Ok(destination)
     }

@@ -1,21 +1,24 @@
 //! Where a request goes. What it says decides that once; by which service and instances it is
 //! answered is looked up in whichever table is served when it is asked.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_kernel::model::{HashKey, RevisionNumber, RoutePolicy, Sticky, cookie, traffic};
-use http::header::{COOKIE, HOST};
-use http::{HeaderName, HeaderValue, Request};
+use evenkeel_kernel::model::{
+    Balance, HashKey, Protocol, RevisionNumber, RoutePolicy, Sticky, cookie, traffic,
+};
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::answer::Cause;
-use super::headers;
-use super::worker::Place;
+use super::verdict::{self, Verdict};
+use super::worker::{Kind, Place};
 use crate::pick::Wish;
 use crate::route::{Asked, Target};
-use crate::table::{Service, Table};
+use crate::shared::Shared;
+use crate::table::{Pool, Service, Table};
 
 /// The cookie by which the edge knows a person again.
 const COOKIE_NAME: &str = "evenkeel";
@@ -65,44 +68,45 @@ impl Routed {
     }
 }
 
-/// Finds the route of a request from outside.
-pub(crate) fn route<'t, B>(
-    table: &'t Table,
-    request: &Request<B>,
-) -> Result<&'t Arc<Target>, Cause> {
-    let host = headers::host_name(request.headers().get(HOST));
-    // `OPTIONS *` asks the server as a whole, which is whoever answers for its root.
-    let path = if request.uri().path() == "*" { "/" } else { request.uri().path() };
-    let header = |name: &str| request.headers().get(name)?.to_str().ok();
-    let asked = Asked { host: &host, path, method: request.method().as_str(), header: &header };
-    match table.routes.find(&asked) {
-        Some(target) => Ok(target),
-        None if table.is_empty() => Err(Cause::NoTable),
-        None => Err(Cause::NoRoute),
+/// Finds where a request goes, unless it is answered at the door.
+pub(crate) fn find(
+    shared: &Shared,
+    place: &Rc<Place>,
+    asked: &Asked<'_>,
+    client: &str,
+) -> Result<Destination, Verdict> {
+    let table = shared.table.load();
+    if place.kind == Kind::Internal {
+        return Ok(Destination::listener(&table, place, asked, client));
+    }
+    // Before anything else that could be said: an issuer's question has no other answer.
+    if let Some(answer) = shared.challenges.answer(asked.path()) {
+        return Err(verdict::challenge(answer));
+    }
+    if place.kind == Kind::Plain
+        && let Some(verdict) = verdict::to_https(shared, &table, asked)
+    {
+        return Err(verdict);
+    }
+    match table.routes.find(asked) {
+        Some(target) => Ok(Destination::target(target, asked, client)),
+        None if table.is_empty() => Err(Cause::NoTable.into()),
+        None => Err(Cause::NoRoute.into()),
     }
 }
 
 impl Destination {
     /// To the service of a listener.
-    pub(crate) fn listener<B>(
-        table: &Table,
-        place: &Rc<Place>,
-        request: &Request<B>,
-        client: &HeaderValue,
-    ) -> Self {
+    fn listener(table: &Table, place: &Rc<Place>, asked: &Asked<'_>, client: &str) -> Self {
         let service = table.by_listener(&place.name).map(|(service, _)| service);
-        let traits = service.map(|it| Traits::of(it, request, client, false)).unwrap_or_default();
+        let traits = service.map(|it| Traits::of(it, asked, client, false)).unwrap_or_default();
         Self { way: Way::Listener(Rc::clone(place)), traits, deadline: None }
     }
 
     /// To the service of a route.
-    pub(crate) fn target<B>(
-        target: &Arc<Target>,
-        request: &Request<B>,
-        client: &HeaderValue,
-    ) -> Self {
+    fn target(target: &Arc<Target>, asked: &Asked<'_>, client: &str) -> Self {
         let service = target.service.as_ref();
-        let traits = service.map(|it| Traits::of(it, request, client, true)).unwrap_or_default();
+        let traits = service.map(|it| Traits::of(it, asked, client, true)).unwrap_or_default();
         let timeout = target.source.route.policy.timeout;
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
         Self { way: Way::Route(Arc::clone(target)), traits, deadline }
@@ -130,6 +134,41 @@ impl Destination {
         Ok(Routed { service: Arc::clone(service), revision, affine, place, key })
     }
 
+    /// Its route, if it came by one.
+    pub(crate) fn route(&self) -> Option<&Arc<Target>> {
+        match &self.way {
+            Way::Listener(_) => None,
+            Way::Route(target) => Some(target),
+        }
+    }
+
+    /// What its route says of it before anybody is asked.
+    pub(crate) fn verdict(&self, asked: &Asked<'_>, client: IpAddr) -> Option<Verdict> {
+        match &self.way {
+            Way::Listener(_) => None,
+            Way::Route(target) => verdict::of(target, asked, client),
+        }
+    }
+
+    /// Whether it needs a message that can be taken apart, and not only bytes.
+    pub(crate) fn needs_a_message(&self, table: &Table) -> bool {
+        let other = |pool: &Arc<Pool>| pool.protocol != Protocol::Http;
+        let needs = |it: &Service| it.mirror.is_some() || it.pools.iter().any(other);
+        let strips = self.policy().is_some_and(|policy| policy.strip);
+        strips || self.service(table).is_ok_and(|routed| needs(&routed.service))
+    }
+
+    /// What an instance does not see of the path.
+    pub(crate) fn strips(&self) -> Option<&str> {
+        match &self.way {
+            Way::Listener(_) => None,
+            Way::Route(target) => {
+                let route = &target.source.route;
+                route.policy.strip.then_some(route.path.as_str())
+            }
+        }
+    }
+
     /// What holds on the way.
     pub(crate) fn policy(&self) -> Option<&RoutePolicy> {
         match &self.way {
@@ -154,23 +193,20 @@ impl Destination {
 }
 
 impl Traits {
-    fn of<B>(service: &Service, request: &Request<B>, client: &HeaderValue, outside: bool) -> Self {
-        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+    fn of(service: &Service, asked: &Asked<'_>, client: &str, outside: bool) -> Self {
         let mut it = Self::default();
         if let Some((matches, _)) = &service.testers {
-            it.tester = matches.accept(request.method().as_str(), &header);
+            it.tester = matches.accept(asked.method, asked.header);
         }
-        if let evenkeel_kernel::model::Balance::Hash(key) = &service.traffic.balance {
-            let known = known_by(key, request, client);
-            it.key = known.map(|text| traffic::hash(text.as_bytes()));
+        if let Balance::Hash(key) = &service.traffic.balance {
+            it.key = known_by(key, asked, client).map(|text| traffic::hash(text.as_bytes()));
         }
         match &service.sticky {
             Some(Sticky::By(key)) => {
-                it.place = known_by(key, request, client).map(|text| place(service, text));
+                it.place = known_by(key, asked, client).map(|text| place(service, text));
             }
             Some(Sticky::Own) => {
-                let jar = request.headers().get(COOKIE).and_then(|it| it.to_str().ok());
-                match cookie(jar.unwrap_or_default(), COOKIE_NAME) {
+                match cookie((asked.header)("cookie").unwrap_or_default(), COOKIE_NAME) {
                     Some(known) => it.place = Some(place(service, known)),
                     None if outside => {
                         let fresh = format!("{:016x}", fastrand::u64(..));
@@ -192,16 +228,11 @@ fn place(service: &Service, person: &str) -> u16 {
     traffic::place_of(&format!("{} {person}", service.name))
 }
 
-fn known_by<'r, B>(
-    key: &HashKey,
-    request: &'r Request<B>,
-    client: &'r HeaderValue,
-) -> Option<&'r str> {
-    let header = |name: &HeaderName| request.headers().get(name)?.to_str().ok();
+fn known_by<'r>(key: &HashKey, asked: &'r Asked<'_>, client: &'r str) -> Option<&'r str> {
     match key {
-        HashKey::Client => client.to_str().ok(),
-        HashKey::Path => Some(request.uri().path()),
-        HashKey::Header(name) => request.headers().get(name.as_str())?.to_str().ok(),
-        HashKey::Cookie(name) => cookie(header(&COOKIE)?, name),
+        HashKey::Client => Some(client),
+        HashKey::Path => Some(asked.path()),
+        HashKey::Header(name) => (asked.header)(name),
+        HashKey::Cookie(name) => cookie((asked.header)("cookie")?, name),
     }
 }

@@ -4,15 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
-use hyper::body::Incoming;
+use http::StatusCode;
 
-use super::grpc;
 use super::link::Link;
 use super::outgoing::Progress;
 use super::worker::Worker;
 use crate::counts::{Ending, Pace};
-use crate::instance::Claim;
+use crate::instance::{Claim, Instance};
 use crate::log;
 use crate::pick::Picked;
 use crate::table::Pool;
@@ -21,6 +19,7 @@ use crate::table::Pool;
 pub(crate) struct Exchange {
     worker: Rc<Worker>,
     pool: Arc<Pool>,
+    instance: Arc<Instance>,
     claim: Option<Claim>,
     link: Option<Link>,
     body: Option<Rc<Progress>>,
@@ -35,6 +34,7 @@ impl Exchange {
         Self {
             worker: Rc::clone(worker),
             pool: picked.pool,
+            instance: Arc::clone(picked.claim.instance()),
             claim: Some(picked.claim),
             link: None,
             body: None,
@@ -44,8 +44,22 @@ impl Exchange {
         }
     }
 
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    /// The instance it is at.
+    pub(crate) fn instance(&self) -> &Arc<Instance> {
+        &self.instance
+    }
+
     pub(crate) fn pool(&self) -> &Arc<Pool> {
         &self.pool
+    }
+
+    /// It is sent.
+    pub(crate) fn goes_out(&mut self) {
+        self.sent = true;
     }
 
     /// The connection it uses, and how far the request body has come.
@@ -56,9 +70,8 @@ impl Exchange {
     }
 
     /// The answer has begun.
-    pub(crate) fn answered(&mut self, head: &Response<Incoming>, after: Duration) {
-        // A call that fails at once says so in its headers.
-        self.status = grpc::status(head.headers()).unwrap_or(head.status().as_u16());
+    pub(crate) fn answered(&mut self, status: u16, after: Duration) {
+        self.status = status;
         self.pool.counts.answered_after(self.worker.index, after);
         if let Some(claim) = &self.claim {
             let ms = after.as_secs_f32() * 1_000.0;

@@ -1,8 +1,6 @@
-//! One request: picked for, sent, tried again where that is safe, answered.
-//!
-//! Safe is: nothing of it was sent (any method), or it was sent, can be repeated by its method's
-//! definition, and no answer has come. A request that may have had an effect is never sent twice.
+//! One request as hyper read it: delivered, and its answer passed on.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,21 +13,23 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use super::answer::{Answer, Cause};
+use super::deliver::{Delivered, Message, Outcome, deliver};
 use super::destination::Destination;
 use super::exchange::Exchange;
 use super::form;
+use super::grpc;
 use super::headers;
 use super::link::{Link, Manner};
 use super::mirror;
 use super::outgoing::Progress;
 use super::payload::{self, Payload, is_repeatable};
-use super::search::{self, Found, Tries};
+use super::record::Record;
 use super::share;
 use super::upgrade::{self, Upgrade};
 use super::watch::Turn;
 use super::worker::Worker;
-use crate::counts::Ending;
-use crate::limits::{UPSTREAM_IDLE_EFFECT_MS, UPSTREAM_IDLE_MS};
+use crate::instance::Instance;
+use crate::pick::Picked;
 
 /// A request as an instance should see it.
 pub(crate) struct Forwarded {
@@ -37,19 +37,6 @@ pub(crate) struct Forwarded {
     pub(crate) upgrade: Option<Upgrade>,
     /// It is a call of gRPC.
     pub(crate) grpc: bool,
-}
-
-/// How one try ended.
-enum Outcome {
-    Answered(Response<Incoming>, Duration),
-    /// Nothing was sent.
-    Unsent(Payload),
-    /// It was sent, and no answer came.
-    Lost(Option<Payload>),
-    ClientBroke,
-    /// The route does not take so much.
-    TooLarge,
-    TimedOut(Option<Payload>),
 }
 
 /// Answers one request.
@@ -62,173 +49,144 @@ pub(crate) async fn forward(
     let Forwarded { request, upgrade, grpc } = forwarded;
     let own = |cause, turn| Answer::own(worker, cause, grpc, Some(turn));
     let once = upgrade.is_some() || !is_repeatable(request.method());
-    let mut payload = match Payload::of(request, once).await {
+    let payload = match Payload::of(request, once).await {
         Ok(payload) => payload,
         Err(cause) => return own(cause, turn),
     };
-    let policy = destination.policy();
-    let mut tries = Tries::at_most(policy.and_then(|policy| policy.retries));
-    let body_max = policy.and_then(|policy| policy.body_max);
+    let body_max = destination.policy().and_then(|policy| policy.body_max);
     if let (Some(most), Payload::Once(_, Some(progress))) = (body_max, &payload) {
         progress.bound(most);
     }
-    let mut last: Option<Exchange> = None;
-    loop {
-        let found = search::find(worker, destination, &mut tries, last.as_mut()).await;
-        let failed = last.take();
-        let Found { picked, knock } = match (found, failed) {
-            (Ok(found), None) => found,
-            (Ok(found), Some(exchange)) => {
-                exchange.give_up_for_retry();
-                found
-            }
-            (Err(cause), None) => return own(cause, turn),
-            (Err(_nobody), Some(exchange)) => {
-                exchange.fail(Ending::ConnectFailure);
-                return own(Cause::ConnectFailure, turn);
-            }
-        };
-        let instance = Arc::clone(picked.claim.instance());
-        if tries.is_first()
-            && let Payload::Repeatable(head, body) = &payload
-        {
-            mirror::copy(worker, destination, &picked.pool.id, head, body.as_ref());
-        }
-        if let Some(record) = turn.record() {
-            record.tries(&picked);
-        }
-        let mut exchange = Exchange::new(worker, picked);
-        // What can be sent only once gets a connection that is surely open.
-        let once = matches!(payload, Payload::Once(..));
-        let idle_ms_max = match (tries.only_new, once) {
-            (true, _) => 0,
-            (false, true) => UPSTREAM_IDLE_EFFECT_MS,
-            (false, false) => UPSTREAM_IDLE_MS,
-        };
-        // gRPC is HTTP/2 wherever it goes, and an upgrade is HTTP/1.1.
-        let speaks_h2 = exchange.pool().protocol == Protocol::H2c;
-        let multiplexed = upgrade.is_none() && (grpc || speaks_h2);
-        let manner = Manner { once, idle_ms_max, multiplexed };
-        let link = Link::get(worker, exchange.pool(), &instance, manner).await;
-        let (outcome, reused) = match link {
-            Ok(link) => {
-                let reused = link.reused;
-                if !reused {
-                    worker.shared.reached(exchange.pool(), &instance);
-                }
-                drop(knock);
-                tries.connected();
-                {
-                    let limit = destination.try_timeout(worker.shared.around.limits.first_byte);
-                    (send(&mut exchange, link, payload, limit).await, reused)
-                }
-            }
-            Err(_unreachable) => (Outcome::Unsent(payload), false),
-        };
-        payload = match outcome {
-            Outcome::Answered(response, after) => {
-                drop(tries);
-                return relay(worker, destination, response, after, exchange, upgrade, turn);
-            }
-            Outcome::TimedOut(again) => {
-                instance.ewma.record(crate::ewma::PENALTY_MS, crate::clock::now_ms());
-                // Only where a route bounds one try is there time for another.
-                let bounded = policy.is_some_and(|policy| policy.try_timeout.is_some());
-                let left = destination.deadline.is_none_or(|it| it > tokio::time::Instant::now());
-                match again.filter(|_| bounded && left && tries.sent(instance.key)) {
-                    Some(again) => again,
-                    None => {
-                        exchange.fail(Ending::Timeout);
-                        return own(Cause::Timeout, turn);
-                    }
-                }
-            }
-            Outcome::TooLarge => {
-                exchange.fail(Ending::ClientGone);
-                return own(Cause::BodyTooLarge, turn);
-            }
-            Outcome::ClientBroke => {
-                exchange.fail(Ending::ClientGone);
-                return own(Cause::BodyIncomplete, turn);
-            }
-            Outcome::Unsent(again) if reused && !tries.only_new => {
-                tries.only_new = true;
-                again
-            }
-            Outcome::Lost(Some(again)) if reused && !tries.only_new => {
-                tries.only_new = true;
-                again
-            }
-            Outcome::Unsent(again) => {
-                worker.shared.connection_failed(exchange.pool(), &instance);
-                tries.unsent(instance.key);
-                again
-            }
-            Outcome::Lost(again) => {
-                worker.shared.connection_failed(exchange.pool(), &instance);
-                match again.filter(|_| tries.sent(instance.key)) {
-                    Some(again) => again,
-                    None => {
-                        exchange.fail(Ending::Reset);
-                        return own(Cause::Reset, turn);
-                    }
-                }
-            }
-        };
-        last = Some(exchange);
+    let manner = match (&upgrade, grpc) {
+        (Some(_), _) => Speaks::Http1,
+        (None, true) => Speaks::Http2,
+        (None, false) => Speaks::AsItsPool,
+    };
+    let record = turn.record();
+    let mut letter = Letter { payload: Some(payload), speaks: manner, record };
+    match deliver(worker, destination, &mut letter).await {
+        Ok(delivered) => relay(worker, destination, delivered, upgrade, turn),
+        Err(cause) => own(cause.unwrap_or(Cause::BodyIncomplete), turn),
     }
 }
 
-/// Sends the request once.
-async fn send(
-    exchange: &mut Exchange,
-    mut link: Link,
-    payload: Payload,
-    limit: Duration,
-) -> Outcome {
-    let multiplexed = link.is_multiplexed();
-    let (mut request, kept, progress) = match payload {
-        Payload::Repeatable(head, body) => {
-            let request = payload::copy(&head, body.clone());
-            (request, Some((head, body)), None)
-        }
-        Payload::Once(request, progress) => (request, None, progress),
-    };
-    // What an instance did not begin with may be sent again, whatever it does.
-    let head = (multiplexed && kept.is_none()).then(|| payload::copy(&request, None));
-    if multiplexed {
-        form::to_absolute(&mut request);
-        progress.iter().for_each(|it| it.start_keeping());
-    } else {
-        form::to_origin(&mut request);
+/// A request on its way.
+struct Letter<'r> {
+    /// None while it is being sent, and once it cannot be sent again.
+    payload: Option<Payload>,
+    speaks: Speaks,
+    record: Option<&'r mut Record>,
+}
+
+/// What it is sent by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speaks {
+    /// An upgrade.
+    Http1,
+    /// A call of gRPC.
+    Http2,
+    AsItsPool,
+}
+
+impl Message for Letter<'_> {
+    type Link = Link;
+    type Answer = Response<Incoming>;
+
+    fn is_once(&self) -> bool {
+        !matches!(self.payload, Some(Payload::Repeatable(..)))
     }
-    let started = Instant::now();
-    let answer = link.send(request);
-    exchange.uses(link, progress.clone());
-    let Some(answer) = in_time(answer, progress.as_deref(), limit).await else {
-        return Outcome::TimedOut(kept.map(|(head, body)| Payload::Repeatable(head, body)));
-    };
-    let mut error = match answer {
-        Ok(response) => return Outcome::Answered(response, started.elapsed()),
-        Err(error) => error,
-    };
-    let unsent = error.take_message();
-    let untouched = multiplexed && share::is_untouched(error.error());
-    match (unsent, kept) {
-        (None, Some((head, body))) if untouched => Outcome::Unsent(Payload::Repeatable(head, body)),
-        (None, None) if untouched && progress.as_ref().is_none_or(|it| it.whole().is_some()) => {
-            let body = progress.and_then(|it| it.whole()).filter(|it| !it.is_empty());
-            match head {
-                Some(head) => Outcome::Unsent(Payload::Once(payload::copy(&head, body), None)),
-                None => Outcome::Lost(None),
+
+    async fn abandoned(&mut self) {
+        std::future::pending::<()>().await;
+    }
+
+    fn picked(
+        &mut self,
+        worker: &Rc<Worker>,
+        destination: &Destination,
+        picked: &Picked,
+        first: bool,
+    ) {
+        if let Some(record) = &mut self.record {
+            record.tries(picked);
+        }
+        if let (Some(Payload::Repeatable(head, body)), true) = (&self.payload, first) {
+            mirror::copy(worker, destination, &picked.pool.id, head, body.as_ref());
+        }
+    }
+
+    async fn link(
+        &mut self,
+        exchange: &Exchange,
+        instance: &Arc<Instance>,
+        idle_ms_max: u64,
+    ) -> io::Result<(Link, bool)> {
+        let multiplexed = match self.speaks {
+            Speaks::Http1 => false,
+            Speaks::Http2 => true,
+            Speaks::AsItsPool => exchange.pool().protocol == Protocol::H2c,
+        };
+        let manner = Manner { once: self.is_once(), idle_ms_max, multiplexed };
+        let link = Link::get(exchange.worker(), exchange.pool(), instance, manner).await?;
+        let reused = link.reused;
+        Ok((link, reused))
+    }
+
+    async fn send(
+        &mut self,
+        exchange: &mut Exchange,
+        mut link: Link,
+        limit: Duration,
+    ) -> Outcome<Response<Incoming>> {
+        let multiplexed = link.is_multiplexed();
+        let (mut request, kept, progress) = match self.payload.take() {
+            Some(Payload::Repeatable(head, body)) => {
+                let request = payload::copy(&head, body.clone());
+                (request, Some((head, body)), None)
+            }
+            Some(Payload::Once(request, progress)) => (request, None, progress),
+            None => return Outcome::Lost(false),
+        };
+        // What an instance did not begin with may be sent again, whatever it does.
+        let head = (multiplexed && kept.is_none()).then(|| payload::copy(&request, None));
+        if multiplexed {
+            form::to_absolute(&mut request);
+            progress.iter().for_each(|it| it.start_keeping());
+        } else {
+            form::to_origin(&mut request);
+        }
+        self.payload = kept.map(|(head, body)| Payload::Repeatable(head, body));
+        let again = self.payload.is_some();
+        let started = Instant::now();
+        let answer = link.send(request);
+        exchange.uses(link, progress.clone());
+        let Some(answer) = in_time(answer, progress.as_deref(), limit).await else {
+            return Outcome::TimedOut(again);
+        };
+        let mut error = match answer {
+            Ok(response) => return Outcome::Answered(response, started.elapsed()),
+            Err(error) => error,
+        };
+        if let Some(request) = error.take_message() {
+            self.payload.get_or_insert(Payload::Once(request, progress));
+            return Outcome::Unsent;
+        }
+        if multiplexed && share::is_untouched(error.error()) {
+            if again {
+                return Outcome::Unsent;
+            }
+            let body = progress.as_ref().map(|it| it.whole());
+            if let (Some(head), None | Some(Some(_))) = (head, &body) {
+                let body = body.flatten().filter(|it| !it.is_empty());
+                self.payload = Some(Payload::Once(payload::copy(&head, body), None));
+                return Outcome::Unsent;
             }
         }
-        (Some(_), Some((head, body))) => Outcome::Unsent(Payload::Repeatable(head, body)),
-        (Some(request), None) => Outcome::Unsent(Payload::Once(request, progress)),
-        (None, Some((head, body))) => Outcome::Lost(Some(Payload::Repeatable(head, body))),
-        (None, None) if progress.as_ref().is_some_and(|it| it.is_too_large()) => Outcome::TooLarge,
-        (None, None) if progress.is_some_and(|it| it.broken.get()) => Outcome::ClientBroke,
-        (None, None) => Outcome::Lost(None),
+        match progress {
+            Some(progress) if progress.is_too_large() => Outcome::TooLarge,
+            Some(progress) if progress.broken.get() => Outcome::ClientBroke,
+            Some(_) | None => Outcome::Lost(again),
+        }
     }
 }
 
@@ -256,27 +214,28 @@ async fn in_time<T>(
 fn relay(
     worker: &Rc<Worker>,
     destination: &Destination,
-    response: Response<Incoming>,
-    after: Duration,
-    mut exchange: Exchange,
+    delivered: Delivered<Response<Incoming>>,
     upgrade: Option<Upgrade>,
     mut turn: Turn,
 ) -> Response<Answer> {
-    exchange.answered(&response, after);
+    let Delivered { answer, after, mut exchange } = delivered;
+    // A call that fails at once says so in its headers.
+    let status = grpc::status(answer.headers()).unwrap_or(answer.status().as_u16());
+    exchange.answered(status, after);
     if let Some(record) = turn.record() {
-        record.answers(response.status().as_u16(), None);
+        record.answers(answer.status().as_u16(), None);
     }
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return match upgrade {
-            Some(client) => upgrade::join(worker, client, response, exchange, &turn),
+            Some(client) => upgrade::join(worker, client, answer, exchange, &turn),
             // Nobody asked for it.
             None => {
-                exchange.fail(Ending::Reset);
+                exchange.fail(crate::counts::Ending::Reset);
                 Answer::own(worker, Cause::Reset, false, Some(turn))
             }
         };
     }
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, body) = answer.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);
     parts.version = Version::HTTP_11;
     if let Some(cookie) = destination.cookie() {

@@ -16,6 +16,7 @@ use tokio_rustls::rustls::server::{Acceptor, ClientHello};
 use tokio_rustls::server::TlsStream;
 
 use super::connection::{self, while_wanted};
+use super::relay;
 use super::tcp;
 use super::watch::Watched;
 use super::worker::{Kind, Place, Worker};
@@ -51,9 +52,7 @@ pub(crate) async fn serve(
     match place.kind {
         Kind::Tcp => tcp::serve(worker, watched, &place, stream, peer).await,
         Kind::Plain | Kind::Internal => {
-            let preface = while_wanted(&watched, connection::begins_with_preface(&stream)).await;
-            let Some(Ok(multiplexed)) = preface else { return };
-            connection::serve(worker, watched, place, stream, peer.ip(), multiplexed).await;
+            relay::serve(worker, watched, place, stream, peer.ip()).await;
         }
         Kind::Tls => {
             let Some(Ok(tls)) =
@@ -71,8 +70,11 @@ pub(crate) async fn serve(
                     return;
                 }
             };
-            let multiplexed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            connection::serve(worker, watched, place, stream, peer.ip(), multiplexed).await;
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                connection::serve(worker, watched, place, stream, peer.ip(), true).await;
+            } else {
+                relay::serve(worker, watched, place, stream, peer.ip()).await;
+            }
         }
     }
 }

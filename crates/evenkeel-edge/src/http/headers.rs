@@ -158,7 +158,11 @@ fn is_host(host: &[u8]) -> bool {
 
 /// The host asked for as routes name it: lower case, without port and without the last dot.
 pub(crate) fn host_name(host: Option<&HeaderValue>) -> Cow<'_, str> {
-    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    host_of(host.and_then(|host| host.to_str().ok()).unwrap_or_default())
+}
+
+/// The same of a text.
+pub(crate) fn host_of(host: &str) -> Cow<'_, str> {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         Some(_) | None => host,

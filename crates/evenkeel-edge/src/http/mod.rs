@@ -2,6 +2,7 @@
 
 mod answer;
 mod connection;
+mod deliver;
 mod destination;
 mod exchange;
 mod executor;
@@ -16,6 +17,8 @@ mod mirror;
 mod outgoing;
 mod payload;
 mod record;
+mod relay;
+mod rewound;
 mod search;
 mod share;
 mod tcp;

@@ -20,12 +20,8 @@ use crate::telemetry::{Line, Span, Trace};
 pub(crate) struct Record {
     worker: Rc<Worker>,
     began: Instant,
-    method: Method,
-    uri: Uri,
-    host: Option<HeaderValue>,
-    version: Version,
-    client: HeaderValue,
-    trace: Option<Trace>,
+    /// What it asked for; kept only where lines or spans are wanted.
+    asked: Option<Box<Asked>>,
     target: Option<Arc<Target>>,
     pool: Option<Arc<Pool>>,
     instance: Option<Arc<Instance>>,
@@ -34,29 +30,26 @@ pub(crate) struct Record {
     status: u16,
     cause: Option<HeaderValue>,
     bytes: u64,
+    forgotten: bool,
+}
+
+/// What a request asked for, and for whom.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    host: Option<HeaderValue>,
+    version: Version,
+    client: HeaderValue,
+    trace: Option<Trace>,
 }
 
 impl Record {
-    /// A request has come.
-    pub(crate) fn begin<B>(
-        worker: &Rc<Worker>,
-        request: &Request<B>,
-        client: &HeaderValue,
-    ) -> Self {
-        let trace = worker.shared.telemetry.sinks().trace(request.headers());
-        let host = request.headers().get(HOST).cloned().or_else(|| {
-            // HTTP/2 says it elsewhere.
-            HeaderValue::from_str(request.uri().authority()?.as_str()).ok()
-        });
+    /// A request has come, of which only numbers are wanted.
+    pub(crate) fn plain(worker: &Rc<Worker>) -> Self {
         Self {
             worker: Rc::clone(worker),
             began: Instant::now(),
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            host,
-            version: request.version(),
-            client: client.clone(),
-            trace,
+            asked: None,
             target: None,
             pool: None,
             instance: None,
@@ -65,7 +58,39 @@ impl Record {
             status: 0,
             cause: None,
             bytes: 0,
+            forgotten: false,
         }
+    }
+
+    /// A request has come.
+    pub(crate) fn begin<B>(
+        worker: &Rc<Worker>,
+        request: &Request<B>,
+        client: &HeaderValue,
+    ) -> Self {
+        let sinks = worker.shared.telemetry.sinks();
+        let asked = sinks.are_open().then(|| {
+            let host = request.headers().get(HOST).cloned().or_else(|| {
+                // HTTP/2 says it elsewhere.
+                HeaderValue::from_str(request.uri().authority()?.as_str()).ok()
+            });
+            Box::new(Asked {
+                method: request.method().clone(),
+                uri: request.uri().clone(),
+                host,
+                version: request.version(),
+                client: client.clone(),
+                trace: sinks.trace(request.headers()),
+            })
+        });
+        let mut record = Self::plain(worker);
+        record.asked = asked;
+        record
+    }
+
+    /// It is not to be counted: somebody else does that.
+    pub(crate) fn forget(mut self) {
+        self.forgotten = true;
     }
 
     /// This is its route.
@@ -75,7 +100,7 @@ impl Record {
 
     /// Tells the instance whose trace it is.
     pub(crate) fn mark(&self, headers: &mut HeaderMap) {
-        if let Some(trace) = &self.trace {
+        if let Some(trace) = self.asked.as_ref().and_then(|asked| asked.trace.as_ref()) {
             trace.put(headers);
         }
     }
@@ -99,15 +124,7 @@ impl Record {
         self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
     }
 
-    fn protocol(&self) -> &'static str {
-        match self.version {
-            Version::HTTP_2 => "2",
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        }
-    }
-
-    fn tell(&self, took: Duration) {
+    fn tell(&self, asked: &Asked, took: Duration) {
         let telemetry = &self.worker.shared.telemetry;
         let sinks = telemetry.sinks();
         let failed = self.status >= 500 || self.status == 0;
@@ -116,7 +133,7 @@ impl Record {
             let value = value.as_ref().and_then(|it| it.to_str().ok());
             value.unwrap_or_default().to_owned()
         };
-        let host = headers::host_name(self.host.as_ref());
+        let host = headers::host_name(asked.host.as_ref());
         let pool = self.pool.as_ref().map(|pool| &pool.id);
         let route = self.target.as_ref().map(|it| it.source.name.to_string());
         let service = pool.map(|it| it.service.to_string());
@@ -129,12 +146,12 @@ impl Record {
                 began,
                 took,
                 first_byte: self.first_byte,
-                client: self.client.to_str().unwrap_or_default(),
-                protocol: self.protocol(),
-                method: self.method.as_str(),
+                client: asked.client.to_str().unwrap_or_default(),
+                protocol: asked.protocol(),
+                method: asked.method.as_str(),
                 host: &host,
-                path: self.uri.path(),
-                query: self.uri.query().filter(|_| query),
+                path: asked.uri.path(),
+                query: asked.uri.query().filter(|_| query),
                 status: self.status,
                 bytes: self.bytes,
                 route: route.as_deref(),
@@ -143,19 +160,19 @@ impl Record {
                 instance: instance.as_deref(),
                 retries,
                 cause: cause.as_deref(),
-                trace: self.trace,
+                trace: asked.trace,
             };
             sinks.tell_line(&telemetry.lines, line.write());
         }
-        if let Some(trace) = self.trace.filter(|trace| trace.sampled) {
+        if let Some(trace) = asked.trace.filter(|trace| trace.sampled) {
             let span = Span {
                 trace,
                 began,
                 took,
-                method: self.method.as_str().to_owned(),
-                path: self.uri.path().to_owned(),
+                method: asked.method.as_str().to_owned(),
+                path: asked.uri.path().to_owned(),
                 host: host.into_owned(),
-                protocol: self.protocol(),
+                protocol: asked.protocol(),
                 status: self.status,
                 failed,
                 route,
@@ -170,8 +187,21 @@ impl Record {
     }
 }
 
+impl Asked {
+    fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_2 => "2",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         let took = self.began.elapsed();
         let shared = &self.worker.shared;
         let requests = match (&self.target, &self.pool) {
@@ -180,8 +210,8 @@ impl Drop for Record {
             (None, None) => &shared.telemetry.nowhere,
         };
         requests.ended(self.worker.index, self.status, took, self.bytes);
-        if shared.telemetry.sinks().are_open() {
-            self.tell(took);
+        if let Some(asked) = &self.asked {
+            self.tell(asked, took);
         }
     }
 }

@@ -1,16 +1,16 @@
 //! What the edge answers itself because a route says so.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use evenkeel_kernel::model::{Leads, Redirect};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::answer::Cause;
-use super::headers;
 use crate::clock::now_us;
-use crate::route::Target;
+use crate::route::{Asked, Target};
+use crate::shared::Shared;
+use crate::table::Table;
 
 /// What becomes of a request that is not passed on.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl From<Cause> for Verdict {
 }
 
 /// What a route says of a request before anybody is asked.
-pub(crate) fn of<B>(target: &Arc<Target>, request: &Request<B>, client: IpAddr) -> Option<Verdict> {
+pub(crate) fn of(target: &Target, asked: &Asked<'_>, client: IpAddr) -> Option<Verdict> {
     let policy = &target.source.route.policy;
     if let Some(text) = &policy.maintenance {
         return Some(maintenance(text));
@@ -43,20 +43,22 @@ pub(crate) fn of<B>(target: &Arc<Target>, request: &Request<B>, client: IpAddr) 
         return Some(Verdict::Told(StatusCode::TOO_MANY_REQUESTS, headers, text));
     }
     if let Leads::Redirect(to) = &target.source.route.leads {
-        return Some(redirect(to, request.uri()));
+        return Some(redirect(to, asked.target));
     }
-    let length =
-        request.headers().get(CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse().ok());
+    let length = (asked.header)("content-length").and_then(|it| it.parse().ok());
     let too_large = |most: u64| length.is_some_and(|length: u64| length > most);
     policy.body_max.is_some_and(too_large).then_some(Verdict::Refused(Cause::BodyTooLarge))
 }
 
-/// The same request with TLS.
-pub(crate) fn to_https<B>(request: &Request<B>, port: u16) -> Option<Verdict> {
-    let host = headers::host_name(request.headers().get(HOST)).into_owned();
+/// The same request with TLS, where its host has a certificate.
+pub(crate) fn to_https(shared: &Shared, table: &Table, asked: &Asked<'_>) -> Option<Verdict> {
+    let port = table.source.shown.https_port?;
+    if asked.host.is_empty() || !shared.certificates.has(asked.host) {
+        return None;
+    }
     let port = if port == 443 { String::new() } else { format!(":{port}") };
-    let to = Redirect { to: format!("https://{host}{port}"), status: 308 };
-    (!host.is_empty()).then(|| redirect(&to, request.uri()))
+    let to = Redirect { to: format!("https://{}{port}", asked.host), status: 308 };
+    Some(redirect(&to, asked.target))
 }
 
 /// What an issuer of certificates is answered (RFC 8555, 8.3).
@@ -74,10 +76,9 @@ fn maintenance(text: &str) -> Verdict {
     Verdict::Told(StatusCode::SERVICE_UNAVAILABLE, headers, format!("{}\n", text.trim_end()))
 }
 
-fn redirect(to: &Redirect, asked: &Uri) -> Verdict {
+fn redirect(to: &Redirect, asked: &str) -> Verdict {
     let host_only = to.to.splitn(4, '/').count() < 4;
-    let rest = asked.path_and_query().map_or("/", |it| it.as_str());
-    let rest = if rest.starts_with('/') { rest } else { "/" };
+    let rest = if asked.starts_with('/') { asked } else { "/" };
     let location = if host_only { format!("{}{rest}", to.to) } else { to.to.clone() };
     let mut headers = plain();
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -100,7 +101,7 @@ mod tests {
     fn redirects_keep_what_was_asked_for_unless_they_say_where() {
         let location = |to: &str, asked: &str| {
             let to = Redirect { to: to.to_owned(), status: 302 };
-            match redirect(&to, &asked.parse().unwrap()) {
+            match redirect(&to, asked) {
                 Verdict::Told(status, headers, _) => {
                     assert_eq!(status, 302);
                     headers[LOCATION].to_str().unwrap().to_owned()

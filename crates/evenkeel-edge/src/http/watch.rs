@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::framing::Tap;
 use super::record::Record;
 use crate::clock::ms;
+use crate::instance::Instance;
 use crate::limits::{CLIENT_IDLE_CROWDED_MS, CLIENT_IDLE_MS, SILENCE_MS};
 use crate::shared::Shared;
 
@@ -66,7 +67,14 @@ impl Signs {
         self.multiplexed.load(Ordering::Relaxed)
     }
 
-    fn active(&self) {
+    /// A part of a request has come.
+    pub(crate) fn has_begun(&self) {
+        if self.phase() == Phase::Idle {
+            self.enter(Phase::Head);
+        }
+    }
+
+    pub(crate) fn active(&self) {
         self.active.store(true, Ordering::Relaxed);
     }
 
@@ -91,6 +99,8 @@ pub(crate) enum Order {
     Go,
     /// End after the request under way, now if there is none.
     Finish,
+    /// End the request: its instance has had its time.
+    Break,
     /// End now.
     Cut,
 }
@@ -105,6 +115,9 @@ pub(crate) struct Watched {
     open: Cell<u32>,
     /// Streams that have become WebSockets, and last as long as they like.
     held: Cell<u32>,
+    /// Who answers, where nothing else can be cut, and until when the answer has to begin.
+    serving: RefCell<Option<(Arc<Instance>, Option<u64>)>>,
+    late: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     /// The sweep's memory: the turn it saw last, and since when nothing has changed.
     seen_turn: Cell<u32>,
@@ -122,6 +135,8 @@ impl Watched {
             order: Cell::new(Order::Go),
             open: Cell::new(0),
             held: Cell::new(0),
+            serving: RefCell::new(None),
+            late: Cell::new(false),
             waker: RefCell::new(None),
             seen_turn: Cell::new(0),
             since_ms: Cell::new(now_ms),
@@ -141,9 +156,7 @@ impl Watched {
     fn give(&self, order: Order) {
         if self.order.get() < order {
             self.order.set(order);
-            if let Some(waker) = self.waker.borrow().as_ref() {
-                waker.wake_by_ref();
-            }
+            self.wake();
         }
     }
 
@@ -171,6 +184,7 @@ impl Watched {
             (false, true) => CLIENT_IDLE_CROWDED_MS,
             (false, false) => CLIENT_IDLE_MS,
         };
+        self.look_at_the_instance(now_ms);
         let age = now_ms.saturating_sub(self.since_ms.get());
         if closing && self.signs.is_multiplexed() {
             // It is said at once, and what comes meanwhile is answered.
@@ -185,6 +199,40 @@ impl Watched {
             Phase::Head if age >= ms(limits.head) => self.give(Order::Cut),
             Phase::Request if age >= SILENCE_MS => self.give(Order::Cut),
             Phase::Idle | Phase::Head | Phase::Request => {}
+        }
+    }
+
+    /// An instance answers a request of this connection until what is returned is dropped; its
+    /// answer has to begin before `until_ms`.
+    pub(crate) fn serves(self: &Rc<Self>, by: &Arc<Instance>, until_ms: Option<u64>) -> Serving {
+        self.late.set(false);
+        *self.serving.borrow_mut() = Some((Arc::clone(by), until_ms));
+        Serving(Rc::clone(self))
+    }
+
+    /// Whether no request comes after this one.
+    pub(crate) fn is_to_end(&self) -> bool {
+        self.order.get() >= Order::Break
+    }
+
+    /// Whether the time for an answer is up.
+    pub(crate) fn is_late(&self) -> bool {
+        self.late.get()
+    }
+
+    fn look_at_the_instance(&self, now_ms: u64) {
+        let Some((by, until_ms)) = self.serving.borrow().clone() else { return };
+        if by.requests_overdue(now_ms) {
+            self.give(Order::Break);
+        }
+        if until_ms.is_some_and(|until| now_ms >= until) && !self.late.replace(true) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
         }
     }
 
@@ -204,6 +252,16 @@ impl Watched {
 impl Drop for Watched {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// An instance being at work for a connection.
+#[derive(Debug)]
+pub(crate) struct Serving(Rc<Watched>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        *self.0.serving.borrow_mut() = None;
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use evenkeel_kernel::layout;
 use tokio::net::TcpListener;
@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::front;
 use super::link::Own;
+use super::relay::Raw;
 use super::share::Shares;
 use super::watch::Watched;
 use crate::clock::now_ms;
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) lanes: Lanes<Own>,
     pub(crate) shares: Shares,
+    pub(crate) raws: Lanes<Raw>,
+    date: RefCell<(u64, Rc<str>)>,
     watched: RefCell<BTreeMap<u64, Weak<Watched>>>,
     last_id: Cell<u64>,
 }
@@ -47,9 +50,27 @@ impl Worker {
             shared,
             lanes: Lanes::new(),
             shares: Shares::default(),
+            raws: Lanes::new(),
+            date: RefCell::new((0, Rc::from(""))),
             watched: RefCell::new(BTreeMap::new()),
             last_id: Cell::new(0),
         })
+    }
+
+    /// Whether the edge ends, or has a successor: no connection gets another request.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed)
+    }
+
+    /// What clocks say, as HTTP writes it.
+    pub(crate) fn date(&self) -> Rc<str> {
+        let now = SystemTime::now();
+        let second = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |it| it.as_secs());
+        let mut date = self.date.borrow_mut();
+        if date.0 != second {
+            *date = (second, Rc::from(httpdate::fmt_http_date(now)));
+        }
+        Rc::clone(&date.1)
     }
 
     /// A number that no other connection of this thread has.
@@ -152,6 +173,7 @@ impl Worker {
             let (succession, limits) = (&self.shared.succession, &self.shared.around.limits);
             self.lanes.sweep(now, |jitter| succession.is_over(limits, jitter, now));
             self.shares.sweep(now);
+            self.raws.sweep(now, |_| false);
             let open = self.shared.connections.load(Ordering::Relaxed);
             let crowded = open.saturating_mul(10) >= self.shared.connections_max.saturating_mul(9);
             // The list is left before anybody is told: who ends takes itself off.

@@ -31,6 +31,8 @@ mod processes;
 #[cfg(test)]
 mod rejects;
 #[cfg(test)]
+mod relay;
+#[cfg(test)]
 mod retries;
 #[cfg(test)]
 mod rig;
