@@ -85,6 +85,8 @@ pub(crate) fn stamps_of(chain: &Path, key: &Path) -> Stamps {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) config: Arc<ClientConfig>,
+    /// The same for HTTP/2, which it asks for: servers of gRPC hang up on who does not.
+    pub(crate) multiplexed: Arc<ClientConfig>,
     pub(crate) name: ServerName<'static>,
 }
 
@@ -305,5 +307,7 @@ fn read_upstream(tls: &UpstreamTls) -> io::Result<Upstream> {
         }
         None => config.with_no_client_auth(),
     };
-    Ok(Upstream { config: Arc::new(config), name })
+    let mut multiplexed = config.clone();
+    multiplexed.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Upstream { config: Arc::new(config), multiplexed: Arc::new(multiplexed), name })
 }

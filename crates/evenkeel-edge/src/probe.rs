@@ -221,7 +221,7 @@ async fn call(
     service: &str,
 ) -> io::Result<bool> {
     let stream = connect(instance).await?;
-    let stream = Stream::over(stream, &shared.certificates, pool).await?;
+    let stream = Stream::multiplexed_over(stream, &shared.certificates, pool).await?;
     health_call::is_serving(stream, instance.addr, service).await
 }
 

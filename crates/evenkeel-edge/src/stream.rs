@@ -30,10 +30,16 @@ impl Stream {
         pool: &Pool,
         instance: &Instance,
     ) -> io::Result<Self> {
-        let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(instance.addr));
-        let stream = stream.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
-        stream.set_nodelay(true)?;
-        Self::over(stream, known, pool).await
+        Self::over(connect(instance).await?, known, pool).await
+    }
+
+    /// Opens one for HTTP/2.
+    pub(crate) async fn open_multiplexed(
+        known: &Certificates,
+        pool: &Pool,
+        instance: &Instance,
+    ) -> io::Result<Self> {
+        Self::multiplexed_over(connect(instance).await?, known, pool).await
     }
 
     /// Makes one of a socket that is connected.
@@ -42,9 +48,28 @@ impl Stream {
         known: &Certificates,
         pool: &Pool,
     ) -> io::Result<Self> {
+        Self::agreed(stream, known, pool, false).await
+    }
+
+    /// The same for HTTP/2.
+    pub(crate) async fn multiplexed_over(
+        stream: TcpStream,
+        known: &Certificates,
+        pool: &Pool,
+    ) -> io::Result<Self> {
+        Self::agreed(stream, known, pool, true).await
+    }
+
+    async fn agreed(
+        stream: TcpStream,
+        known: &Certificates,
+        pool: &Pool,
+        multiplexed: bool,
+    ) -> io::Result<Self> {
         let Some(tls) = &pool.tls else { return Ok(Self::Plain(stream)) };
         let upstream = known.upstream(tls)?;
-        let connector = TlsConnector::from(Arc::clone(&upstream.config));
+        let config = if multiplexed { &upstream.multiplexed } else { &upstream.config };
+        let connector = TlsConnector::from(Arc::clone(config));
         let stream = timeout(TLS_TIMEOUT, connector.connect(upstream.name.clone(), stream));
         let stream = stream.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
         Ok(Self::Tls(Box::new(stream)))
@@ -57,6 +82,13 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0,
         }
     }
+}
+
+async fn connect(instance: &Instance) -> io::Result<TcpStream> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(instance.addr));
+    let stream = stream.await.map_err(|_elapsed| io::ErrorKind::TimedOut)??;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 impl AsyncRead for Stream {

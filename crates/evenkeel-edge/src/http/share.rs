@@ -156,7 +156,8 @@ impl Drop for Ticket<'_> {
 }
 
 async fn open(worker: &Rc<Worker>, pool: &Pool, instance: &Arc<Instance>) -> io::Result<Rc<Share>> {
-    let stream = upstream::Stream::open(&worker.shared.certificates, pool, instance).await?;
+    let stream =
+        upstream::Stream::open_multiplexed(&worker.shared.certificates, pool, instance).await?;
     let (sender, connection) = Builder::new(Local)
         .timer(TokioTimer::new())
         .initial_stream_window_size(H2_WINDOW_STREAM)

@@ -10,7 +10,10 @@ use h2::client::SendRequest;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::TlsAcceptor;
 
 /// What an instance does with one request: whatever it likes.
 type Handler = dyn Fn(Request<RecvStream>, SendResponse<Bytes>) + Send + Sync;
@@ -27,26 +30,38 @@ impl H2Instance {
     pub(crate) fn new(
         handler: impl Fn(Request<RecvStream>, SendResponse<Bytes>) + Send + Sync + 'static,
     ) -> Self {
+        Self::start(None, Arc::new(handler))
+    }
+
+    /// The same behind TLS, with whoever asks for HTTP/2 and nobody else, as servers of gRPC do.
+    pub(crate) fn behind_tls(
+        mut config: ServerConfig,
+        handler: impl Fn(Request<RecvStream>, SendResponse<Bytes>) + Send + Sync + 'static,
+    ) -> Self {
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::start(Some(TlsAcceptor::from(Arc::new(config))), Arc::new(handler))
+    }
+
+    fn start(tls: Option<TlsAcceptor>, handler: Arc<Handler>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
         let [requests, connections]: [Arc<AtomicUsize>; 2] = Default::default();
         let (counted, connected) = (Arc::clone(&requests), Arc::clone(&connections));
-        let handler: Arc<Handler> = Arc::new(handler);
         thread::spawn(move || {
             runtime().block_on(async move {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
                 while let Ok((stream, _)) = listener.accept().await {
                     connected.fetch_add(1, Ordering::SeqCst);
                     let (handler, counted) = (Arc::clone(&handler), Arc::clone(&counted));
+                    let tls = tls.clone();
                     tokio::spawn(async move {
-                        let Ok(mut connection) = h2::server::handshake(stream).await else {
-                            // Somebody who only looks whether it listens.
-                            return;
+                        let Some(tls) = tls else {
+                            return serve(stream, &*handler, &counted).await;
                         };
-                        while let Some(Ok((request, respond))) = connection.accept().await {
-                            counted.fetch_add(1, Ordering::SeqCst);
-                            handler(request, respond);
+                        let Ok(stream) = tls.accept(stream).await else { return };
+                        if stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice()) {
+                            serve(stream, &*handler, &counted).await;
                         }
                     });
                 }
@@ -62,6 +77,19 @@ impl H2Instance {
     /// Connections so far, also of probes.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    handler: &Handler,
+    counted: &AtomicUsize,
+) {
+    // Somebody may only look whether it listens.
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, respond))) = connection.accept().await {
+        counted.fetch_add(1, Ordering::SeqCst);
+        handler(request, respond);
     }
 }
 

@@ -9,15 +9,18 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
 use evenkeel_edge::handover;
 use evenkeel_kernel::model::{Certificate, CertificateSource, Probe, Traffic, UpstreamTls};
 use evenkeel_kernel::routing::{RoutingTable, Tcp};
+use http::Response;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use crate::client::Client;
+use crate::h2_peer::{H2Client, H2Instance, request, trailers};
 use crate::instance::{Instance, answer};
 use crate::issuer::Issuer;
 use crate::rig::{Rig, fence, pool_of, table, table_at, until, with};
@@ -183,6 +186,41 @@ fn an_instance_and_the_edge_prove_themselves_to_one_another() {
     assert_eq!(rig.client().get("/").status, 503);
     serve(3, tls_instance(&stranger, "web.internal"), tls("web.internal"));
     assert_eq!(rig.client().get("/").status, 503);
+}
+
+#[test]
+fn a_server_of_grpc_behind_tls_is_asked_for_http2() {
+    let (issuer, rig) = (Issuer::new(), Rig::new());
+    let (chain, key) = issuer.issue(&["web.internal"]);
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()],
+                PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+    // It serves, whatever it is asked.
+    let serving = "\0\0\0\0\x02\x08\x01";
+    let instance = H2Instance::behind_tls(config, |_, mut respond| {
+        let head = Response::builder().header("content-type", "application/grpc");
+        let mut send = respond.send_response(head.body(()).unwrap(), false).unwrap();
+        send.send_data(Bytes::from_static(serving.as_bytes()), false).unwrap();
+        send.send_trailers(trailers("0")).unwrap();
+    });
+    let ca = rig.home.join("ca.pem");
+    fs::write(&ca, issuer.pem()).unwrap();
+    let ca = ca.to_str().unwrap().to_owned();
+    let mut it = table_at(1, &[(10_000, vec![instance.addr])]);
+    let pool = pool_of(&mut it, 1);
+    pool.tls = Some(UpstreamTls { name: "web.internal".to_owned(), ca, own: None });
+    pool.health.probe = Probe::Grpc { service: String::new() };
+    rig.serve(&it);
+    let mut client = H2Client::connect(rig.addr);
+    let call = client.ask(request("POST", "/test.Echo/Unary", "application/grpc"), "x");
+    assert_eq!((call.body.as_str(), instance.requests() > 1), (serving, true));
 }
 
 /// An instance that speaks TLS and wants to see a certificate of the same issuer.
