@@ -211,7 +211,6 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
             let pools = table.services.values().flat_map(|service| &service.pools);
             let wanted = pools.filter_map(|pool| pool.tls.clone()).collect();
             shared.certificates.refresh_upstreams(&wanted);
-            shared.challenges.refresh(&shared.home);
         }
         let _timeout = tokio::time::timeout(LOOK, shared.reshow.notified()).await;
     }

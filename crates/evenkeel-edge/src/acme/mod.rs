@@ -92,6 +92,8 @@ async fn ended(shared: &Shared) {
 async fn keep(shared: &Arc<Shared>) {
     let mut known = BTreeMap::new();
     loop {
+        // Also before it is the edge, so that it answers what its predecessor is being asked.
+        shared.challenges.refresh(&shared.home);
         if shared.succession.is_the_edge() {
             look(shared, &mut known).await;
         }

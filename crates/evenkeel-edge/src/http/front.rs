@@ -109,7 +109,8 @@ async fn client_of(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
 async fn shake(worker: &Worker, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
     let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
     if let Some(config) = asked(worker, &hello.client_hello()) {
-        hello.into_stream(config).await?.shutdown().await?;
+        // Whoever asked may have hung up already.
+        let _gone = hello.into_stream(config).await?.shutdown().await;
         return Ok(None);
     }
     let config = worker.shared.certificates.config();
