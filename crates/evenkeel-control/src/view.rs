@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use evenkeel_kernel::analysis::Track;
+use evenkeel_kernel::layout;
 use evenkeel_kernel::lint::Hazard;
 use evenkeel_kernel::model::{CertificateName, Leads, PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
@@ -172,10 +173,15 @@ fn approvals(snapshot: &Snapshot, approvals: &[Approval]) -> Vec<ApprovalView> {
 
 fn edge(snapshot: &Snapshot) -> EdgeView {
     let known = snapshot.world.edge.known();
-    let listen = snapshot.state.listeners().into_iter();
-    let public = listen.filter(|(name, _)| name.starts_with("edge-"));
+    let listeners = snapshot.state.listeners();
+    let doors = |kind: &str| -> Vec<String> {
+        let of_kind = listeners.iter().filter(|(name, _)| name.starts_with(kind));
+        of_kind.map(|(_, addr)| addr.to_string()).collect()
+    };
     EdgeView {
-        listen: public.map(|(_, addr)| addr.to_string()).collect(),
+        listen: doors(layout::PLAIN_LISTENERS),
+        tls: doors(layout::TLS_LISTENERS),
+        tcp: doors(layout::TCP_LISTENERS),
         known: known.is_some(),
         serving: known.map(|edge| edge.serving.generation.0),
         unrouted: known.map(|edge| unrouted(&edge.unrouted)),

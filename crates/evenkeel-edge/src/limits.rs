@@ -81,6 +81,9 @@ pub(crate) const H2_PING_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the buffers of a connection that is relayed, to begin with: most heads and answers.
 pub(crate) const RELAY_BUFFER: usize = 8 * 1024;
+/// Bytes of an answer from which on it is read in larger pieces, and of these.
+pub(crate) const RELAY_LARGE: u64 = 64 * 1024;
+pub(crate) const RELAY_BUFFER_LARGE: usize = 64 * 1024;
 /// Bytes of a request target.
 pub(crate) const URI_BYTES: usize = 16 * 1024;
 /// Bytes of a body that is kept to be sent again; more would be memory per request for nothing.

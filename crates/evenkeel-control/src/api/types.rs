@@ -340,8 +340,14 @@ pub struct RouteView {
 /// The edge.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct EdgeView {
-    /// Where it is to listen.
+    /// Where it is to listen for HTTP without TLS.
     pub listen: Vec<String>,
+    /// Where it is to listen for HTTP with TLS.
+    #[serde(default)]
+    pub tls: Vec<String>,
+    /// Where it is to listen for what is not HTTP.
+    #[serde(default)]
+    pub tcp: Vec<String>,
     /// It can be observed.
     pub known: bool,
     /// Which decision it serves.

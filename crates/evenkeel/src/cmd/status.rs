@@ -256,7 +256,12 @@ fn instance_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<Strin
 }
 
 fn route_rows(status: &evenkeel_control::api::types::Status) -> Vec<Vec<String>> {
-    let listen = status.edge.listen.join(", ");
+    let edge = &status.edge;
+    let with = |all: &[String], word: &str| -> Vec<String> {
+        all.iter().map(|addr| format!("{addr} ({word})")).collect()
+    };
+    let listen = [edge.listen.clone(), with(&edge.tls, "TLS"), with(&edge.tcp, "TCP")].concat();
+    let listen = listen.join(", ");
     let head = ["ROUTE", "HOST", "PATH", "TO"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(status.routes.iter().map(|route| {

@@ -24,7 +24,7 @@ use crate::http::rewound::Rewound;
 use crate::http::verdict::Verdict;
 use crate::http::watch::Watched;
 use crate::http::worker::{Kind, Place, Worker};
-use crate::limits::RELAY_BUFFER;
+use crate::limits::{RELAY_BUFFER, RELAY_BUFFER_LARGE, RELAY_LARGE};
 use crate::route::Asked;
 
 /// What begins a connection of HTTP/2.
@@ -220,6 +220,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         let instance = Arc::clone(exchange.instance());
         let _serving = self.front.watched.serves(&instance, None);
         let mut body = Body::new(answer.framing);
+        let large = matches!(answer.framing, Framing::Length(length) if length > RELAY_LARGE);
+        let room = if large { RELAY_BUFFER_LARGE } else { RELAY_BUFFER };
         loop {
             let (head, taken) =
                 (self.front.out.len(), body.take(&mut raw.bytes, &mut self.front.out));
@@ -239,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             if !self.front.out.is_empty() && !self.front.flush().await {
                 return false;
             }
-            match self.front.await_instance(&mut raw, None).await {
+            match self.front.await_instance(&mut raw, room, None).await {
                 Event::Read(Ok(length)) if length > 0 => {}
                 Event::Read(Ok(_)) if body.ends_with_the_connection() => body.end(),
                 Event::Read(_) | Event::Break | Event::Late => {

@@ -22,7 +22,7 @@ use crate::http::record::Record;
 use crate::http::watch::{Order, Watched};
 use crate::http::worker::Worker;
 use crate::instance::Instance;
-use crate::limits::HEAD_BYTES;
+use crate::limits::{HEAD_BYTES, RELAY_BUFFER};
 use crate::pick::Picked;
 
 /// Shorter times are kept exactly; longer ones by the sweep, a quarter of a second late at most.
@@ -34,6 +34,14 @@ pub(super) struct Front<S> {
     pub(super) bytes: BytesMut,
     pub(super) out: Vec<u8>,
     pub(super) watched: Rc<Watched>,
+}
+
+/// Makes room for a whole read: what is left over at the end of a buffer would be read into piece by
+/// piece. What was used is used again, so this rarely allocates.
+fn make_room(bytes: &mut BytesMut, room: usize) {
+    if bytes.capacity() - bytes.len() < room / 2 {
+        bytes.reserve(room);
+    }
 }
 
 /// What happened while something was waited for.
@@ -54,6 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Front<S> {
     pub(super) async fn read(&mut self) -> bool {
         let Self { stream, bytes, watched, .. } = self;
         let idle = bytes.is_empty();
+        make_room(bytes, RELAY_BUFFER);
         let mut reading = pin!(stream.read_buf(bytes));
         let read = poll_fn(|cx| {
             match watched.order(cx) {
@@ -73,12 +82,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Front<S> {
     pub(super) async fn await_instance(
         &mut self,
         raw: &mut Raw,
+        room: usize,
         mut until: Option<Pin<&mut Sleep>>,
     ) -> Event {
         loop {
             let Self { stream, bytes, watched, .. } = self;
             // What a client sends ahead is kept; what it sends beyond a head waits in the kernel.
             let watches = bytes.len() < HEAD_BYTES;
+            make_room(&mut raw.bytes, room);
             let mut ahead = pin!(stream.read_buf(bytes));
             let mut reading = pin!(raw.stream.read_buf(&mut raw.bytes));
             let event = poll_fn(|cx| {
@@ -202,7 +213,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Message for Talk<'_, S> {
         }
         let mut until = pin!((limit < EXACT).then(|| sleep(limit)));
         loop {
-            match self.front.await_instance(&mut raw, until.as_mut().as_pin_mut()).await {
+            match self
+                .front
+                .await_instance(&mut raw, RELAY_BUFFER, until.as_mut().as_pin_mut())
+                .await
+            {
                 Event::Read(Ok(0) | Err(_)) => return Outcome::Lost(self.repeatable),
                 Event::Read(Ok(_)) => {}
                 Event::ClientGone => return Outcome::ClientGone,
