@@ -137,7 +137,7 @@ fn milliseconds(text: &str) -> Option<f64> {
 }
 
 /// nginx as the upstream, as a service of Evenkeel, on processor 1.
-fn stack(folder: &Path, listen: SocketAddr) -> anyhow::Result<String> {
+pub(super) fn stack(folder: &Path, listen: SocketAddr) -> anyhow::Result<String> {
     let server =
         format!("  server {{ listen 127.0.0.1:PORT; location / {{ return 200 '{BODY}'; }} }}");
     let template = folder.join("upstream.in");
@@ -167,7 +167,7 @@ to = "up"
 }
 
 /// Where the upstreams listen.
-fn upstreams(house: &House) -> anyhow::Result<Vec<SocketAddr>> {
+pub(super) fn upstreams(house: &House) -> anyhow::Result<Vec<SocketAddr>> {
     let status = house.status()?;
     let instances = status["services"][0]["pools"][0]["instances"].as_array().cloned();
     let ports = instances.unwrap_or_default().into_iter().filter_map(|it| it["port"].as_u64());

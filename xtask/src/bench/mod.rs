@@ -9,6 +9,7 @@ mod house;
 mod judgement;
 mod nginx;
 mod process;
+mod protocols;
 mod releases;
 pub(crate) mod stand_in;
 pub(crate) mod tiny;
@@ -45,13 +46,17 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
     if wants("edge") {
         edge::run(&program)?;
     }
+    if wants("protocols") {
+        protocols::run(&program)?;
+    }
     if wants("abort") {
         abort::run(&program)?;
     }
     Ok(true)
 }
 
-const NAMES: [&str; 6] = ["releases", "edge", "abort", "judgement", "dns", "discovery"];
+const NAMES: [&str; 7] =
+    ["releases", "edge", "protocols", "abort", "judgement", "dns", "discovery"];
 
 /// The median of measured values. Empty values have none, so 0.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {
