@@ -88,6 +88,9 @@ async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
         if length == 0 {
             return Ok(());
         }
+        // What is said of it from now on is all that there is to say.
+        let is_last = shared.succession.is_done();
+        let mut looked = false;
         let mut text = if line.starts_with(dialect::START) {
             let answer = match serde_json::from_slice::<dialect::Request>(&line) {
                 Ok(request) => leave::answer(shared, request.ask).await,
@@ -95,6 +98,7 @@ async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
                     dialect::Answer::Refused { because: format!("it cannot be read: {error}") }
                 }
             };
+            looked = matches!(answer, dialect::Answer::Seen(_));
             serde_json::to_vec(&dialect::Response { heir: dialect::VERSION, answer })?
         } else {
             if shared.succession.has_left() {
@@ -115,6 +119,10 @@ async fn serve(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
         };
         text.push(b'\n');
         write.write_all(&text).await?;
+        if looked && is_last {
+            // Not before it is written: the process ends when it hears of this.
+            shared.succession.read_out.notify_one();
+        }
         if !line.ends_with(b"\n") {
             // Too long or cut off: where the next message begins is unknown.
             return Ok(());

@@ -26,12 +26,7 @@ pub(crate) async fn answer(shared: &Arc<Shared>, ask: Ask) -> Answer {
             Err(error) => refused(format!("it could not save its table: {error}")),
         },
         Ask::Leave => leave(shared).await,
-        Ask::Look => {
-            if shared.succession.is_done() {
-                shared.succession.read_out.notify_one();
-            }
-            Answer::Seen(Box::new(observe::own(shared)))
-        }
+        Ask::Look => Answer::Seen(Box::new(observe::own(shared))),
         Ask::Serve(table) => {
             let fence = table.fence;
             if shared.table.load().source == *table {
