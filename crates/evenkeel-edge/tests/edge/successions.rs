@@ -182,6 +182,19 @@ fn s35_a_request_that_waits_at_the_former_edge_is_answered_by_the_table_of_the_n
     ends("the second", &mut second);
 }
 
+/// Stops a process, and waits until every thread of it stands still.
+fn stop(process: &Child) {
+    signal(process, Signal::STOP);
+    let stands = |task: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let tasks = format!("/proc/{}/task", process.id());
+    until("it stands still", || {
+        std::fs::read_dir(&tasks).unwrap().filter_map(Result::ok).all(stands)
+    });
+}
+
 #[test]
 fn s35_nothing_is_concluded_while_the_former_edge_does_not_answer() {
     let (instance, say) = instance("served");
@@ -192,7 +205,7 @@ fn s35_nothing_is_concluded_while_the_former_edge_does_not_answer() {
     streamed.write("GET /stream HTTP/1.1\r\nHost: t\r\n\r\n");
     streamed.head().unwrap();
     let mut second = succeed(&rig.home);
-    signal(&first, Signal::STOP);
+    stop(&first);
     let mut next = table(2, &[(10_000, &[&instance])]);
     for it in pool_of(&mut next, 1).instances.values_mut() {
         it.draining = true;
