@@ -79,6 +79,8 @@ pub(crate) const H2_UPSTREAM_IDLE_MS: u64 = 60_000;
 /// that is gone without a word is noticed within both.
 pub(crate) const H2_PING_EVERY: Duration = Duration::from_secs(10);
 pub(crate) const H2_PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client that does not read may hold up the end of its connection.
+pub(crate) const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// Bytes of the buffers of a connection that is relayed, to begin with: most heads and answers.
 pub(crate) const RELAY_BUFFER: usize = 8 * 1024;
 /// Bytes of an answer from which on it is read in larger pieces, and of these.

@@ -8,6 +8,7 @@ use bytes::{Buf as _, BytesMut};
 use http::Response;
 use http::header::CONNECTION;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::timeout;
 
 use super::frame::Chunks;
 use super::head::{self, Client, Framing, Request, Seen};
@@ -24,7 +25,7 @@ use crate::http::rewound::Rewound;
 use crate::http::verdict::Verdict;
 use crate::http::watch::Watched;
 use crate::http::worker::{Kind, Place, Worker};
-use crate::limits::{RELAY_BUFFER, RELAY_BUFFER_LARGE, RELAY_LARGE};
+use crate::limits::{CLOSE_WAIT, RELAY_BUFFER, RELAY_BUFFER_LARGE, RELAY_LARGE};
 use crate::route::Asked;
 
 /// What begins a connection of HTTP/2.
@@ -49,7 +50,7 @@ pub(crate) async fn serve<S>(
             Step::Next => {}
             Step::Over => {
                 // Whoever reads still gets what was written; there is nobody to tell if not.
-                let _closed = line.front.stream.shutdown().await;
+                let _closed = timeout(CLOSE_WAIT, line.front.stream.shutdown()).await;
                 return;
             }
             Step::ForHyper => break,
