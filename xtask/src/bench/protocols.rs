@@ -131,9 +131,11 @@ pub(super) fn run(program: &Path) -> anyhow::Result<()> {
         }
     }
     proxies.push(proxy("evenkeel", own, house.pid("edge")?, None));
-    for doors in proxies.iter().map(|it| it.doors) {
-        for addr in [doors.plain, doors.h2c, doors.tls] {
-            await_listening(addr)?;
+    for proxy in &proxies {
+        let log = folder.join(format!("{}.log", proxy.name));
+        let said = || std::fs::read_to_string(&log).unwrap_or_default();
+        for addr in [proxy.doors.plain, proxy.doors.h2c, proxy.doors.tls] {
+            await_listening(addr).with_context(|| format!("{} says: {}", proxy.name, said()))?;
         }
     }
     for _ in 0..ROUNDS {
@@ -284,7 +286,9 @@ fn start(folder: &Path, program: &str, args: &[&str]) -> anyhow::Result<Option<R
         return Ok(None);
     }
     let program = venv.map_or_else(|| program.to_owned(), |path| path.display().to_string());
-    let log = std::fs::File::create(folder.join("peer.log"))?;
+    let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy();
+    let log = std::fs::File::create(folder.join(format!("{name}.log")))?;
+    let more = log.try_clone()?;
     let child = Command::new("taskset")
         .args(["-c", "0", &program])
         .args(args)
@@ -292,7 +296,7 @@ fn start(folder: &Path, program: &str, args: &[&str]) -> anyhow::Result<Option<R
         .env("GOMAXPROCS", "1")
         .env("HOME", folder)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(more)
         .stderr(log)
         .spawn()
         .with_context(|| format!("could not start {program}"))?;
@@ -355,11 +359,11 @@ fn traefik(folder: &Path, upstreams: &[SocketAddr], [chain, key, _]: &[PathBuf; 
     for addr in upstreams {
         writeln!(text, "          - url: http://{addr}")?;
     }
-    std::fs::write(folder.join("traefik.yaml"), text)?;
+    std::fs::write(folder.join("routes.yaml"), text)?;
     let entries = [("a", doors.plain), ("b", doors.h2c), ("c", doors.tls)]
         .map(|(name, addr)| format!("--entrypoints.{name}.address={addr}"));
     let [a, b, c] = &entries;
-    let args = ["--providers.file.filename=traefik.yaml", a.as_str(), b, c, "--log.level=ERROR"];
+    let args = ["--providers.file.filename=routes.yaml", a.as_str(), b, c, "--log.level=ERROR"];
     Ok(("traefik", doors, start(folder, "traefik", &args)?))
 }
 
