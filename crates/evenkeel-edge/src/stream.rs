@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -75,12 +76,15 @@ impl Stream {
         Ok(Self::Tls(Box::new(stream)))
     }
 
-    /// The socket beneath.
-    pub(crate) fn socket(&self) -> &TcpStream {
-        match self {
+    /// Whether the instance has closed it, or sent something that nobody asked for.
+    pub(crate) fn is_over(&self) -> bool {
+        let socket = match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
-        }
+        };
+        let mut byte = [0; 1];
+        let seen = recv(socket, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(seen, Err(rustix::io::Errno::AGAIN))
     }
 }
 

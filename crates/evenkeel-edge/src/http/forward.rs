@@ -48,7 +48,7 @@ pub(crate) async fn forward(
 ) -> Response<Answer> {
     let Forwarded { request, upgrade, grpc } = forwarded;
     let own = |cause, turn| Answer::own(worker, cause, grpc, Some(turn));
-    let once = upgrade.is_some() || !is_repeatable(request.method());
+    let once = upgrade.is_some() || !is_repeatable(request.method().as_str());
     let payload = match Payload::of(request, once).await {
         Ok(payload) => payload,
         Err(cause) => return own(cause, turn),

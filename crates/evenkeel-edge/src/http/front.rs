@@ -87,7 +87,6 @@ fn is_proxy(worker: &Worker, peer: IpAddr) -> bool {
 /// Reads for whom a proxy opened a connection.
 async fn client_of(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
     let mut bytes = [0; HEAD_MAX];
-    let mut seen = 0;
     loop {
         let length = stream.peek(&mut bytes).await?;
         match proxy_protocol::read(bytes.get(..length).unwrap_or_default()) {
@@ -96,10 +95,7 @@ async fn client_of(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
                 stream.read_exact(head).await?;
                 return Ok(client);
             }
-            Head::Unfinished if length > seen || length > 0 => {
-                seen = length;
-                sleep(HEAD_PAUSE).await;
-            }
+            Head::Unfinished if length > 0 => sleep(HEAD_PAUSE).await,
             Head::Unfinished | Head::None => return Err(io::ErrorKind::InvalidData.into()),
         }
     }

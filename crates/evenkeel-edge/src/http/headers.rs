@@ -109,7 +109,7 @@ pub(crate) fn set_forwarded(
             None => headers.remove(FORWARDED_HOST),
         };
     }
-    if !headers.get(REQUEST_ID).is_some_and(is_sane_id) {
+    if !headers.get(REQUEST_ID).is_some_and(|id| is_sane_id(id.as_bytes())) {
         let id = Bytes::from(format!("{:032x}", fastrand::u128(..)));
         let id = HeaderValue::from_maybe_shared(id).expect("hexadecimal digits");
         headers.insert(REQUEST_ID, id);
@@ -126,8 +126,8 @@ fn joined(headers: &HeaderMap, client: &HeaderValue) -> HeaderValue {
     HeaderValue::from_bytes(&all).unwrap_or_else(|_invalid| client.clone())
 }
 
-fn is_sane_id(id: &HeaderValue) -> bool {
-    let id = id.as_bytes();
+/// Whether a client's id of a request is kept: short, and printable.
+pub(crate) fn is_sane_id(id: &[u8]) -> bool {
     (1..=REQUEST_ID_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 

@@ -11,7 +11,6 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustix::net::{RecvFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::AbortHandle;
 
@@ -141,7 +140,7 @@ impl Own {
     }
 
     async fn still_open(mut self, once: bool) -> Option<Self> {
-        let open = self.sender.ready().await.is_ok() && !(once && self.socket.is_over());
+        let open = self.sender.ready().await.is_ok() && !(once && self.socket.lock().is_over());
         open.then_some(self)
     }
 }
@@ -183,13 +182,6 @@ struct Socket(Arc<Mutex<upstream::Stream>>);
 impl Socket {
     fn lock(&self) -> MutexGuard<'_, upstream::Stream> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the instance has closed it, or sent something that nobody asked for.
-    fn is_over(&self) -> bool {
-        let mut byte = [0; 1];
-        let seen = recv(self.lock().socket(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        !matches!(seen, Err(rustix::io::Errno::AGAIN))
     }
 }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
+use crate::http::headers::is_sane_id;
 use crate::limits::{HEAD_BYTES, REPLAY_BYTES, URI_BYTES};
 
 /// Lines of a head; as many as hyper takes.
@@ -186,11 +187,6 @@ impl Request {
         std::str::from_utf8(target).unwrap_or("/")
     }
 
-    /// Whether the method's definition allows to send it again.
-    pub(super) fn is_repeatable(&self) -> bool {
-        !matches!(self.method, "POST" | "PATCH")
-    }
-
     /// Whether something about it is for hyper after all: a call of gRPC, or one who says in
     /// several lines for whom it asks.
     pub(super) fn is_special(&self, bytes: &[u8], client: Client<'_>) -> bool {
@@ -261,10 +257,6 @@ impl Request {
 fn hex(digit: u128) -> u8 {
     let digit = u8::try_from(digit & 0xf).unwrap_or(0);
     if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
-}
-
-fn is_sane_id(id: &[u8]) -> bool {
-    (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use rustix::net::{RecvFlags, recv};
 
 use crate::clock::now_ms;
 use crate::http::worker::Worker;
@@ -32,7 +31,7 @@ impl Raw {
     ) -> io::Result<(Self, bool)> {
         while let Some(raw) = worker.raws.take(instance.key, idle_ms_max, now_ms()) {
             // What can be sent only once gets a connection that is surely open.
-            if !(once && raw.is_over()) {
+            if !(once && raw.stream.is_over()) {
                 return Ok((raw, true));
             }
         }
@@ -49,12 +48,5 @@ impl Raw {
             }
             worker.raws.keep(instance, self, now_ms());
         }
-    }
-
-    /// Whether the instance has closed it, or sent something that nobody asked for.
-    fn is_over(&self) -> bool {
-        let mut byte = [0; 1];
-        let seen = recv(self.stream.socket(), &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT);
-        !matches!(seen, Err(rustix::io::Errno::AGAIN))
     }
 }

@@ -20,6 +20,7 @@ use crate::http::deliver::{Delivered, deliver};
 use crate::http::destination::{self, Destination};
 use crate::http::exchange::Exchange;
 use crate::http::headers::host_of;
+use crate::http::payload::is_repeatable;
 use crate::http::record::Record;
 use crate::http::rewound::Rewound;
 use crate::http::verdict::Verdict;
@@ -187,7 +188,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         let mut talk = Talk {
             front: &mut self.front,
             letter,
-            repeatable: request.is_repeatable(),
+            repeatable: is_repeatable(request.method),
             to_head: request.method == "HEAD",
             cookie: destination.cookie().map(http::HeaderValue::as_bytes),
             last: request.last,
