@@ -27,10 +27,12 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// Every documented path.
 #[cfg(test)]
-pub(crate) const PATHS: [&str; 22] = [
+pub(crate) const PATHS: [&str; 24] = [
     "/v1/approve",
     "/v1/lock",
     "/v1/unlock",
+    "/v1/hold",
+    "/v1/unhold",
     "/v1/abort",
     "/v1/apply",
     "/v1/events",
@@ -104,6 +106,8 @@ async fn serve(listener: UnixListener, api: Api) -> io::Result<()> {
         .route("/v1/approve", post(on::approve))
         .route("/v1/lock", post(on::lock))
         .route("/v1/unlock", post(on::unlock))
+        .route("/v1/hold", post(on::hold))
+        .route("/v1/unhold", post(on::unhold))
         .route("/v1/abort", post(on::abort))
         .route("/v1/rollback", post(on::rollback))
         .route("/v1/scale", post(on::scale))

@@ -8,8 +8,8 @@ use evenkeel_kernel::lint::Hazard;
 use evenkeel_kernel::model::{CertificateName, Leads, PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
-    Approval, Attempt, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service, Sized,
-    Slot, Stage, Standing, Wait,
+    Approval, Attempt, Held, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service,
+    Sized, Slot, Stage, Standing, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::scaling::Metric;
@@ -18,9 +18,9 @@ use evenkeel_kernel::world::{Certificate, Health, InstancePhase, Unrouted};
 
 use crate::api::types::{
     AccountView, ApprovalView, BakeView, CertificateView, ChangeView, CheckView, EdgeView,
-    FieldView, GaugeView, HazardView, InstanceView, JobView, LedgerView, PlanView, PoolView,
-    ReleaseView, RolloutView, RouteView, ScaleView, ServiceView, Status, StepView, TrackView,
-    UnroutedView, WaitView,
+    FieldView, GaugeView, HazardView, HoldView, InstanceView, JobView, LedgerView, PlanView,
+    PoolView, ReleaseView, RolloutView, RouteView, ScaleView, ServiceView, Status, StepView,
+    TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -227,6 +227,23 @@ fn service(snapshot: &Snapshot, name: &ServiceName, service: &Service) -> Servic
         pools,
         kept: service.revisions.keys().map(ToString::to_string).collect(),
         scale: snapshot.state.sized(name, &snapshot.world).map(scale),
+        waiting: snapshot
+            .world
+            .edge
+            .known()
+            .map(|edge| edge.demand.get(name).map_or(0, |it| it.waiting)),
+        hold: snapshot.state.holds.get(name).map(|it| hold(snapshot, name, it)),
+    }
+}
+
+fn hold(snapshot: &Snapshot, name: &ServiceName, held: &Held) -> HoldView {
+    let now = snapshot.state.held_now(name, &snapshot.world);
+    HoldView {
+        by: held.by.clone(),
+        since_ms: snapshot.wall(held.since),
+        until_ms: snapshot.wall(held.until()),
+        in_force: now.is_some_and(|it| it.in_force),
+        in_flight: now.map(|it| it.in_flight),
     }
 }
 

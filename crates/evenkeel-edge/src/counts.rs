@@ -139,6 +139,11 @@ impl PoolCounts {
         [("unsent", unsent), ("lost", all.saturating_sub(unsent))]
     }
 
+    /// Requests that have ended.
+    pub(crate) fn ended_so_far(&self) -> u64 {
+        self.threads.iter().map(|cells| cells.requests.load(Ordering::Relaxed)).sum()
+    }
+
     /// Counts the end of one request. Returns whether it completed a streak of failures.
     pub(crate) fn ended(&self, thread: usize, ending: Ending) -> bool {
         let Some(cells) = self.threads.get(thread) else { return false };

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use evenkeel_kernel::model::Hold;
+
 /// The bounds that tests set lower than [`Limits::default`], so that they need not wait for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -18,6 +20,10 @@ pub struct Limits {
     pub leave: Duration,
     /// Time after the first order of a certificate that failed until the next.
     pub order_retry: Duration,
+    /// Time that one request waits because its service is held.
+    pub held: Duration,
+    /// Requests of one service that wait for that at a time.
+    pub held_max: u32,
 }
 
 impl Default for Limits {
@@ -29,6 +35,8 @@ impl Default for Limits {
             shutdown: SHUTDOWN,
             leave: LEAVE,
             order_retry: ORDER_RETRY,
+            held: Hold::EACH,
+            held_max: Hold::REQUESTS_MAX,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crate::demand;
 use crate::shared::Shared;
 
 /// Time between two samples.
@@ -60,13 +61,16 @@ fn as_f32(count: u32) -> f32 {
     count
 }
 
-/// Samples every instance, for ever.
+/// Samples every instance and every service, for ever.
 pub(crate) async fn run(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(SAMPLE).await;
         let table = shared.table.load_full();
         for instance in table.instances.values() {
             instance.load.sample(instance.in_flight());
+        }
+        for service in table.services.values() {
+            demand::sample(service);
         }
     }
 }

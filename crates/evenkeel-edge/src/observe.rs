@@ -5,7 +5,7 @@ use std::sync::Arc;
 use evenkeel_kernel::model::{self, CertificateName, CertificateSource};
 
 use crate::clock::now_ms;
-use crate::protocol::{Certificate, Failed, Good, Instance, Observation};
+use crate::protocol::{Certificate, Demand, Failed, Good, Instance, Observation};
 use crate::shared::Shared;
 use crate::table::Table;
 use crate::validity;
@@ -27,6 +27,11 @@ pub(crate) fn own(shared: &Shared) -> Observation {
         let in_flight = pool.instances.iter().map(|it| u64::from(it.in_flight())).sum();
         (pool.id.clone(), pool.counts.read(in_flight))
     };
+    let demand = |it: &Arc<crate::table::Service>| Demand {
+        service: it.name.clone(),
+        waiting: u32::try_from(it.queue.waiting()).unwrap_or(u32::MAX),
+        age_ms: now.saturating_sub(it.asked.last_ms()),
+    };
     Observation {
         incarnation: shared.succession.incarnation(),
         serving: table.source.fence,
@@ -35,6 +40,7 @@ pub(crate) fn own(shared: &Shared) -> Observation {
         pools: table.services.values().flat_map(|it| &it.pools).map(counts).collect(),
         unrouted: shared.rejections.read(),
         certificates: certificates(shared, &table),
+        demand: table.services.values().map(demand).collect(),
     }
 }
 

@@ -63,8 +63,19 @@ enum Standard {
 }
 
 impl Service {
-    /// Claims an instance for one request; `None` when there is none that can be tried.
+    /// Claims an instance for one request; `None` when there is none that can be tried, or none may
+    /// be because the service is held.
+    ///
+    /// Whether it is held is read again after the claim, for the reason of [`Instance::claim`].
     pub(crate) fn pick(&self, wish: &Wish<'_>) -> Option<Picked> {
+        if self.held().is_some() {
+            return None;
+        }
+        let picked = self.claim(wish)?;
+        self.held().is_none().then_some(picked)
+    }
+
+    fn claim(&self, wish: &Wish<'_>) -> Option<Picked> {
         (0..CLAIMS_MAX).find_map(|_| {
             let (pool, instance) = self
                 .candidate(wish, Standard::Healthy)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use evenkeel_kernel::model::{CertificateName, InstanceId, PoolId};
+use evenkeel_kernel::model::{CertificateName, InstanceId, PoolId, ServiceName};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::{self, Counts, Fence, Health, Unrouted};
@@ -52,6 +52,17 @@ pub(crate) struct Observation {
     pub(crate) unrouted: Unrouted,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) certificates: Vec<Certificate>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) demand: Vec<Demand>,
+}
+
+/// [`world::Demand`] as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Demand {
+    pub(crate) service: ServiceName,
+    pub(crate) waiting: u32,
+    /// Since it was asked last.
+    pub(crate) age_ms: u64,
 }
 
 /// [`world::Certificate`] as it is sent. Times are in seconds; `from` and `until` since 1970.
@@ -126,6 +137,10 @@ impl Observation {
             };
             (it.id, backend)
         };
+        let demand = |it: Demand| {
+            let asked = Timestamp(now.0.saturating_sub(it.age_ms));
+            (it.service, world::Demand { waiting: it.waiting, asked })
+        };
         world::Edge {
             incarnation: self.incarnation,
             serving: self.serving,
@@ -134,6 +149,7 @@ impl Observation {
             pools: self.pools.into_iter().collect(),
             unrouted: self.unrouted,
             certificates: self.certificates.into_iter().map(Certificate::into_world).collect(),
+            demand: self.demand.into_iter().map(demand).collect(),
         }
     }
 }

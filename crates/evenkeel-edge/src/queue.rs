@@ -2,8 +2,9 @@
 //! them look again.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use evenkeel_kernel::model::Hold;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
@@ -11,15 +12,24 @@ use tokio::sync::futures::Notified;
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     waiting: AtomicUsize,
+    /// What they keep in memory.
+    bytes: AtomicU64,
     changed: Notify,
 }
 
 impl Queue {
-    /// A place in it, unless `max` are taken.
-    pub(crate) fn sit(self: &Arc<Self>, max: usize) -> Option<Seat> {
+    /// A place in it for a request of so many bytes, unless `max` places are taken, or too many
+    /// bytes.
+    pub(crate) fn sit(self: &Arc<Self>, max: u32, bytes: u64) -> Option<Seat> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
         let more = |n: usize| (n < max).then_some(n + 1);
         self.waiting.try_update(Ordering::SeqCst, Ordering::Relaxed, more).ok()?;
-        Some(Seat(Arc::clone(self)))
+        // From here on it is given back whatever happens.
+        let mut seat = Seat { queue: Arc::clone(self), bytes: 0 };
+        let more = |n: u64| n.checked_add(bytes).filter(|sum| *sum <= Hold::BYTES_MAX);
+        self.bytes.try_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        seat.bytes = bytes;
+        Some(seat)
     }
 
     /// How many wait.
@@ -47,11 +57,15 @@ impl Queue {
 
 /// A place in a queue, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Seat(Arc<Queue>);
+pub(crate) struct Seat {
+    queue: Arc<Queue>,
+    bytes: u64,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        self.queue.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queue.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -62,9 +76,22 @@ mod tests {
     #[test]
     fn it_has_so_many_seats() {
         let queue = Arc::new(Queue::default());
-        let seats: Vec<_> = (0..5).filter_map(|_| queue.sit(3)).collect();
+        let seats: Vec<_> = (0..5).filter_map(|_| queue.sit(3, 0)).collect();
         assert_eq!(seats.len(), 3);
         drop(seats);
-        assert!(queue.sit(3).is_some());
+        assert!(queue.sit(3, 0).is_some());
+    }
+
+    #[test]
+    fn it_has_room_for_so_many_bytes() {
+        let queue = Arc::new(Queue::default());
+        let quarter = Hold::BYTES_MAX / 4;
+        let seats: Vec<_> = (0..5).filter_map(|_| queue.sit(10, quarter)).collect();
+        assert_eq!((seats.len(), queue.waiting()), (4, 4));
+        assert!(queue.sit(10, 0).is_some(), "what takes no room");
+        assert!(queue.sit(10, u64::MAX).is_none());
+        drop(seats);
+        assert!(queue.sit(10, Hold::BYTES_MAX).is_some());
+        assert_eq!(queue.waiting(), 0);
     }
 }

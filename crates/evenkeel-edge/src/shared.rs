@@ -24,7 +24,7 @@ use crate::sanity;
 use crate::saved::Saved;
 use crate::succession::Succession;
 use crate::suspects::Suspects;
-use crate::table::{Pool, Surroundings, Table};
+use crate::table::{Pool, Service, Surroundings, Table};
 use crate::telemetry::Telemetry;
 
 /// A socket that requests come in by.
@@ -217,6 +217,15 @@ impl Shared {
             pool.counts.ejected();
             log::warn(format_args!("{} is taken out: its connections fail", instance.id));
             self.health_changed(pool, instance);
+        }
+    }
+
+    /// Takes note of a request that waits. Where nobody could ever answer it, control is told at
+    /// once: it may be what somebody is started for.
+    pub(crate) fn waits_for(&self, service: &Service) {
+        service.asked.now();
+        if service.is_empty() {
+            self.around.wake.call();
         }
     }
 

@@ -12,11 +12,14 @@ use evenkeel_kernel::model::{
 };
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::world::Health;
+use tokio::time::Instant;
 
 use crate::budget::Budget;
 use crate::clock::ms;
 use crate::counts::PoolCounts;
+use crate::demand::Asked;
 use crate::ewma::SEED_MS;
+use crate::hold::Held;
 use crate::instance::{Instance, Patience};
 use crate::limits::Limits;
 use crate::queue::Queue;
@@ -66,6 +69,8 @@ pub(crate) struct Service {
     pub(crate) weights: Vec<(usize, u32)>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) queue: Arc<Queue>,
+    held: Arc<Held>,
+    pub(crate) asked: Arc<Asked>,
 }
 
 /// One pool.
@@ -174,6 +179,8 @@ impl Table {
             weights: source.pools.keys().enumerate().filter_map(weight).collect(),
             budget: before.map(|it| Arc::clone(&it.budget)).unwrap_or_default(),
             queue,
+            held: before.map(|it| Arc::clone(&it.held)).unwrap_or_default(),
+            asked: before.map(|it| Arc::clone(&it.asked)).unwrap_or_default(),
         }
     }
 
@@ -212,6 +219,9 @@ impl Table {
             if !kept {
                 instance.set_draining(true, before.patience(id));
             }
+        }
+        for (name, service) in &self.services {
+            service.held.follow(self.source.services.get(name).and_then(|it| it.hold));
         }
         for (id, instance) in &self.instances {
             let draining = self.source_instance(id).is_some_and(|it| it.draining);
@@ -272,6 +282,16 @@ impl Table {
 }
 
 impl Service {
+    /// Until when its requests wait, whoever could answer them; `None`: they do not.
+    pub(crate) fn held(&self) -> Option<Instant> {
+        self.held.until()
+    }
+
+    /// Whether it has nobody who could ever answer: not one that is unwell, none at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pools.iter().flat_map(|pool| &pool.instances).all(|it| it.is_draining())
+    }
+
     /// Requests its instances answer now.
     pub(crate) fn in_flight(&self) -> u32 {
         let instances = self.pools.iter().flat_map(|pool| &pool.instances);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::analysis::{Batch, Tally, Track};
 use crate::calendar::Calendar;
-use crate::model::{CertificateName, CheckId, Epoch, Generation, InstanceId, PoolId};
+use crate::model::{CertificateName, CheckId, Epoch, Generation, InstanceId, PoolId, ServiceName};
 use crate::time::Timestamp;
 
 /// A value with the moment it was seen, or the fact that it could not be seen.
@@ -244,6 +244,17 @@ pub struct Edge {
     pub unrouted: Unrouted,
     /// Each certificate that it is to show.
     pub certificates: BTreeMap<CertificateName, Certificate>,
+    /// What is asked of each service in its table.
+    pub demand: BTreeMap<ServiceName, Demand>,
+}
+
+/// What is asked of one service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Requests that wait: for an instance, or because the service is held.
+    pub waiting: u32,
+    /// When it was asked last, as far as this edge knows: not before it began to look.
+    pub asked: Timestamp,
 }
 
 /// What the edge knows of one certificate. Nothing at all: it has not looked yet, or has ordered it

@@ -230,6 +230,7 @@ impl Edge {
             pools: pools.collect(),
             unrouted: world::Unrouted::default(),
             certificates: BTreeMap::new(),
+            demand: BTreeMap::new(),
         }
     }
 }

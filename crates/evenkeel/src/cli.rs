@@ -1,6 +1,7 @@
 //! The command line, as people type it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -71,6 +72,10 @@ pub(crate) enum Command {
     Lock(Lock),
     /// Let changes be released again
     Unlock,
+    /// Let the requests of a service wait for a moment, and wait until it answers none
+    Hold(Hold),
+    /// Serve them again
+    Unhold(Unhold),
     /// Take the release back, before all traffic has moved
     Abort(Abort),
     /// Go back: instant until contract, after it by a new release
@@ -226,6 +231,41 @@ pub(crate) struct Status {
 pub(crate) struct Lock {
     /// For everybody who meets it: "the sale is on until Monday"
     pub(crate) reason: String,
+}
+
+/// Which requests are to wait.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+New requests wait and reach nobody; those under way are answered. Each waits for 10 s at most, up to \
+1,000 of them or 64 MiB; more are told to try again (503, Retry-After). Open WebSockets and other \
+connections that live long go on. The hold ends by itself, also if nobody is there to end it. Exit \
+code 0: nothing is under way any more and the hold lasts; 1: it ended before that.
+
+Example:
+  evenkeel hold web --for 20s && ./switch-database; evenkeel unhold web")]
+pub(crate) struct Hold {
+    /// The service
+    pub(crate) service: String,
+    /// How long it lasts at most, up to 1m
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub(crate) lasts: Duration,
+    #[command(flatten)]
+    pub(crate) reason: Reason,
+    /// Do not wait until what is under way is answered
+    #[arg(long)]
+    pub(crate) detach: bool,
+}
+
+/// Which requests are to be served again.
+#[derive(Debug, Args)]
+pub(crate) struct Unhold {
+    /// The service
+    pub(crate) service: String,
+}
+
+/// A span as in the stack file.
+fn time(text: &str) -> Result<Duration, String> {
+    evenkeel_kernel::spec::span(text).ok_or_else(|| "no time; write 10s or 1m".to_owned())
 }
 
 /// What of the past to show.

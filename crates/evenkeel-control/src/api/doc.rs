@@ -26,6 +26,8 @@ use super::handlers;
         handlers::approve,
         handlers::lock,
         handlers::unlock,
+        handlers::hold,
+        handlers::unhold,
         handlers::abort,
         handlers::rollback,
         handlers::scale,

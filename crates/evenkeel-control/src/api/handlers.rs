@@ -4,11 +4,12 @@
 #![expect(unused_qualifications, reason = "the macro that documents parameters qualifies them")]
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, Query, State as Door};
 use axum::response::sse::{self, KeepAlive, Sse};
-use evenkeel_kernel::model::{RevisionNumber, ServiceName, Stack};
+use evenkeel_kernel::model::{self, RevisionNumber, ServiceName, Stack};
 use evenkeel_kernel::release::{Action, Change, Kind, Refusal};
 use evenkeel_kernel::spec;
 use http::StatusCode;
@@ -18,8 +19,8 @@ use tokio_stream::Stream;
 use utoipa::IntoParams;
 
 use super::types::{
-    Answer, Approve, Event, Failure, Lock, PlanView, Promote, Reason, ReceiverView, ReleaseView,
-    Restart, Rollback, Scale, Status, Submission, VersionView, WaitView,
+    Answer, Approve, Event, Failure, Hold, Lock, PlanView, Promote, Reason, ReceiverView,
+    ReleaseView, Restart, Rollback, Scale, Status, Submission, Unhold, VersionView, WaitView,
 };
 use crate::engine::with_clocks;
 use crate::listen::{Api, Caller};
@@ -261,6 +262,34 @@ pub(crate) async fn lock(Door(api): Door<Api>, caller: Caller, Json(lock): Json<
 /// Lets changes be released again.
 pub(crate) async fn unlock(Door(api): Door<Api>, caller: Caller) -> Answered {
     act(&api, caller, Action::Unlock).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/hold",
+    request_body = Hold,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Lets the requests of a service wait.
+pub(crate) async fn hold(Door(api): Door<Api>, caller: Caller, Json(hold): Json<Hold>) -> Answered {
+    let service = named(&hold.service)?;
+    let lasts = hold.for_ms.map_or(model::Hold::LASTS, Duration::from_millis);
+    act(&api, caller, Action::Hold { service, lasts, reason: hold.reason }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/v1/unhold",
+    request_body = Unhold,
+    responses((status = 200, body = Answer), (status = 409, body = Failure))
+)]
+/// Serves them again.
+pub(crate) async fn unhold(
+    Door(api): Door<Api>,
+    caller: Caller,
+    Json(unhold): Json<Unhold>,
+) -> Answered {
+    act(&api, caller, Action::Unhold { service: named(&unhold.service)? }).await
 }
 
 #[utoipa::path(

@@ -206,6 +206,26 @@ pub struct Lock {
     pub reason: String,
 }
 
+/// Which requests are to wait.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Hold {
+    /// The service.
+    pub service: String,
+    /// For how long, at most; by default 10 seconds.
+    #[serde(default)]
+    pub for_ms: Option<u64>,
+    /// Why.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// Which requests are to be served again.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Unhold {
+    /// The service.
+    pub service: String,
+}
+
 /// What to restart.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct Restart {
@@ -260,6 +280,27 @@ pub struct ServiceView {
     /// How its size follows its load, if it does.
     #[serde(default)]
     pub scale: Option<ScaleView>,
+    /// Its requests that wait: for an instance, or because it is held; absent while nobody knows.
+    #[serde(default)]
+    pub waiting: Option<u32>,
+    /// Its requests wait by somebody's order.
+    #[serde(default)]
+    pub hold: Option<HoldView>,
+}
+
+/// A service that is held.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct HoldView {
+    /// By whom, and why if they said so.
+    pub by: String,
+    /// Since when.
+    pub since_ms: u64,
+    /// When it ends at the latest.
+    pub until_ms: u64,
+    /// Nothing new reaches the service.
+    pub in_force: bool,
+    /// Requests that were there before and are still being answered; absent while nobody knows.
+    pub in_flight: Option<u64>,
 }
 
 /// How the size of a service follows its load.

@@ -31,6 +31,8 @@ pub(crate) enum Cause {
     NoRoute,
     NoInstance,
     Overloaded,
+    /// Its service is held, and it has waited for as long as it may, or too many do.
+    Held,
     ConnectFailure,
     Reset,
     Timeout,
@@ -61,6 +63,7 @@ impl Cause {
                 (StatusCode::SERVICE_UNAVAILABLE, "no-instance", "no instance available\n")
             }
             Self::Overloaded => (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "overloaded\n"),
+            Self::Held => (StatusCode::SERVICE_UNAVAILABLE, "held", "held for too long\n"),
             Self::ConnectFailure => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "connect-failure",
@@ -154,7 +157,7 @@ impl Answer {
             | Cause::BodyTooLarge => Some(&rejections.rejected),
             Cause::NoRoute => Some(&rejections.no_route),
             Cause::NoTable | Cause::NoInstance => Some(&rejections.no_instance),
-            Cause::Overloaded => Some(&rejections.overloaded),
+            Cause::Overloaded | Cause::Held => Some(&rejections.overloaded),
             // Counted with the pool.
             Cause::ConnectFailure | Cause::Reset | Cause::Timeout => None,
         };

@@ -33,6 +33,9 @@ pub(crate) trait Message {
     /// Whether it can be sent only once.
     fn is_once(&self) -> bool;
 
+    /// How many bytes of memory it takes while it waits, about.
+    fn bytes(&self) -> u64;
+
     /// Ready when nobody waits for the answer any more; a message that is dropped then need not
     /// know.
     async fn abandoned(&mut self);
@@ -100,8 +103,23 @@ pub(crate) async fn deliver<M: Message>(
     loop {
         let found = tokio::select! {
             biased;
-            found = search::find(worker, destination, &mut tries, last.as_mut()) => found,
+            found = search::find(worker, destination, &mut tries, last.as_ref()) => found,
             () = message.abandoned() => return Err(None),
+        };
+        let found = match found {
+            Ok(Some(picked)) => Ok(Found { picked, knock: None }),
+            Ok(None) => {
+                if let Some(exchange) = &mut last {
+                    exchange.let_go();
+                }
+                let bytes = message.bytes();
+                tokio::select! {
+                    biased;
+                    found = search::wait(worker, destination, &mut tries, bytes) => found,
+                    () = message.abandoned() => return Err(None),
+                }
+            }
+            Err(cause) => Err(cause),
         };
         let failed = last.take();
         let Found { picked, knock } = match (found, failed) {

@@ -96,6 +96,10 @@ impl Message for Letter<'_> {
         !matches!(self.payload, Some(Payload::Repeatable(..)))
     }
 
+    fn bytes(&self) -> u64 {
+        self.payload.as_ref().map_or(0, Payload::bytes)
+    }
+
     async fn abandoned(&mut self) {
         std::future::pending::<()>().await;
     }

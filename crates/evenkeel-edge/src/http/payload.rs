@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::Cause;
 use super::outgoing::{Outgoing, Progress};
-use crate::limits::REPLAY_BYTES;
+use crate::limits::{H2_WINDOW_STREAM, REPLAY_BYTES};
 
 /// What may be sent again.
 pub(crate) enum Payload {
@@ -46,6 +46,27 @@ impl Payload {
         let body = Outgoing::Streamed(body, Rc::clone(&progress));
         Ok(Self::Once(Request::from_parts(parts, body), Some(progress)))
     }
+
+    /// How many bytes of memory it takes, about: its head, and of its body what is here or what a
+    /// client may have sent ahead.
+    pub(crate) fn bytes(&self) -> u64 {
+        let (head, body) = match self {
+            Self::Repeatable(request, body) => (head(request), body.as_ref().map_or(0, Bytes::len)),
+            Self::Once(request, _) => {
+                let ahead = u64::from(H2_WINDOW_STREAM);
+                let body = request.body().size_hint().upper().map_or(ahead, |it| it.min(ahead));
+                (head(request), usize::try_from(body).unwrap_or(usize::MAX))
+            }
+        };
+        u64::try_from(head.saturating_add(body)).unwrap_or(u64::MAX)
+    }
+}
+
+/// How long the head of a request is, about.
+fn head<B>(request: &Request<B>) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |it| it.as_str().len());
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    target + lines.sum::<usize>()
 }
 
 /// Whether the method's definition allows to send a request again.

@@ -1,7 +1,8 @@
 //! The search for an instance: at once, in its turn for a retry, or in the queue.
 //!
 //! A request of which nothing was sent, or that may be sent again, waits until an instance can be
-//! tried; it is woken when one is seen to be back, and looks for itself now and then.
+//! tried; it is woken when one is seen to be back, and looks for itself now and then. While its
+//! service is held it waits whoever could be tried, and then takes its turn as the others that wait.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -35,8 +36,11 @@ pub(crate) struct Tries {
     /// An idle connection turned out to be closed: only new ones from now on.
     pub(crate) only_new: bool,
     permit: Option<Permit>,
-    /// Until when it may wait. Once it has, it only tries who lets waiting requests try.
+    /// It has waited: it only tries who lets waiting requests try.
+    waits: bool,
+    /// Until when it may wait for an instance, and until when because its service is held.
     deadline: Option<Instant>,
+    held: Option<Instant>,
     seat: Option<Seat>,
 }
 
@@ -77,25 +81,17 @@ pub(crate) struct Found {
     pub(crate) knock: Option<Knock>,
 }
 
-/// Finds an instance for the next try. `last` is the one that failed.
+/// Finds an instance for the next try, if there is one at once. `last` is the one that failed.
 pub(crate) async fn find(
     worker: &Rc<Worker>,
     destination: &Destination,
     tries: &mut Tries,
-    last: Option<&mut Exchange>,
-) -> Result<Found, Cause> {
-    if tries.deadline.is_none()
-        && tries.unsent <= tries.most.unwrap_or(RETRIES_UNSENT)
-        && let Some(picked) = another(worker, destination, tries, last.as_deref()).await?
-    {
-        return Ok(Found { picked, knock: None });
+    last: Option<&Exchange>,
+) -> Result<Option<Picked>, Cause> {
+    if tries.waits || tries.unsent > tries.most.unwrap_or(RETRIES_UNSENT) {
+        return Ok(None);
     }
-    // What it has is for those who can use it.
-    tries.permit = None;
-    if let Some(exchange) = last {
-        exchange.let_go();
-    }
-    wait(worker, destination, tries).await
+    another(worker, destination, tries, last).await
 }
 
 /// An instance that was not tried yet; for a retry, once it is its turn.
@@ -129,32 +125,53 @@ async fn another(
     Ok(pick(&routed, &tries.tried))
 }
 
-/// Waits for an instance that can be tried, again or for the first time.
-async fn wait(
+/// Waits for an instance that can be tried, again or for the first time. `bytes` are what the
+/// request keeps meanwhile.
+pub(crate) async fn wait(
     worker: &Rc<Worker>,
     destination: &Destination,
     tries: &mut Tries,
+    bytes: u64,
 ) -> Result<Found, Cause> {
+    // What it has is for those who can use it.
+    tries.permit = None;
+    tries.waits = true;
+    let limits = &worker.shared.around.limits;
     let service = destination.service(&worker.shared.table.load())?.service;
-    let traffic = &service.traffic;
-    let latest = Instant::now() + traffic.queue_wait;
-    let latest = destination.deadline.map_or(latest, |deadline| latest.min(deadline));
-    let deadline = *tries.deadline.get_or_insert(latest);
     if tries.seat.is_none() {
-        let most = usize::try_from(traffic.queue_max).unwrap_or(usize::MAX);
-        tries.seat = Some(service.queue.sit(most).ok_or(Cause::Overloaded)?);
+        let (most, full) = match service.held() {
+            Some(_) => (limits.held_max, Cause::Held),
+            None => (service.traffic.queue_max, Cause::Overloaded),
+        };
+        tries.seat = Some(service.queue.sit(most, bytes).ok_or(full)?);
+        worker.shared.waits_for(&service);
     }
+    let latest = |from: Instant, wait: Duration| {
+        let latest = from + wait;
+        destination.deadline.map_or(latest, |deadline| latest.min(deadline))
+    };
     let mut look = LOOK_FIRST;
     loop {
         let changed = service.queue.changed();
         let routed = destination.service(&worker.shared.table.load())?;
+        let now = Instant::now();
+        if let Some(until) = routed.service.held() {
+            let deadline = *tries.held.get_or_insert_with(|| latest(now, limits.held));
+            if now >= deadline {
+                return Err(Cause::Held);
+            }
+            // Whoever ends the hold wakes it.
+            let _ended = timeout_at(deadline.min(until), changed).await;
+            continue;
+        }
         let wish = Wish { waited: true, ..routed.wish() };
         if let Some(picked) = routed.service.pick(&wish)
             && let Some(knock) = Knock::at(picked.claim.instance(), &service.queue)
         {
             return Ok(Found { picked, knock: Some(knock) });
         }
-        let now = Instant::now();
+        let wait = service.traffic.queue_wait;
+        let deadline = *tries.deadline.get_or_insert_with(|| latest(now, wait));
         if now >= deadline {
             let instances = routed.service.pools.iter().flat_map(|pool| &pool.instances);
             let full = instances.clone().any(|it| it.was_healthy() && !it.has_room());

@@ -61,10 +61,11 @@ pub(crate) async fn serve(
     let _ended = task.await;
 }
 
-/// Connects to an instance; waits for one as long as the service says.
+/// Connects to an instance; waits for one as long as the service says, and while it is held.
 async fn reach(worker: &Rc<Worker>, place: &Place) -> Option<(Picked, Stream)> {
+    let limits = &worker.shared.around.limits;
     let mut tried = Vec::new();
-    let mut deadline = None;
+    let (mut waited, mut deadline, mut held_until) = (false, None, None);
     let mut seat = None;
     loop {
         let table = worker.shared.table.load_full();
@@ -73,7 +74,7 @@ async fn reach(worker: &Rc<Worker>, place: &Place) -> Option<(Picked, Stream)> {
             None => table.by_listener(&place.name)?,
         };
         let changed = service.queue.changed();
-        let waited = deadline.is_some();
+        let held = service.held();
         let wish = Wish { affine, tried: &tried, waited, ..Wish::default() };
         if let Some(picked) = service.pick(&wish) {
             let instance = Arc::clone(picked.claim.instance());
@@ -91,21 +92,31 @@ async fn reach(worker: &Rc<Worker>, place: &Place) -> Option<(Picked, Stream)> {
             }
         }
         tried.clear();
+        waited = true;
         if seat.is_none() {
-            let most = usize::try_from(service.traffic.queue_max).unwrap_or(usize::MAX);
-            let Some(taken) = service.queue.sit(most) else {
+            let most = held.map_or(service.traffic.queue_max, |_| limits.held_max);
+            // What it says waits in the system's buffers.
+            let Some(taken) = service.queue.sit(most, 0) else {
                 worker.shared.rejections.overloaded.fetch_add(1, Ordering::Relaxed);
                 return None;
             };
             seat = Some(taken);
+            worker.shared.waits_for(service);
         }
-        let latest = *deadline.get_or_insert_with(|| Instant::now() + service.traffic.queue_wait);
         let now = Instant::now();
+        let latest = match held {
+            Some(_) => *held_until.get_or_insert(now + limits.held),
+            None => *deadline.get_or_insert(now + service.traffic.queue_wait),
+        };
         if now >= latest {
-            worker.shared.rejections.no_instance.fetch_add(1, Ordering::Relaxed);
+            let rejections = &worker.shared.rejections;
+            let count =
+                if held.is_some() { &rejections.overloaded } else { &rejections.no_instance };
+            count.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let _look_again = timeout_at(latest.min(now + LOOK), changed).await;
+        let look = held.unwrap_or(now + LOOK);
+        let _look_again = timeout_at(latest.min(look), changed).await;
     }
 }
 

@@ -9,7 +9,7 @@ use evenkeel_kernel::model::PoolId;
 use evenkeel_kernel::world::{Counts, Fence, Lately, Unrouted};
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Instance, Observation};
+use crate::protocol::{Demand, Instance, Observation};
 
 /// How long what a gone elder counted lately is still told: as long as "lately" is.
 const LATELY_KEPT_MS: u64 = 60_000;
@@ -214,6 +214,9 @@ impl Elders {
                 counted.pools.values_mut().for_each(|it| it.in_flight = 0);
             }
             sums.add(&counted);
+            if !elder.gone {
+                own.demand.iter_mut().for_each(|it| it.joins(elder));
+            }
             let seen = elder.seen.iter().flat_map(|it| &it.instances);
             let theirs: BTreeMap<_, _> = seen.map(|it| (&it.id, it)).collect();
             for instance in &mut own.instances {
@@ -245,6 +248,17 @@ impl Instance {
             self.long_lived = self.long_lived.saturating_add(elder.long_lived);
             let theirs = elder.load_milli.unwrap_or(0);
             self.load_milli = self.load_milli.map(|it| it.saturating_add(theirs));
+        }
+    }
+}
+
+impl Demand {
+    /// With what waits at an elder. Nobody new asks there.
+    fn joins(&mut self, elder: &Elder) {
+        let theirs = elder.seen.iter().flat_map(|it| &it.demand);
+        for it in theirs.filter(|it| it.service == self.service) {
+            self.waiting = self.waiting.saturating_add(it.waiting);
+            self.age_ms = self.age_ms.min(it.age_ms);
         }
     }
 }
@@ -302,6 +316,7 @@ mod tests {
             pools: vec![(pool(), counts)],
             unrouted: Unrouted { no_route: requests, ..Unrouted::default() },
             certificates: Vec::new(),
+            demand: Vec::new(),
         }
     }
 

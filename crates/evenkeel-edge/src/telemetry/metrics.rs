@@ -208,6 +208,11 @@ fn upstream(page: &mut Page, shared: &Shared, table: &Table) {
     for (name, service) in &table.services {
         page.value("requests_waiting", &format!("service=\"{name}\""), service.queue.waiting());
     }
+    page.family("held", "gauge", "Whether the requests of a service wait by somebody's order.");
+    for (name, service) in &table.services {
+        let held = u8::from(service.held().is_some());
+        page.value("held", &format!("service=\"{name}\""), held);
+    }
     let help = "Requests that the edge answered itself, by cause.";
     page.family("rejected_total", "counter", help);
     for (cause, count) in [

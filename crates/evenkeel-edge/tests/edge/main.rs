@@ -11,6 +11,8 @@ mod h2_peer;
 #[cfg(test)]
 mod handovers;
 #[cfg(test)]
+mod held;
+#[cfg(test)]
 mod holds;
 #[cfg(test)]
 mod http2;

@@ -42,7 +42,7 @@ fn showing(mut it: RoutingTable, hosts: &[&str], from: CertificateSource) -> Rou
 }
 
 /// Lets the keeper hold these listeners too; where they are.
-fn open(rig: &Rig, names: &[&str]) -> Vec<SocketAddr> {
+pub(crate) fn open(rig: &Rig, names: &[&str]) -> Vec<SocketAddr> {
     let mut wanted =
         BTreeMap::from([("edge-0".to_owned(), rig.addr), ("svc-web".to_owned(), rig.internal)]);
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -314,7 +314,7 @@ fn echo() -> SocketAddr {
     addr
 }
 
-fn door(mut it: RoutingTable, proxy_protocol: bool) -> RoutingTable {
+pub(crate) fn with_door(mut it: RoutingTable, proxy_protocol: bool) -> RoutingTable {
     let tcp = Tcp { service: "web".parse().unwrap(), proxy_protocol };
     it.tcp = BTreeMap::from([("tcp-0".to_owned(), tcp)]);
     it
@@ -325,7 +325,7 @@ fn d13_bytes_go_both_ways_and_a_connection_has_its_time_to_drain() {
     let (first, second) = (echo(), echo());
     let rig = Rig::new();
     let addr = open(&rig, &["tcp-0"])[0];
-    rig.serve(&door(table_at(1, &[(10_000, vec![first])]), false));
+    rig.serve(&with_door(table_at(1, &[(10_000, vec![first])]), false));
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut said = |text: &str| {
@@ -339,7 +339,7 @@ fn d13_bytes_go_both_ways_and_a_connection_has_its_time_to_drain() {
     assert_eq!(one(&rig), 1);
 
     // The new one takes what comes; what is there stays with the old one while that drains.
-    let mut it = door(table_at(2, &[(0, vec![first]), (10_000, vec![second])]), false);
+    let mut it = with_door(table_at(2, &[(0, vec![first]), (10_000, vec![second])]), false);
     let old = pool_of(&mut it, 1);
     old.instances.values_mut().for_each(|it| it.draining = true);
     old.drain_long_lived = Duration::from_secs(2);
@@ -361,7 +361,7 @@ fn an_instance_is_told_who_calls_and_a_dead_one_is_passed_over() {
     let gone = dead.local_addr().unwrap();
     let rig = Rig::new();
     let addr = open(&rig, &["tcp-0"])[0];
-    rig.serve(&door(table_at(1, &[(10_000, vec![gone, echo()])]), true));
+    rig.serve(&with_door(table_at(1, &[(10_000, vec![gone, echo()])]), true));
     drop(dead);
     for _ in 0..10 {
         let mut stream = TcpStream::connect(addr).unwrap();

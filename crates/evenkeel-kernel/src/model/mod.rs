@@ -4,6 +4,7 @@ mod check;
 mod discovery;
 mod door;
 mod freeze;
+mod hold;
 mod job;
 mod names;
 mod notify;
@@ -18,6 +19,7 @@ pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
 pub use discovery::Discovery;
 pub use door::{Acme, Certificate, CertificateSource, Edge, Network};
 pub use freeze::{Freeze, Gate, GateWebhook, Pace};
+pub use hold::Hold;
 pub use job::{Job, JobWhen};
 pub use names::{
     CertificateName, CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName,

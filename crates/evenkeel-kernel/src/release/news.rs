@@ -51,6 +51,8 @@ pub static EVENTS: &[Event] = &[
     told("release.ended", "It is over, and how it ended."),
     told("lock.closed", "Nothing new is released from now on, and why."),
     told("lock.opened", "Changes are released again."),
+    told("hold.begun", "The requests of a service wait from now on, and for how long at most."),
+    told("hold.ended", "They are served again, and why."),
     quiet("service.scaled", "Somebody has set how many instances a service has."),
     quiet("scale.changed", "The load has set how many instances a service has."),
     told("certificate.failed", "A certificate could not be ordered or read, and why; told once."),

@@ -12,6 +12,7 @@ use super::affinity::Door;
 use super::analyse::{Judged, Watched};
 use super::checks::Checking;
 use super::expiry::Worry;
+use super::hold::Held;
 use super::job::Run;
 use super::ledger::Ledger;
 use crate::layout;
@@ -51,6 +52,9 @@ pub struct State {
     /// For how long more instances have been needed, or fewer enough, of each pool that scales.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub scaling: BTreeMap<ServiceName, BTreeMap<RevisionNumber, Watch>>,
+    /// The services whose requests wait.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds: BTreeMap<ServiceName, Held>,
     /// What is wrong with certificates, and since when: told already.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub worries: BTreeMap<CertificateName, BTreeMap<Worry, Timestamp>>,
@@ -497,6 +501,7 @@ impl State {
             queued: None,
             lock: None,
             scaling: BTreeMap::new(),
+            holds: BTreeMap::new(),
             worries: BTreeMap::new(),
             past: Vec::new(),
         }

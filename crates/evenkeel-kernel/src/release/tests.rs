@@ -33,6 +33,7 @@ mod control;
 mod drops;
 mod forward;
 mod gates;
+mod holds;
 mod jobs;
 mod people;
 mod scaling;
@@ -132,6 +133,8 @@ struct Story {
     loads: BTreeMap<String, Load>,
     /// What each check is answered, by its name; `gate` for the webhook of a gate.
     readings: BTreeMap<String, Reading>,
+    /// Requests that wait for a service, and when it was asked last.
+    demand: BTreeMap<ServiceName, world::Demand>,
     /// Requests in flight by pool; `None`: nobody measures it.
     busy: BTreeMap<String, Option<u32>>,
     commits: u32,
@@ -178,6 +181,7 @@ impl Story {
             fates: BTreeMap::new(),
             loads: BTreeMap::new(),
             readings: BTreeMap::new(),
+            demand: BTreeMap::new(),
             busy: BTreeMap::new(),
             commits: 0,
             taken: BTreeSet::new(),
@@ -313,6 +317,7 @@ impl Story {
             incarnation: self.incarnation,
             serving: self.serving,
             listeners: self.listeners.clone(),
+            demand: self.demand.clone(),
             ..world::Edge::default()
         };
         for (id, (started, port)) in &self.running {
@@ -455,6 +460,11 @@ impl Story {
                 self.busy.insert(pool.to_owned(), in_flight.parse().ok());
                 return false;
             }
+            ["waits", name, waiting] => {
+                let asked = self.now();
+                let demand = world::Demand { waiting: waiting.parse().unwrap(), asked };
+                self.demand.insert(name.parse().unwrap(), demand);
+            }
             ["why"] => {
                 for wait in self.state.waits(&self.world(), self.now()) {
                     let error = wait.last_error.map(|it| format!(" ({it})")).unwrap_or_default();
@@ -533,6 +543,11 @@ impl Story {
                 });
                 Action::Rollback { to, force, reason }
             }
+            ["hold", name, seconds] => {
+                let lasts = Duration::from_secs(seconds.parse().unwrap());
+                Action::Hold { service: service(name), lasts, reason }
+            }
+            ["unhold", name] => Action::Unhold { service: service(name) },
             ["scale", name, replicas] => {
                 Action::Scale { service: service(name), replicas: replicas.parse().unwrap() }
             }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::affinity::Pins;
+use super::hold::Held;
 use super::state::{Phase, Release, Service, Stage, State, service_listener};
 use crate::layout;
 use crate::model::{
@@ -117,6 +118,7 @@ impl State {
             split: split.map(|(revision, weight)| (*revision, *weight)).collect(),
             pools,
             slow: service.slow,
+            hold: self.holds.get(name).map(Held::order),
             traffic: self
                 .settings()
                 .services

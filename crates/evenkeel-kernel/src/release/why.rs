@@ -47,6 +47,7 @@ impl State {
         if let Some(release) = &self.release {
             waits.extend(self.release_waits(release, world, now));
         }
+        waits.extend(self.hold_waits(world));
         waits.extend(self.scaling_waits(world, now));
         waits.extend(self.unwell_instances(world));
         waits.extend(self.certificate_waits(world));

@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    self, Acme, Certificate, CertificateName, Discovery, Matches, Mirror, Network, Probe, Protocol,
-    RevisionNumber, RouteName, ServiceName, StackName, Sticky, Telemetry, Traffic, UpstreamTls,
-    Weight,
+    self, Acme, Certificate, CertificateName, Discovery, Hold, Matches, Mirror, Network, Probe,
+    Protocol, RevisionNumber, RouteName, ServiceName, StackName, Sticky, Telemetry, Traffic,
+    UpstreamTls, Weight,
 };
 use crate::world::{Fence, latency_bounds, latency_quantile};
 
@@ -73,6 +73,9 @@ pub struct Service {
     /// From when on an answer is slow, once that is known.
     #[serde(default)]
     pub slow: Option<Slow>,
+    /// Its requests wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
 }
 
 /// From when on an answer counts as slow, in microseconds to its first byte. Taken from the stable

@@ -42,6 +42,7 @@ pub use keys::{
 };
 pub use materials::{Bound, Draft, EnvProblem, Materials, Needs, Obstacle, Part};
 pub use problem::{PROBLEMS_MAX, Problem};
+pub use quantity::span;
 pub use reference::reference;
 pub use starter::{Found, starter};
 

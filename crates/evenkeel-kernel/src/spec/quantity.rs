@@ -58,7 +58,8 @@ impl Decimal {
 }
 
 /// Reads `500ms`, `1.5s`, `1m30s`, `2 h`, `1d`.
-pub(crate) fn span(text: &str) -> Option<Duration> {
+#[must_use]
+pub fn span(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total: u64 = 0;
     while !rest.is_empty() {

@@ -6,6 +6,7 @@ mod doctor;
 mod down;
 mod explain;
 mod history;
+mod hold;
 mod init;
 mod logs;
 mod notify;
@@ -74,6 +75,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Approve(args) => there.run(async |context| steer::approve(context, args).await),
         Command::Lock(args) => there.run(async |context| steer::lock(context, args).await),
         Command::Unlock => there.run(async |context| steer::unlock(context).await),
+        Command::Hold(args) => there.run(async |context| hold::run(context, args).await),
+        Command::Unhold(args) => there.run(async |context| hold::end(context, args).await),
         Command::Abort(args) => there.run(async |context| steer::abort(context, args).await),
         Command::Rollback(args) => there.run(async |context| steer::rollback(context, args).await),
         Command::Scale(args) => there.run(async |context| scale::run(context, &args).await),

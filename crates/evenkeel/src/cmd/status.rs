@@ -70,6 +70,7 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
     lines.push(String::new());
     lines.extend(term::table(&service_rows(&status.services)));
     lines.extend(status.services.iter().filter_map(scale_line));
+    lines.extend(status.services.iter().filter_map(|it| hold_line(it, status.at_ms)));
     if instances {
         lines.push(String::new());
         lines.extend(term::table(&instance_rows(status)));
@@ -196,6 +197,21 @@ fn scale_line(service: &ServiceView) -> Option<String> {
     let by = by.collect::<Vec<_>>().join(" and ");
     let (name, replicas) = (&service.name, service.replicas);
     Some(format!("{name}: replicas {replicas} ({} to {}, by {by})", scale.min, scale.max))
+}
+
+/// `web: HELD by ann for 7s more; 12 requests wait, 3 are still being answered`
+fn hold_line(service: &ServiceView, now_ms: u64) -> Option<String> {
+    let hold = service.hold.as_ref()?;
+    let count =
+        |it: Option<u64>| it.map_or_else(|| "an unknown number".to_owned(), |it| it.to_string());
+    let (waiting, answered) = (count(service.waiting.map(u64::from)), count(hold.in_flight));
+    let left = term::span(hold.until_ms.saturating_sub(now_ms));
+    let held = format!("HELD by {} for {left} more", hold.by);
+    Some(format!(
+        "{}: {}; {waiting} requests wait, {answered} are still being answered",
+        service.name,
+        paint(Tone::Warn, &held)
+    ))
 }
 
 fn job_rows(jobs: &[JobView]) -> Vec<Vec<String>> {

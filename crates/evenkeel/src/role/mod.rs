@@ -23,7 +23,7 @@ use crate::home;
 /// The word that makes a process a shim.
 const SHIM: &str = "shim";
 /// The word that makes a process hold a command that control runs.
-const HOLD: &str = "hold";
+const HOLDER: &str = "holder";
 
 /// Runs as a shim, or holds a command of control's, if that is what this process was started for.
 pub(crate) fn small() -> Option<ExitCode> {
@@ -32,7 +32,7 @@ pub(crate) fn small() -> Option<ExitCode> {
     if what == SHIM {
         return Some(evenkeel_local::shim(args.collect::<Vec<OsString>>()));
     }
-    (what == HOLD).then(|| evenkeel_local::hook::hold(&args.collect::<Vec<OsString>>()))
+    (what == HOLDER).then(|| evenkeel_local::hook::hold(&args.collect::<Vec<OsString>>()))
 }
 
 /// Runs one of the other roles until it ends.
@@ -51,7 +51,7 @@ pub(crate) fn run(role: &Role, home: &Path) -> anyhow::Result<Exit> {
             guard::watch(home)?;
             exit_on_signal(home.join(layout::pid_file("control")))?;
             let own = own_program()?.into_os_string();
-            let [shim, holder] = [SHIM, HOLD].map(|word| vec![own.clone(), OsString::from(word)]);
+            let [shim, holder] = [SHIM, HOLDER].map(|word| vec![own.clone(), OsString::from(word)]);
             let home = home.to_owned();
             evenkeel_control::run(&evenkeel_control::Config { home, shim, holder })?;
             drop(claim);

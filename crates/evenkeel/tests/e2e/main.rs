@@ -24,6 +24,8 @@ mod examples;
 #[cfg(test)]
 mod gates;
 #[cfg(test)]
+mod holds;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod http;

@@ -179,6 +179,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Message for Talk<'_, S> {
         !self.repeatable
     }
 
+    fn bytes(&self) -> u64 {
+        u64::try_from(self.letter.len()).unwrap_or(u64::MAX)
+    }
+
     async fn abandoned(&mut self) {
         self.front.await_end().await;
     }

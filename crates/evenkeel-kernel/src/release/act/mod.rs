@@ -4,10 +4,12 @@
 mod approve;
 mod back;
 mod change;
+mod hold;
 mod size;
 mod steer;
 
 use std::fmt;
+use std::time::Duration;
 
 use back::Back;
 pub use change::Prospect;
@@ -78,6 +80,20 @@ pub enum Action {
         force: bool,
         /// Why, if they say so.
         reason: Option<String>,
+    },
+    /// Let the requests of a service wait.
+    Hold {
+        /// Which service.
+        service: ServiceName,
+        /// For how long, at most; from now on, if they wait already.
+        lasts: Duration,
+        /// Why, if they say so.
+        reason: Option<String>,
+    },
+    /// Serve them again.
+    Unhold {
+        /// Which service.
+        service: ServiceName,
     },
     /// Have so many instances of a service.
     Scale {
@@ -155,6 +171,10 @@ impl State {
                 let back = Back { to, force, reason: reason.as_deref() };
                 self.roll_back(back, by, world, now)
             }
+            Action::Hold { service, lasts, reason } => {
+                self.hold(&service, lasts, reason.as_deref(), by, world, now)
+            }
+            Action::Unhold { service } => self.unhold(&service, by, world, now),
             Action::Scale { service, replicas } => self.scale(&service, replicas, by, world, now),
             Action::Restart { services, force } => self.restart(&services, force, by, world, now),
         }

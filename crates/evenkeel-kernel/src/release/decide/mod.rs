@@ -92,6 +92,7 @@ impl State {
 
     fn wants_the_same_as(&self, before: &Self) -> bool {
         self.services == before.services
+            && self.holds == before.holds
             && self.routes() == before.routes()
             && self.outside() == before.outside()
             && self.shown() == before.shown()
@@ -121,6 +122,9 @@ impl Deciding<'_> {
     fn keep_house(&mut self) {
         for text in self.state.replace_taken_ports(self.world, self.moment.now) {
             self.note("port.replaced", text);
+        }
+        for text in self.state.end_holds(self.moment.now) {
+            self.note("hold.ended", text);
         }
         for (kind, text) in self.state.keep_certificates(self.world, self.moment.now) {
             self.note(kind, text);
