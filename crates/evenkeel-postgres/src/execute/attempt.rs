@@ -1,0 +1,137 @@
+//! A phase as one transaction that is tried until it gets its locks, and never makes anybody wait
+//! for long: who waits for a lock is in the way of everybody who comes after, so it waits for a
+//! moment only, and lets them pass before it tries again.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Error, Session};
+use crate::plan::Phase;
+
+/// How long is waited for locks.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long one try waits for its locks, all of them together: as long as this others stand
+    /// behind it.
+    pub per_try: Duration,
+    /// How long others pass before the next try.
+    pub between: Duration,
+    /// After how long it is given up.
+    pub total: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            per_try: Duration::from_millis(60),
+            between: Duration::from_millis(700),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Longest that a statement within a phase may run while locks are held. Far more than is needed;
+/// a server that is slower gives up, and is tried again.
+const STATEMENT: Duration = Duration::from_secs(5);
+
+/// Runs a phase with what is written down of it.
+pub(super) fn phase(
+    session: &mut Session,
+    phase: &Phase,
+    written: &[String],
+    patience: Patience,
+) -> Result<(), Error> {
+    let tables = phase.locks.join(", ");
+    again(session, &tables, patience, |session| {
+        let done = once(session, phase, written, patience);
+        if done.is_err() {
+            // The error of the phase says more than one of the way out of it.
+            drop(session.run("ROLLBACK"));
+        }
+        done
+    })?;
+    // What was committed without waiting for the disk is on it after this.
+    session.run("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT")?;
+    Ok(())
+}
+
+fn once(
+    session: &mut Session,
+    phase: &Phase,
+    written: &[String],
+    patience: Patience,
+) -> Result<(), Error> {
+    let lock = patience.per_try.as_millis();
+    session.run(&format!(
+        // Locks are held until the commit is through, so it does not wait for the disk.
+        "BEGIN; SET LOCAL lock_timeout = '{lock}ms'; SET LOCAL synchronous_commit = off; \
+         SET LOCAL statement_timeout = '{}ms'; SET LOCAL client_min_messages = warning",
+        STATEMENT.as_millis()
+    ))?;
+    for statement in &phase.first {
+        session.run(statement)?;
+    }
+    if !phase.locks.is_empty() {
+        session.run(&format!(
+            "SET LOCAL statement_timeout = '{lock}ms'; \
+             LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; \
+             SET LOCAL statement_timeout = '{}ms'",
+            phase.locks.join(", "),
+            STATEMENT.as_millis()
+        ))?;
+    }
+    // One message: nobody waits for the way to the server and back while locks are held.
+    let mut rest = phase.statements.join(";\n");
+    for statement in written {
+        rest.push_str(";\n");
+        rest.push_str(statement);
+    }
+    rest.push_str(";\nCOMMIT");
+    session.run(&rest)?;
+    Ok(())
+}
+
+/// Tries until it works or is given up; only what passes by itself is tried again.
+pub(super) fn again<T>(
+    session: &mut Session,
+    tables: &str,
+    patience: Patience,
+    mut attempt: impl FnMut(&mut Session) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let began = Instant::now();
+    loop {
+        match attempt(session) {
+            Err(error) if error.passes() => {
+                if began.elapsed() + patience.between > patience.total {
+                    return Err(Error::Locked {
+                        tables: tables.to_owned(),
+                        seconds: began.elapsed().as_secs(),
+                        holders: holders(session),
+                    });
+                }
+                thread::sleep(patience.between);
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Who has been in a transaction for long.
+fn holders(session: &mut Session) -> String {
+    let rows = session.rows(
+        "SELECT pid, usename, coalesce(application_name, ''),
+                extract(epoch FROM clock_timestamp() - xact_start)::int
+         FROM pg_stat_activity
+         WHERE xact_start < clock_timestamp() - interval '1 second' AND pid <> pg_backend_pid()
+               AND backend_type = 'client backend'
+         ORDER BY xact_start LIMIT 3",
+    );
+    let one = |row: &Vec<Option<String>>| {
+        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        format!("pid {} of {} {} (in a transaction for {} s)", text(0), text(1), text(2), text(3))
+    };
+    match rows {
+        Ok(rows) if !rows.is_empty() => rows.iter().map(one).collect::<Vec<_>>().join(", "),
+        _ => "nobody has been in a transaction for long".to_owned(),
+    }
+}

@@ -1,0 +1,393 @@
+//! Fills rows that are there already, region by region, in turns.
+//!
+//! What makes a backfill dear is not the new value but that a row which does not fit on its page any
+//! more has to be entered into every index again. So a region of the table is gone through several
+//! times, and each time only some of its rows are changed: the first ones leave their pages, and
+//! what they leave behind is room for the others, once nobody can see it any more. Between two turns
+//! at one page lie the turns at all other pages of its region.
+//!
+//! Where an old snapshot keeps what is left behind from being cleaned up, turns are of no use, and
+//! the rest of the region is filled in one.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::attempt::{Patience, again};
+use super::pace::{Pace, Seen};
+use super::{Error, Session};
+use crate::name::{Name, literal};
+use crate::plan::{Backfill, OWN};
+
+/// How rows are filled.
+#[derive(Debug, Clone)]
+pub struct Tuning {
+    /// Pages of a region.
+    pub region: u64,
+    /// Turns that each region is filled in.
+    pub turns: u64,
+    /// Tables of fewer pages are filled in one turn.
+    pub small: u64,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { region: 2048, turns: 16, small: 256 }
+    }
+}
+
+/// How far a backfill is.
+#[derive(Debug, Clone)]
+pub struct Filled {
+    /// The table, as SQL names it.
+    pub table: String,
+    /// Rows that were filled.
+    pub rows: u64,
+    /// How many rows there are thought to be.
+    pub of: u64,
+    /// The part of the work that is done, up to one.
+    pub part: f64,
+    /// Rows filled per second, since this process began.
+    pub rate: f64,
+    /// The share of time that is spent working.
+    pub duty: f64,
+}
+
+/// Bytes of a page, as nearly every server is built.
+const PAGE: u64 = 8192;
+/// How long a statement of ours waits for a row that somebody else has.
+const ROW_LOCK: Duration = Duration::from_millis(50);
+/// How long is waited for old snapshots to go, before turns are given up for a region.
+const HORIZON: Duration = Duration::from_millis(300);
+const HORIZON_LOOK: Duration = Duration::from_millis(10);
+/// How often replicas are looked at.
+const LAG_LOOK: Duration = Duration::from_secs(1);
+/// Questions that are asked to know how long one takes.
+const QUESTIONS: usize = 15;
+/// How many times a table is gone through at most, if rows still lack a value afterwards.
+const ROUNDS: usize = 3;
+/// Pages in which rows are counted that lack a value, at once.
+const CHECK: u64 = 16_384;
+
+/// One backfill under way.
+pub(super) struct Filling<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) schema: &'a Name,
+    pub(super) revision: u32,
+    pub(super) position: usize,
+    pub(super) backfill: &'a Backfill,
+    pub(super) tuning: &'a Tuning,
+    pub(super) patience: Patience,
+}
+
+/// Where a backfill is: what is written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cursor {
+    /// Pages that the table had when it was begun. Rows beyond have their values from the triggers.
+    pages: u64,
+    region: u64,
+    pass: u64,
+    page: u64,
+    rows: u64,
+}
+
+/// What goes with one run.
+struct Run {
+    pace: Pace,
+    began: Instant,
+    filled: u64,
+    replica: bool,
+    lag: Option<Duration>,
+    looked: Instant,
+    /// The transaction after which nobody needs what the last turn left behind.
+    turned: Option<String>,
+}
+
+impl Filling<'_> {
+    /// Fills all rows; gives whether it was not told to stop.
+    pub(super) fn run(&mut self, told: &mut dyn FnMut(&Filled) -> bool) -> Result<bool, Error> {
+        let usual = self.usual()?;
+        let mut run = Run {
+            pace: Pace::new(usual),
+            began: Instant::now(),
+            filled: 0,
+            replica: self.may_skip_triggers(),
+            lag: None,
+            looked: Instant::now(),
+            turned: None,
+        };
+        for round in 1.. {
+            if !self.round(&mut run, told)? {
+                return Ok(false);
+            }
+            let lacking = self.lacking()?;
+            if lacking == 0 {
+                break;
+            }
+            if round == ROUNDS {
+                return Err(Error::Lacking { table: self.backfill.table.clone(), rows: lacking });
+            }
+            let pages = self.pages()?;
+            let again = format!(
+                "UPDATE {}.backfill SET region = 0, pass = 0, page = 0, pages = {pages} WHERE {}",
+                Name::new(OWN),
+                self.key()
+            );
+            self.session.run(&again)?;
+        }
+        // Whoever asks for the new columns is to be planned for by what is in them.
+        self.session.run(&format!("ANALYZE {}", self.backfill.table))?;
+        Ok(true)
+    }
+
+    /// Goes through the table once, from where it was left.
+    fn round(
+        &mut self,
+        run: &mut Run,
+        told: &mut dyn FnMut(&Filled) -> bool,
+    ) -> Result<bool, Error> {
+        let mut cursor = self.cursor()?;
+        while let Some(piece) = self.piece(&cursor, run)? {
+            let began = Instant::now();
+            let rows = self.fill(&piece, run.replica)?;
+            let took = began.elapsed();
+            run.filled += rows;
+            cursor = Cursor { rows: cursor.rows + rows, ..piece.after };
+            let question = self.question()?;
+            self.look_at_replicas(run)?;
+            let pause = run.pace.after(Seen { took, question, lag: run.lag });
+            if !told(&self.filled(&cursor, run)) {
+                return Ok(false);
+            }
+            thread::sleep(pause);
+        }
+        Ok(true)
+    }
+
+    fn turns(&self, cursor: &Cursor) -> u64 {
+        if cursor.pages < self.tuning.small { 1 } else { self.tuning.turns.max(1) }
+    }
+
+    /// What is to be done next; nothing at the end of the table.
+    fn piece(&mut self, cursor: &Cursor, run: &mut Run) -> Result<Option<Piece>, Error> {
+        let turns = self.turns(cursor);
+        let region = self.tuning.region.max(1);
+        let start = cursor.region * region;
+        if start >= cursor.pages {
+            return Ok(None);
+        }
+        let end = (start + region).min(cursor.pages);
+        let from = cursor.page.max(start);
+        let to = (from + run.pace.pages()).min(end);
+        let mut pass = cursor.pass;
+        if from == start && pass > 0 && pass < turns && self.is_held(run)? {
+            pass = turns;
+        }
+        // `turns` as a pass stands for all rows that are left.
+        let turn = (turns > 1 && pass < turns).then_some((pass, turns));
+        let after = if to < end {
+            Cursor { pass, page: to, ..*cursor }
+        } else if pass + 1 < turns {
+            run.turned = self.session.one("SELECT txid_current()")?;
+            Cursor { pass: pass + 1, page: start, ..*cursor }
+        } else {
+            run.turned = None;
+            Cursor { region: cursor.region + 1, pass: 0, page: end, ..*cursor }
+        };
+        Ok(Some(Piece { from, to, turn, after }))
+    }
+
+    /// Fills one piece and writes down that it is done, in one transaction.
+    fn fill(&mut self, piece: &Piece, replica: bool) -> Result<u64, Error> {
+        let Backfill { table, set, lacking, turn, .. } = self.backfill;
+        let turn = match piece.turn {
+            Some((pass, turns)) => format!(" AND ({turn} & 2147483647) % {turns} = {pass}"),
+            None => String::new(),
+        };
+        let replica =
+            if replica { "SET LOCAL session_replication_role = replica; " } else { "" };
+        let own = Name::new(OWN);
+        let statement = format!(
+            "BEGIN; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
+             SET LOCAL search_path = {schema}; SET LOCAL evenkeel.backfill = 'on'; {replica}\
+             WITH filled AS ( \
+                 UPDATE ONLY {table} SET {set} WHERE ctid >= '({from},0)' AND ctid < '({to},0)' \
+                 AND ({lacking}){turn} RETURNING 1 \
+             ) \
+             UPDATE {own}.backfill SET region = {region}, pass = {pass}, page = {page}, \
+                 rows = rows + (SELECT count(*) FROM filled) \
+             WHERE {key} RETURNING (SELECT count(*) FROM filled); \
+             COMMIT",
+            ROW_LOCK.as_millis(),
+            schema = self.schema,
+            from = piece.from,
+            to = piece.to,
+            region = piece.after.region,
+            pass = piece.after.pass,
+            page = piece.after.page,
+            key = self.key(),
+        );
+        let rows = again(self.session, table, self.patience, |session| {
+            let done = session.number(&statement);
+            if done.is_err() {
+                drop(session.run("ROLLBACK"));
+            }
+            done
+        })?;
+        Ok(u64::try_from(rows).unwrap_or_default())
+    }
+
+    /// Reads where it was left, or begins.
+    fn cursor(&mut self) -> Result<Cursor, Error> {
+        let pages = self.pages()?;
+        let own = Name::new(OWN);
+        self.session.run(&format!(
+            "INSERT INTO {own}.backfill (schema, number, position, pages) \
+             VALUES ({}, {}, {}, {pages}) ON CONFLICT DO NOTHING",
+            literal(self.schema.as_str()),
+            self.revision,
+            self.position,
+        ))?;
+        let row = self.session.rows(&format!(
+            "SELECT pages, region, pass, page, rows FROM {own}.backfill WHERE {}",
+            self.key()
+        ))?;
+        let number = |at: usize| -> u64 {
+            let text = row.first().and_then(|row| row.get(at)).cloned().flatten();
+            text.and_then(|it| it.parse().ok()).unwrap_or_default()
+        };
+        Ok(Cursor {
+            pages: number(0),
+            region: number(1),
+            pass: number(2),
+            page: number(3),
+            rows: number(4),
+        })
+    }
+
+    fn key(&self) -> String {
+        format!(
+            "schema = {} AND number = {} AND position = {}",
+            literal(self.schema.as_str()),
+            self.revision,
+            self.position
+        )
+    }
+
+    fn pages(&mut self) -> Result<u64, Error> {
+        let bytes = self
+            .session
+            .number(&format!("SELECT pg_relation_size({}::regclass)", literal(&self.backfill.table)))?;
+        Ok(u64::try_from(bytes).unwrap_or_default().div_ceil(PAGE))
+    }
+
+    /// Rows that lack a value, counted in pieces, so that no snapshot gets old by it.
+    fn lacking(&mut self) -> Result<i64, Error> {
+        let pages = self.pages()?;
+        let mut lacking = 0;
+        let mut from = 0;
+        while from < pages {
+            let to = from + CHECK;
+            lacking += self.session.number(&format!(
+                "SELECT count(*) FROM ONLY {} WHERE ctid >= '({from},0)' AND ctid < '({to},0)' \
+                 AND ({})",
+                self.backfill.table, self.backfill.lacking
+            ))?;
+            from = to;
+        }
+        Ok(lacking)
+    }
+
+    /// Whether triggers can be left out: whoever set `updated_at` by one did not mean a backfill.
+    fn may_skip_triggers(&mut self) -> bool {
+        let tried = self
+            .session
+            .run("BEGIN; SET LOCAL session_replication_role = replica; COMMIT")
+            .is_ok();
+        if !tried {
+            drop(self.session.run("ROLLBACK"));
+        }
+        tried
+    }
+
+    /// How long a small question takes when nothing is filled.
+    fn usual(&mut self) -> Result<Duration, Error> {
+        let mut all = Vec::with_capacity(QUESTIONS);
+        for _ in 0..QUESTIONS {
+            all.push(self.question()?);
+        }
+        all.sort();
+        Ok(all[QUESTIONS / 2])
+    }
+
+    /// How long a small question about the table takes, as any client's would.
+    fn question(&mut self) -> Result<Duration, Error> {
+        let began = Instant::now();
+        self.session.run(&format!(
+            "SELECT 1 FROM ONLY {} WHERE ctid = '(0,1)'",
+            self.backfill.table
+        ))?;
+        Ok(began.elapsed())
+    }
+
+    fn look_at_replicas(&mut self, run: &mut Run) -> Result<(), Error> {
+        if run.looked.elapsed() < LAG_LOOK {
+            return Ok(());
+        }
+        run.looked = Instant::now();
+        let lag = self.session.one(
+            "SELECT max(extract(epoch FROM replay_lag))::float8 FROM pg_stat_replication",
+        )?;
+        let seconds: Option<f64> = lag.and_then(|it| it.parse().ok());
+        run.lag = seconds.and_then(|it| Duration::try_from_secs_f64(it).ok());
+        Ok(())
+    }
+
+    /// Whether a snapshot is held that still needs what the last turn left behind.
+    fn is_held(&mut self, run: &Run) -> Result<bool, Error> {
+        let Some(turned) = &run.turned else { return Ok(false) };
+        let query = format!(
+            "SELECT count(*) FROM (
+                 SELECT backend_xmin AS xmin FROM pg_stat_activity
+                 WHERE datname = current_database() AND pid <> pg_backend_pid()
+                 UNION ALL SELECT xmin FROM pg_replication_slots
+                 UNION ALL SELECT transaction FROM pg_prepared_xacts
+             ) AS held WHERE age(xmin) > age(({turned}::bigint % 4294967296)::text::xid)"
+        );
+        let began = Instant::now();
+        while self.session.number(&query)? > 0 {
+            if began.elapsed() > HORIZON {
+                return Ok(true);
+            }
+            thread::sleep(HORIZON_LOOK);
+        }
+        Ok(false)
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a share and a rate, for people")]
+    fn filled(&self, cursor: &Cursor, run: &Run) -> Filled {
+        let turns = self.turns(cursor);
+        let region = self.tuning.region.max(1);
+        let within = cursor.page.saturating_sub(cursor.region * region).min(region);
+        let steps = (cursor.region * turns + cursor.pass.min(turns)) * region + within;
+        let all = cursor.pages.div_ceil(region) * region * turns;
+        let part = if all == 0 { 1.0 } else { (steps as f64 / all as f64).min(1.0) };
+        Filled {
+            table: self.backfill.table.clone(),
+            rows: cursor.rows,
+            of: self.backfill.rows,
+            part,
+            rate: run.filled as f64 / run.began.elapsed().as_secs_f64().max(0.001),
+            duty: run.pace.duty(),
+        }
+    }
+}
+
+/// One piece of work.
+struct Piece {
+    from: u64,
+    to: u64,
+    /// Which turn of how many; none stands for every row that lacks a value.
+    turn: Option<(u64, u64)>,
+    /// Where the cursor is when it is done.
+    after: Cursor,
+}

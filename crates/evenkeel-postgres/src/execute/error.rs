@@ -1,0 +1,116 @@
+//! Why a plan could not be carried out, or not now.
+
+use postgres::error::SqlState;
+
+use super::ledger::Stage;
+
+/// Why a plan could not be carried out, or not now.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database refused a statement, or could not be asked.
+    #[error("could not run `{statement}`")]
+    Database {
+        /// The beginning of the statement.
+        statement: String,
+        /// What the database said.
+        #[source]
+        source: postgres::Error,
+    },
+    /// A lock was not to be had in the time that was given.
+    #[error("could not get a short lock on {tables} in {seconds} s: {holders}")]
+    Locked {
+        /// The tables.
+        tables: String,
+        /// How long it was tried.
+        seconds: u64,
+        /// Who holds it, as far as could be seen.
+        holders: String,
+    },
+    /// Rows break a rule of the new shape.
+    #[error("rows of {table} break {rule}: {detail}")]
+    Violated {
+        /// The table.
+        table: String,
+        /// The rule's name.
+        rule: String,
+        /// What the database said of the row.
+        detail: String,
+    },
+    /// Rows have no value although all were filled.
+    #[error("{rows} rows of {table} get no value: their `up` expression is NULL")]
+    Lacking {
+        /// The table.
+        table: String,
+        /// How many rows.
+        rows: i64,
+    },
+    /// Somebody else carries out a plan.
+    #[error("somebody else changes this schema at the moment")]
+    Busy,
+    /// Another revision is neither contracted nor undone.
+    #[error("revision {revision} is {stage}: contract it or undo it first")]
+    Unfinished {
+        /// Its number.
+        revision: u32,
+        /// How far it is.
+        stage: Stage,
+    },
+    /// The plan was not begun.
+    #[error("revision {revision} was not expanded yet")]
+    NotExpanded {
+        /// Its number.
+        revision: u32,
+    },
+    /// The plan is not as far.
+    #[error("revision {revision} is not filled and checked yet")]
+    NotFilled {
+        /// Its number.
+        revision: u32,
+    },
+    /// There is no way back.
+    #[error("revision {revision} is contracted: there is no way back")]
+    Contracted {
+        /// Its number.
+        revision: u32,
+    },
+    /// What is written down cannot be read.
+    #[error("could not read what is written down of revision {revision}")]
+    Ledger {
+        /// Its number.
+        revision: u32,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Error {
+    /// What the database called it, if it was the database.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Database { source, .. } => source.code(),
+            Self::Locked { .. }
+            | Self::Violated { .. }
+            | Self::Lacking { .. }
+            | Self::Busy
+            | Self::Unfinished { .. }
+            | Self::NotExpanded { .. }
+            | Self::NotFilled { .. }
+            | Self::Contracted { .. }
+            | Self::Ledger { .. } => None,
+        }
+    }
+
+    /// Whether the same may well go better in a moment: a lock, a deadlock.
+    pub(super) fn passes(&self) -> bool {
+        self.code().is_some_and(|code| {
+            [
+                SqlState::LOCK_NOT_AVAILABLE,
+                SqlState::T_R_DEADLOCK_DETECTED,
+                SqlState::T_R_SERIALIZATION_FAILURE,
+                SqlState::QUERY_CANCELED,
+            ]
+            .contains(code)
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! What is written down in the database itself: which revisions of the schema there were, and how
+//! far each is. It is written in the transaction that does the work, so it is never wrong.
+
+use std::fmt;
+
+use super::{Error, Session};
+use crate::name::{Name, literal};
+use crate::plan::{OWN, Plan};
+
+/// How far a revision is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The new shape is there, and is kept in step.
+    Expanded,
+    /// All rows have their values.
+    Filled,
+    /// The new shape is held to its rules: code may use it.
+    Ready,
+    /// The old shape is gone.
+    Contracted,
+    /// The new shape is gone.
+    Undone,
+}
+
+impl Stage {
+    const ALL: [Self; 5] =
+        [Self::Expanded, Self::Filled, Self::Ready, Self::Contracted, Self::Undone];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Expanded => "expanded",
+            Self::Filled => "filled",
+            Self::Ready => "ready",
+            Self::Contracted => "contracted",
+            Self::Undone => "undone",
+        }
+    }
+
+    fn read(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.word() == word)
+    }
+
+    /// Whether nothing follows.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::Contracted | Self::Undone)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One revision of the schema.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its number.
+    pub revision: u32,
+    /// How far it is.
+    pub stage: Stage,
+    /// What was planned.
+    pub plan: Plan,
+    /// When it began, as the database says it.
+    pub began: String,
+    /// When it came to this stage, as the database says it.
+    pub changed: String,
+}
+
+/// All that is written down of a schema.
+#[derive(Debug, Clone, Default)]
+pub struct Ledger {
+    /// The revisions, from the oldest.
+    pub entries: Vec<Entry>,
+}
+
+impl Ledger {
+    /// The revision that is neither contracted nor undone.
+    pub fn active(&self) -> Option<&Entry> {
+        self.entries.iter().find(|it| !it.stage.is_over())
+    }
+
+    /// The number of the next revision.
+    pub fn next(&self) -> u32 {
+        self.entries.iter().map(|it| it.revision).max().unwrap_or_default() + 1
+    }
+
+    /// The schema of the views that code uses by now: those of the last revision that was
+    /// contracted.
+    pub fn views(&self) -> Option<&Name> {
+        let last = self.entries.iter().rev().find(|it| it.stage == Stage::Contracted);
+        last.map(|it| &it.plan.views)
+    }
+}
+
+/// Takes the schema over for this session.
+pub(super) fn take(session: &mut Session, schema: &Name) -> Result<(), Error> {
+    let query = format!(
+        "SELECT pg_try_advisory_lock(hashtext({}), hashtext({}))",
+        literal(OWN),
+        literal(schema.as_str())
+    );
+    match session.one(&query)?.as_deref() {
+        Some("t") => Ok(()),
+        _ => Err(Error::Busy),
+    }
+}
+
+/// Makes what the ledger is written into, if it is not there.
+pub(super) fn create(session: &mut Session) -> Result<(), Error> {
+    let own = Name::new(OWN);
+    session.run(&format!(
+        "BEGIN;
+         SELECT pg_advisory_xact_lock(hashtext({literal}));
+         CREATE SCHEMA IF NOT EXISTS {own};
+         CREATE TABLE IF NOT EXISTS {own}.revision (
+             schema text NOT NULL,
+             number integer NOT NULL,
+             stage text NOT NULL,
+             plan text NOT NULL,
+             began timestamptz NOT NULL DEFAULT clock_timestamp(),
+             changed timestamptz NOT NULL DEFAULT clock_timestamp(),
+             PRIMARY KEY (schema, number)
+         );
+         CREATE UNIQUE INDEX IF NOT EXISTS one_at_a_time ON {own}.revision (schema)
+             WHERE stage NOT IN ('contracted', 'undone');
+         CREATE TABLE IF NOT EXISTS {own}.backfill (
+             schema text NOT NULL,
+             number integer NOT NULL,
+             position integer NOT NULL,
+             pages bigint NOT NULL,
+             region bigint NOT NULL DEFAULT 0,
+             pass integer NOT NULL DEFAULT 0,
+             page bigint NOT NULL DEFAULT 0,
+             rows bigint NOT NULL DEFAULT 0,
+             PRIMARY KEY (schema, number, position)
+         ) WITH (fillfactor = 10);
+         COMMIT",
+        literal = literal(OWN)
+    ))?;
+    Ok(())
+}
+
+/// Reads all of a schema.
+pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Error> {
+    let rows = session.rows(&format!(
+        "SELECT number, stage, plan, began, changed FROM {}.revision WHERE schema = {} \
+         ORDER BY number",
+        Name::new(OWN),
+        literal(schema.as_str())
+    ))?;
+    let mut ledger = Ledger::default();
+    for row in rows {
+        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
+        let revision = text(0).parse().unwrap_or_default();
+        let plan = serde_json::from_str(&text(2))
+            .map_err(|source| Error::Ledger { revision, source })?;
+        let Some(stage) = Stage::read(&text(1)) else { continue };
+        ledger.entries.push(Entry { revision, stage, plan, began: text(3), changed: text(4) });
+    }
+    Ok(ledger)
+}
+
+/// The statement that begins a revision.
+pub(super) fn enter(schema: &Name, plan: &Plan) -> Result<String, Error> {
+    let text = serde_json::to_string(plan)
+        .map_err(|source| Error::Ledger { revision: plan.revision, source })?;
+    Ok(format!(
+        "INSERT INTO {}.revision (schema, number, stage, plan) VALUES ({}, {}, {}, {})",
+        Name::new(OWN),
+        literal(schema.as_str()),
+        plan.revision,
+        literal(Stage::Expanded.word()),
+        literal(&text)
+    ))
+}
+
+/// The statement that brings a revision to a stage.
+pub(super) fn stage(schema: &Name, revision: u32, stage: Stage) -> String {
+    format!(
+        "UPDATE {}.revision SET stage = {}, changed = clock_timestamp() \
+         WHERE schema = {} AND number = {revision}",
+        Name::new(OWN),
+        literal(stage.word()),
+        literal(schema.as_str())
+    )
+}

@@ -1,0 +1,183 @@
+//! Carries out a plan, and remembers in the database itself how far it is.
+//!
+//! Everything here can be repeated: each function looks first whether its work is done, does what is
+//! missing, and writes that down in the transaction that does it. So a process that ends at any
+//! moment loses nothing but time.
+
+mod attempt;
+mod backfill;
+mod error;
+mod ledger;
+mod pace;
+mod session;
+mod tighten;
+
+use crate::name::Name;
+use crate::plan::Plan;
+
+pub use self::attempt::Patience;
+pub use self::backfill::{Filled, Tuning};
+pub use self::error::Error;
+pub use self::ledger::{Entry, Ledger, Stage};
+pub use self::pace::{Pace, Seen};
+pub use self::session::{Heard, Session};
+
+/// Carries out plans of one schema of one database.
+///
+/// While it lives, nobody else does: it holds an advisory lock.
+#[derive(Debug)]
+pub struct Executor {
+    session: Session,
+    schema: Name,
+    /// How long is waited for locks, and how often.
+    pub patience: Patience,
+    /// How rows are filled.
+    pub tuning: Tuning,
+}
+
+impl Executor {
+    /// Takes the schema over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Busy`] if somebody else has it; otherwise what the database said.
+    pub fn new(mut session: Session, schema: &Name) -> Result<Self, Error> {
+        ledger::take(&mut session, schema)?;
+        ledger::create(&mut session)?;
+        Ok(Self {
+            session,
+            schema: schema.clone(),
+            patience: Patience::default(),
+            tuning: Tuning::default(),
+        })
+    }
+
+    /// The session that it works in.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// What is written down of the schema.
+    ///
+    /// # Errors
+    ///
+    /// What the database said.
+    pub fn ledger(&mut self) -> Result<Ledger, Error> {
+        ledger::read(&mut self.session, &self.schema)
+    }
+
+    /// Gives the data its new shape beside the old one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unfinished`] if another revision is under way; otherwise what the database said.
+    pub fn expand(&mut self, plan: &Plan) -> Result<(), Error> {
+        if self.stage(plan)?.is_some() {
+            return Ok(());
+        }
+        if let Some(active) = self.ledger()?.active() {
+            return Err(Error::Unfinished { revision: active.revision, stage: active.stage });
+        }
+        let enter = ledger::enter(&self.schema, plan)?;
+        attempt::phase(&mut self.session, &plan.expand, &[enter], self.patience)
+    }
+
+    /// Fills the rows that are there, a piece at a time; `told` hears of each, and says whether to
+    /// go on. Done when it says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Lacking`] if rows have no value in the end; otherwise what the database said.
+    pub fn fill(
+        &mut self,
+        plan: &Plan,
+        told: &mut dyn FnMut(&Filled) -> bool,
+    ) -> Result<bool, Error> {
+        match self.stage(plan)? {
+            Some(Stage::Expanded) => {}
+            Some(_) => return Ok(true),
+            None => return Err(Error::NotExpanded { revision: plan.revision }),
+        }
+        for (position, backfill) in plan.backfills.iter().enumerate() {
+            let mut filling = backfill::Filling {
+                session: &mut self.session,
+                schema: &self.schema,
+                revision: plan.revision,
+                position,
+                backfill,
+                tuning: &self.tuning,
+                patience: self.patience,
+            };
+            if !filling.run(told)? {
+                return Ok(false);
+            }
+        }
+        self.write_down(plan, Stage::Filled)?;
+        Ok(true)
+    }
+
+    /// Holds the new shape to its rules.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Violated`] if rows break one; otherwise what the database said.
+    pub fn tighten(&mut self, plan: &Plan) -> Result<(), Error> {
+        match self.stage(plan)? {
+            Some(Stage::Filled) => {}
+            Some(Stage::Expanded) => return Err(Error::NotFilled { revision: plan.revision }),
+            Some(_) => return Ok(()),
+            None => return Err(Error::NotExpanded { revision: plan.revision }),
+        }
+        for step in &plan.tighten {
+            tighten::step(&mut self.session, step, self.patience)?;
+        }
+        self.write_down(plan, Stage::Ready)
+    }
+
+    /// Takes the old shape away. There is no way back from here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFilled`] if the new shape is not ready; otherwise what the database said.
+    pub fn contract(&mut self, plan: &Plan) -> Result<(), Error> {
+        match self.stage(plan)? {
+            Some(Stage::Ready) => {}
+            Some(Stage::Contracted) => return Ok(()),
+            Some(Stage::Expanded | Stage::Filled | Stage::Undone) | None => {
+                return Err(Error::NotFilled { revision: plan.revision });
+            }
+        }
+        let done = ledger::stage(&self.schema, plan.revision, Stage::Contracted);
+        attempt::phase(&mut self.session, &plan.contract, &[done], self.patience)
+    }
+
+    /// Takes the new shape away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Contracted`] if there is no way back; otherwise what the database said.
+    pub fn undo(&mut self, plan: &Plan) -> Result<(), Error> {
+        match self.stage(plan)? {
+            Some(Stage::Expanded | Stage::Filled | Stage::Ready) => {}
+            Some(Stage::Undone) | None => return Ok(()),
+            Some(Stage::Contracted) => {
+                return Err(Error::Contracted { revision: plan.revision });
+            }
+        }
+        let done = ledger::stage(&self.schema, plan.revision, Stage::Undone);
+        attempt::phase(&mut self.session, &plan.undo, &[done], self.patience)
+    }
+
+    /// How far a plan is.
+    fn stage(&mut self, plan: &Plan) -> Result<Option<Stage>, Error> {
+        let ledger = self.ledger()?;
+        let entry = ledger.entries.into_iter().find(|it| it.revision == plan.revision);
+        Ok(entry.map(|it| it.stage))
+    }
+
+    fn write_down(&mut self, plan: &Plan, stage: Stage) -> Result<(), Error> {
+        let statement = ledger::stage(&self.schema, plan.revision, stage);
+        self.session.run(&statement)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! A connection, and who hears of each statement before it is run.
+
+use std::fmt;
+
+use postgres::{Client, SimpleQueryMessage};
+
+use super::Error;
+
+/// Hears of a statement before it is run.
+pub type Heard = Box<dyn FnMut(&str) + Send>;
+
+/// A connection that plans are carried out in.
+pub struct Session {
+    client: Client,
+    heard: Option<Heard>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// A session on this connection.
+    pub fn new(client: Client) -> Self {
+        Self { client, heard: None }
+    }
+
+    /// Lets somebody hear of each statement before it is run.
+    #[must_use]
+    pub fn heard_by(mut self, heard: Heard) -> Self {
+        self.heard = Some(heard);
+        self
+    }
+
+    /// The connection itself.
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
+    /// Runs a statement, or several; gives how many rows each changed or gave.
+    pub(super) fn run(&mut self, statement: &str) -> Result<Vec<u64>, Error> {
+        let messages = self.ask(statement)?;
+        Ok(messages
+            .iter()
+            .filter_map(|it| match it {
+                SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Asks for rows, each as texts.
+    pub(super) fn rows(&mut self, query: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+        let messages = self.ask(query)?;
+        Ok(messages
+            .iter()
+            .filter_map(|it| match it {
+                SimpleQueryMessage::Row(row) => {
+                    Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
+                }
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Asks for one text; nothing if there is no row or it is NULL.
+    pub(super) fn one(&mut self, query: &str) -> Result<Option<String>, Error> {
+        Ok(self.rows(query)?.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
+    }
+
+    /// Asks for one number; nought if there is none.
+    pub(super) fn number(&mut self, query: &str) -> Result<i64, Error> {
+        Ok(self.one(query)?.and_then(|it| it.parse().ok()).unwrap_or_default())
+    }
+
+    fn ask(&mut self, statement: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+        if let Some(heard) = &mut self.heard {
+            heard(statement);
+        }
+        self.client.simple_query(statement).map_err(|source| Error::Database {
+            statement: beginning(statement),
+            source,
+        })
+    }
+}
+
+/// As much of a statement as fits into an error.
+fn beginning(statement: &str) -> String {
+    const LONGEST: usize = 120;
+    let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{} …", &words[..at]),
+        None => words,
+    }
+}

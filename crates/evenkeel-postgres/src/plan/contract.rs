@@ -1,0 +1,285 @@
+//! Contract: the old shape goes, the new one gets its names, in one transaction.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::expand::{defaults, fresh_default, search_path};
+use super::layout::Layout;
+use super::tighten::{Fate, fate, index_fate, not_nulls};
+use super::{Phase, sync};
+use crate::name::Name;
+use crate::shape::{Made, Rule, Shape};
+use crate::wanted::{Wanted, When};
+
+pub(super) fn contract(
+    now: &Shape,
+    wanted: &Wanted,
+    layouts: &[Layout<'_>],
+    views: &Name,
+    before: Option<&Name>,
+) -> Phase {
+    let mut phase = Phase::default();
+    let out = &mut phase.statements;
+    out.push(search_path(&[&now.schema]));
+    if let Some(before) = before {
+        out.push(format!("DROP SCHEMA IF EXISTS {before} CASCADE"));
+    }
+    for layout in layouts {
+        for (column, _) in defaults(layout) {
+            let table = &layout.new.table.name;
+            out.push(format!("ALTER VIEW {views}.{table} ALTER COLUMN {column} DROP DEFAULT"));
+        }
+        out.extend(sync::remove(layout));
+    }
+    for old in wanted.dropped.keys() {
+        out.extend(leaving(now, old));
+    }
+    // Foreign keys first: what they point at goes after them.
+    for foreign in [true, false] {
+        for layout in layouts {
+            out.extend(dropped_constraints(layouts, layout, foreign));
+        }
+    }
+    if !wanted.dropped.is_empty() {
+        let tables: Vec<String> =
+            wanted.dropped.keys().map(|it| format!("{}.{it}", now.schema)).collect();
+        out.push(format!("DROP TABLE {}", tables.join(", ")));
+    }
+    for layout in layouts {
+        out.extend(table(layouts, layout));
+    }
+    let renames = layouts
+        .iter()
+        .filter(|it| it.old.name != it.new.table.name)
+        .map(|it| (it.old.name.clone(), it.new.table.name.clone()))
+        .collect();
+    for (from, to) in in_steps(renames) {
+        out.push(format!("ALTER TABLE {}.{from} RENAME TO {to}", now.schema));
+    }
+    for carried in &wanted.carried {
+        if let When::PerRevision { .. } | When::End = carried.when {
+            out.push(carried.sql.clone());
+        }
+    }
+    phase.locks = layouts
+        .iter()
+        .filter(|it| is_touched(layouts, it))
+        .map(Layout::table)
+        .chain(wanted.dropped.keys().map(|it| format!("{}.{it}", now.schema)))
+        .collect();
+    phase
+}
+
+/// Whether contract changes a table at all.
+fn is_touched(layouts: &[Layout<'_>], layout: &Layout<'_>) -> bool {
+    layout.old.name != layout.new.table.name
+        || !dropped_constraints(layouts, layout, true).is_empty()
+        || !dropped_constraints(layouts, layout, false).is_empty()
+        || !table(layouts, layout).is_empty()
+        || layout.is_synced()
+}
+
+/// Foreign keys of a table that goes, which may point at others that go.
+fn leaving(now: &Shape, old: &Name) -> Vec<String> {
+    let Some(table) = now.tables.get(old) else { return Vec::new() };
+    let foreign = table.constraints.iter().filter(|it| matches!(it.rule, Rule::Foreign { .. }));
+    foreign
+        .map(|it| format!("ALTER TABLE {}.{old} DROP CONSTRAINT IF EXISTS {}", now.schema, it.name))
+        .collect()
+}
+
+/// Old constraints and indexes that the new shape does not have, or has built anew.
+fn dropped_constraints(
+    layouts: &[Layout<'_>],
+    layout: &Layout<'_>,
+    foreign: bool,
+) -> Vec<String> {
+    let mut stay = BTreeSet::new();
+    for constraint in &layout.new.table.constraints {
+        if let Fate::Stays { old } = fate(layouts, layout, constraint) {
+            stay.insert(old);
+        }
+    }
+    let mut all: Vec<String> = layout
+        .old
+        .constraints
+        .iter()
+        .filter(|it| matches!(it.rule, Rule::Foreign { .. }) == foreign)
+        .filter(|it| !stay.contains(&it.name))
+        .map(|it| format!("ALTER TABLE {} DROP CONSTRAINT {}", layout.table(), it.name))
+        .collect();
+    if !foreign {
+        let mut stay = BTreeSet::new();
+        for index in &layout.new.table.indexes {
+            if let Fate::Stays { old } = index_fate(layout, &index.name) {
+                stay.insert(old);
+            }
+        }
+        let gone = layout.old.indexes.iter().filter(|it| !stay.contains(&it.name));
+        all.extend(gone.map(|it| format!("DROP INDEX {}.{}", layout.schema, it.name)));
+    }
+    all
+}
+
+/// What is done to one table that stays.
+fn table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
+    let table = layout.table();
+    let mut all = Vec::new();
+    let mut alter = |what: String| all.push(format!("ALTER TABLE {table} {what}"));
+
+    // The check has been read for every row, so nothing is read again.
+    for (column, check) in not_nulls(layout) {
+        alter(format!("ALTER COLUMN {column} SET NOT NULL"));
+        alter(format!("DROP CONSTRAINT {check}"));
+    }
+    for what in numbers(layout) {
+        all.push(what);
+    }
+    let mut alter = |what: String| all.push(format!("ALTER TABLE {table} {what}"));
+    for name in layout.new.gone.keys() {
+        alter(format!("DROP COLUMN {name}"));
+    }
+    for marker in layout.fresh.iter().filter_map(|it| it.marker.as_ref()) {
+        alter(format!("DROP COLUMN {marker}"));
+    }
+    for (from, to) in in_steps(layout.renames()) {
+        alter(format!("RENAME COLUMN {from} TO {to}"));
+    }
+    for (column, default) in wanted_defaults(layout) {
+        match default {
+            Some(default) => alter(format!("ALTER COLUMN {column} SET DEFAULT {default}")),
+            None => alter(format!("ALTER COLUMN {column} DROP DEFAULT")),
+        }
+    }
+    let mut renamed = BTreeMap::new();
+    for constraint in &layout.new.table.constraints {
+        let name = &constraint.name;
+        match (fate(layouts, layout, constraint), &constraint.rule) {
+            (Fate::Stays { old }, _) => {
+                renamed.insert(old, name.clone());
+            }
+            (Fate::Built { physical }, Rule::Primary { .. }) => {
+                alter(format!("ADD CONSTRAINT {name} PRIMARY KEY USING INDEX {physical}"));
+            }
+            (Fate::Built { physical }, Rule::Unique { rest, .. }) => {
+                let rest = constraint_part(rest);
+                alter(format!("ADD CONSTRAINT {name} UNIQUE USING INDEX {physical}{rest}"));
+            }
+            (Fate::Built { physical }, Rule::Check { .. } | Rule::Foreign { .. }) => {
+                renamed.insert(physical, name.clone());
+            }
+            (Fate::Built { .. }, Rule::Other { .. }) => {}
+        }
+    }
+    renamed.retain(|from, to| from != to);
+    for (from, to) in in_steps(renamed) {
+        alter(format!("RENAME CONSTRAINT {from} TO {to}"));
+    }
+    let mut renamed = BTreeMap::new();
+    for index in &layout.new.table.indexes {
+        let from = match index_fate(layout, &index.name) {
+            Fate::Stays { old } => old,
+            Fate::Built { physical } => physical,
+        };
+        renamed.insert(from, index.name.clone());
+    }
+    renamed.retain(|from, to| from != to);
+    for (from, to) in in_steps(renamed) {
+        all.push(format!("ALTER INDEX {}.{from} RENAME TO {to}", layout.schema));
+    }
+    all
+}
+
+/// What of a unique constraint is its own, and not its index's.
+fn constraint_part(rest: &str) -> &'static str {
+    let lower = rest.to_lowercase();
+    match (lower.contains("initially deferred"), lower.contains("deferrable")) {
+        (true, _) => " DEFERRABLE INITIALLY DEFERRED",
+        (false, true) if !lower.contains("not deferrable") => " DEFERRABLE",
+        (false, _) => "",
+    }
+}
+
+/// Columns that are numbered by a sequence: the new one takes it over, or goes on where it was.
+fn numbers(layout: &Layout<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    let table = layout.table();
+    for it in &layout.fresh {
+        let physical = &it.physical;
+        let made = layout.new_sequence(it);
+        let Some(sequence) = it.column.sequence.clone().or_else(|| made.clone()) else { continue };
+        let identity = match it.column.made {
+            Made::IdentityAlways => "ALWAYS",
+            Made::IdentityByDefault => "BY DEFAULT",
+            Made::Serial | Made::Written | Made::Computed => {
+                all.push(format!("ALTER SEQUENCE {sequence} OWNED BY {table}.{physical}"));
+                continue;
+            }
+        };
+        all.push(format!(
+            "ALTER TABLE {table} ALTER COLUMN {physical} ADD GENERATED {identity} AS IDENTITY"
+        ));
+        all.push(format!(
+            "SELECT setval(pg_get_serial_sequence({}, {}), nextval({}::regclass), false)",
+            crate::name::literal(&table),
+            crate::name::literal(physical.as_str()),
+            crate::name::literal(&sequence),
+        ));
+        if made.is_some() {
+            all.push(format!("DROP SEQUENCE {sequence}"));
+        }
+    }
+    all
+}
+
+/// Defaults that the table has otherwise than the new shape wants them, by their new names.
+fn wanted_defaults(layout: &Layout<'_>) -> Vec<(Name, Option<String>)> {
+    let plain: BTreeSet<&Name> = layout.plain().map(|it| &it.name).collect();
+    let mut all = Vec::new();
+    for column in &layout.new.table.columns {
+        let identity = match column.made {
+            Made::IdentityAlways | Made::IdentityByDefault | Made::Computed => true,
+            Made::Written | Made::Serial => false,
+        };
+        if identity || plain.contains(&column.name) {
+            continue;
+        }
+        match layout.fresh.iter().find(|it| it.name == column.name) {
+            Some(it) => {
+                if let Some(default) = fresh_default(layout, it) {
+                    all.push((column.name.clone(), Some(default)));
+                }
+            }
+            None => {
+                let old = layout.old.column(&layout.physical(&column.name));
+                let before = old.and_then(|it| it.default.as_ref());
+                if before != column.default.as_ref() {
+                    let default = column.default.as_ref().map(|it| it.text().to_owned());
+                    all.push((column.name.clone(), default));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Renames in an order in which no name is taken; those that go round in a circle by way of a name
+/// that nobody has.
+fn in_steps(mut renames: BTreeMap<Name, Name>) -> Vec<(Name, Name)> {
+    let mut steps = Vec::new();
+    while !renames.is_empty() {
+        let free = renames.iter().find(|(_, to)| !renames.contains_key(*to));
+        match free.map(|(from, to)| (from.clone(), to.clone())) {
+            Some((from, to)) => {
+                renames.remove(&from);
+                steps.push((from, to));
+            }
+            None => {
+                let Some((from, to)) = renames.pop_first() else { break };
+                let aside = Name::made(&["_ek", from.as_str()]);
+                steps.push((from, aside.clone()));
+                renames.insert(aside, to);
+            }
+        }
+    }
+    steps
+}

@@ -1,0 +1,138 @@
+//! From two shapes to a plan.
+
+use super::layout::{Fresh, Layout};
+use super::{Backfill, Plan, contract, expand, hazard, sync, tighten, undo, views_of};
+use crate::name::Name;
+use crate::problem::Problem;
+use crate::shape::{Made, Rule, Shape};
+use crate::wanted::Wanted;
+
+pub(super) fn derive(
+    now: &Shape,
+    wanted: &Wanted,
+    revision: u32,
+    before: Option<Name>,
+) -> Result<Plan, Vec<Problem>> {
+    let layouts: Vec<Layout<'_>> = wanted
+        .tables
+        .values()
+        .filter_map(|new| {
+            let old = now.tables.get(new.was.as_ref()?)?;
+            Some(Layout::of(now, old, new, revision))
+        })
+        .collect();
+    let problems: Vec<Problem> =
+        layouts.iter().flat_map(|layout| problems(now, layout)).collect();
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let views = views_of(&now.schema, revision);
+    Ok(Plan {
+        revision,
+        schema: now.schema.clone(),
+        expand: expand::expand(now, wanted, &layouts, &views),
+        backfills: layouts.iter().filter_map(backfill).collect(),
+        tighten: tighten::steps(&layouts),
+        contract: contract::contract(now, wanted, &layouts, &views, before.as_ref()),
+        undo: undo::undo(now, wanted, &layouts, &views),
+        hazards: hazard::hazards(wanted, &layouts),
+        views,
+        before,
+    })
+}
+
+/// What cannot be done in a way that blocks nobody and can be undone.
+fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
+    let mut all = Vec::new();
+    let table = &layout.old.name;
+    for it in &layout.fresh {
+        let problem = |what: String| Problem::new(&it.at, what);
+        if it.column.not_null && it.up.is_none() && it.column.default.is_none() {
+            all.push(
+                problem(format!(
+                    "{table}.{} is NOT NULL: what shall rows have that are there already, and \
+                     those that the old code writes?",
+                    it.name
+                ))
+                .hint("add beside it: `-- up: <expression over the columns that are there>`"),
+            );
+        }
+        if layout.old.partitioned && expand::is_filled(now, it) {
+            all.push(problem(format!(
+                "{table} is partitioned, and filling {} there is not modelled",
+                it.name
+            )));
+        }
+        let computed = it.up.iter().flat_map(|up| up.columns()).find(|name| {
+            layout.old.column(name).is_some_and(|it| it.made == Made::Computed)
+        });
+        if let Some(source) = computed {
+            all.push(problem(format!(
+                "{} is filled from {source}, which the server computes only after triggers have \
+                 run; write out what it is computed from",
+                it.name
+            )));
+        }
+        let other = layout.new.table.constraints.iter().find(|constraint| {
+            matches!(constraint.rule, Rule::Other { .. })
+                && constraint.rule.columns().contains(&it.name)
+        });
+        if let Some(constraint) = other {
+            all.push(problem(format!(
+                "{} is part of {}, which cannot be built beside the old one",
+                it.name, constraint.name
+            )));
+        }
+    }
+    if layout.old.guarded && now.version < 15 {
+        let at = crate::problem::Place { file: "the database".to_owned(), line: 1 };
+        all.push(
+            Problem::new(&at, format!("{table} has row level security, and views of PostgreSQL \
+                {} would get around it", now.version))
+            .hint("PostgreSQL 15 has views that keep to it"),
+        );
+    }
+    all
+}
+
+/// How the rows of a table that are there get their new values.
+fn backfill(layout: &Layout<'_>) -> Option<Backfill> {
+    let filled: Vec<&Fresh> = layout.fresh.iter().filter(|it| it.up.is_some()).collect();
+    let lacking: Vec<String> =
+        filled.iter().filter_map(|it| sync::lacking(it, "")).map(|it| format!("({it})")).collect();
+    if lacking.is_empty() {
+        return None;
+    }
+    let set: Vec<String> = filled.iter().filter_map(|it| assignment(it)).collect();
+    let key = layout.old.key();
+    let turn = if key.is_empty() {
+        // A row without a key is told from others by all it holds.
+        format!("hashtext({}.*::text)", layout.old.name)
+    } else {
+        let parts: Vec<String> = key.iter().map(|it| format!("{it}::text")).collect();
+        format!("hashtext({})", parts.join(" || ' ' || "))
+    };
+    let constraints = layout.old.constraints.iter();
+    let keys = constraints.filter(|it| matches!(it.rule, Rule::Primary { .. } | Rule::Unique { .. }));
+    Some(Backfill {
+        table: layout.table(),
+        set: set.join(", "),
+        lacking: lacking.join(" OR "),
+        turn,
+        indexes: layout.old.indexes.len() + keys.count(),
+        rows: layout.old.size.rows,
+        bytes: layout.old.size.bytes,
+    })
+}
+
+/// A value that is there is kept, and so is a NULL that was meant.
+fn assignment(it: &Fresh) -> Option<String> {
+    let (name, up) = (&it.physical, it.up.as_ref()?);
+    let up = up.with(Name::to_string);
+    Some(match &it.marker {
+        Some(marker) => format!(
+            "{name} = CASE WHEN {name} IS NULL AND {marker} IS NULL THEN ({up}) ELSE {name} END"
+        ),
+        None => format!("{name} = coalesce({name}, ({up}))"),
+    })
+}

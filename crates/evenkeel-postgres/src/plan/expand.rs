@@ -1,0 +1,194 @@
+//! Expand: the new shape beside the old one, in one transaction.
+
+use std::collections::BTreeSet;
+
+use super::layout::{Fresh, Layout, is_volatile, next_value};
+use super::{Phase, sync};
+use crate::name::{Name, list};
+use crate::shape::{Column, Made, Shape};
+use crate::wanted::{Wanted, WantedTable, When};
+
+/// Security by the rights of whoever asks, for views.
+const INVOKER_SINCE: u32 = 15;
+
+pub(super) fn expand(
+    now: &Shape,
+    wanted: &Wanted,
+    layouts: &[Layout<'_>],
+    views: &Name,
+) -> Phase {
+    let mut phase = Phase::default();
+    phase.first.push(search_path(&[&now.schema]));
+    for carried in &wanted.carried {
+        if let When::Beginning { .. } = carried.when {
+            phase.first.push(carried.sql.clone());
+        }
+    }
+    phase.first.push(format!("CREATE SCHEMA {views}"));
+    let is_fresh = |table: &WantedTable| {
+        let layout = layouts.iter().find(|it| it.new.table.name == table.table.name);
+        layout.is_none_or(|it| !it.fresh.is_empty())
+    };
+    // A table that is not changed need not be locked for its view.
+    for table in wanted.tables.values().filter(|it| !is_fresh(it)) {
+        phase.first.extend(view(now, table, layouts, views));
+    }
+    for layout in layouts.iter().filter(|it| !it.fresh.is_empty()) {
+        phase.first.extend(sync::functions(layout, views));
+        phase.locks.push(layout.table());
+        phase.statements.extend(columns(layout));
+        phase.statements.extend(sync::triggers(layout));
+    }
+    phase.statements.extend(wanted.made.iter().cloned());
+    for table in wanted.tables.values().filter(|it| is_fresh(it)) {
+        phase.statements.extend(view(now, table, layouts, views));
+    }
+    phase.statements.extend(usage(wanted, views));
+    let per_revision: Vec<&str> = wanted
+        .carried
+        .iter()
+        .filter(|it| matches!(it.when, When::PerRevision { .. }))
+        .map(|it| it.sql.as_str())
+        .collect();
+    if !per_revision.is_empty() {
+        phase.statements.push(search_path(&[views, &now.schema]));
+        phase.statements.extend(per_revision.into_iter().map(str::to_owned));
+    }
+    phase
+}
+
+/// Where names are looked for from now on in the transaction.
+pub(super) fn search_path(schemas: &[&Name]) -> String {
+    format!("SET LOCAL search_path = {}", list(schemas.iter().copied()))
+}
+
+/// The new columns of a table.
+fn columns(layout: &Layout<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut added = Vec::new();
+    let plain: BTreeSet<&Name> = layout.plain().map(|it| &it.name).collect();
+    for it in &layout.fresh {
+        if let Some(sequence) = layout.new_sequence(it) {
+            let kind = &it.column.kind;
+            all.push(format!("CREATE SEQUENCE {sequence} AS {kind}"));
+        }
+        let mut one = format!("ADD COLUMN {} {}", it.physical, typed(&it.column));
+        // Anything else would have to be computed for every row, and everybody would wait.
+        if plain.contains(&it.name)
+            && let Some(default) = &it.column.default
+        {
+            one.push_str(&format!(" DEFAULT {}", default.text()));
+            if it.column.not_null {
+                one.push_str(" NOT NULL");
+            }
+        }
+        added.push(one);
+        added.extend(it.marker.as_ref().map(|it| format!("ADD COLUMN {it} boolean")));
+    }
+    all.push(format!("ALTER TABLE {} {}", layout.table(), added.join(", ")));
+    all
+}
+
+fn typed(column: &Column) -> String {
+    match &column.collation {
+        Some(collation) => format!("{} COLLATE {collation}", column.kind),
+        None => column.kind.to_string(),
+    }
+}
+
+/// Whoever may use a table may look into the schema of its view.
+fn usage(wanted: &Wanted, views: &Name) -> Vec<String> {
+    let grants = wanted.tables.values().flat_map(|it| &it.table.grants);
+    let roles: BTreeSet<String> = grants.map(|it| role(it.role.as_ref())).collect();
+    roles.into_iter().map(|role| format!("GRANT USAGE ON SCHEMA {views} TO {role}")).collect()
+}
+
+fn role(role: Option<&Name>) -> String {
+    role.map_or_else(|| "PUBLIC".to_owned(), Name::to_string)
+}
+
+/// The view of one table in the schema of the new revision.
+fn view(
+    now: &Shape,
+    table: &WantedTable,
+    layouts: &[Layout<'_>],
+    views: &Name,
+) -> Vec<String> {
+    let name = &table.table.name;
+    let layout = layouts.iter().find(|it| it.new.table.name == *name);
+    let columns: Vec<String> = table
+        .table
+        .columns
+        .iter()
+        .map(|column| match layout {
+            Some(layout) => {
+                let physical = layout.physical(&column.name);
+                if physical == column.name {
+                    physical.to_string()
+                } else {
+                    format!("{physical} AS {}", column.name)
+                }
+            }
+            None => column.name.to_string(),
+        })
+        .collect();
+    let invoker =
+        if now.version >= INVOKER_SINCE { " WITH (security_invoker = true)" } else { "" };
+    let from = table.was.as_ref().unwrap_or(name);
+    let mut all = vec![format!(
+        "CREATE VIEW {views}.{name}{invoker} AS SELECT {} FROM {}.{from}",
+        columns.join(", "),
+        now.schema
+    )];
+    for (column, default) in layout.map(defaults).unwrap_or_default() {
+        all.push(format!("ALTER VIEW {views}.{name} ALTER COLUMN {column} SET DEFAULT {default}"));
+    }
+    for grant in &table.table.grants {
+        let role = role(grant.role.as_ref());
+        all.push(format!("GRANT {} ON {views}.{name} TO {role}", grant.right));
+    }
+    all
+}
+
+/// Defaults that the new shape has and the table has not, or has otherwise.
+pub(super) fn defaults(layout: &Layout<'_>) -> Vec<(Name, String)> {
+    let plain: BTreeSet<&Name> = layout.plain().map(|it| &it.name).collect();
+    let mut all = Vec::new();
+    for column in &layout.new.table.columns {
+        if plain.contains(&column.name) || column.made == Made::Computed {
+            continue;
+        }
+        let fresh = layout.fresh.iter().find(|it| it.name == column.name);
+        let wanted = match fresh {
+            Some(it) => fresh_default(layout, it),
+            None => column.default.as_ref().map(|it| it.text().to_owned()),
+        };
+        let old = match fresh {
+            Some(_) => None,
+            None => layout.old.column(&layout.physical(&column.name)),
+        };
+        let before = old.and_then(|it| it.default.as_ref()).map(|it| it.text().to_owned());
+        if wanted == before {
+            continue;
+        }
+        // A plain NULL would count as no default, and the table's would be used.
+        let nothing = format!("CASE WHEN false THEN NULL::{} END", column.kind);
+        all.push((column.name.clone(), wanted.unwrap_or(nothing)));
+    }
+    all
+}
+
+/// What the new shape puts into a new column of which nothing is said.
+pub(super) fn fresh_default(layout: &Layout<'_>, it: &Fresh) -> Option<String> {
+    match (&it.column.default, &it.column.sequence, layout.new_sequence(it)) {
+        (Some(default), _, _) => Some(default.text().to_owned()),
+        (None, Some(sequence), _) => Some(next_value(sequence)),
+        (None, None, Some(sequence)) => Some(next_value(&sequence)),
+        (None, None, None) => None,
+    }
+}
+
+/// Whether a new column has to be filled row by row.
+pub(super) fn is_filled(now: &Shape, it: &Fresh) -> bool {
+    it.up.is_some() || it.column.default.as_ref().is_some_and(|it| is_volatile(now, it))
+}

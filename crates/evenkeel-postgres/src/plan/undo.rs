@@ -1,0 +1,82 @@
+//! Undo: the new shape goes, in one transaction. What was written through it into what both shapes
+//! have stays; the old shape was kept in step all the time.
+
+use super::layout::Layout;
+use super::tighten::{Fate, fate, index_fate, not_nulls};
+use super::{Phase, expand, sync};
+use crate::name::Name;
+use crate::shape::{Rule, Shape};
+use crate::wanted::{Wanted, When};
+
+pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
+    let mut phase = Phase::default();
+    phase.locks = layouts
+        .iter()
+        .filter(|it| !it.fresh.is_empty() || !rules(layouts, it).is_empty())
+        .map(Layout::table)
+        .collect();
+    let out = &mut phase.statements;
+    out.push(expand::search_path(&[&now.schema]));
+    out.push(format!("DROP SCHEMA IF EXISTS {views} CASCADE"));
+    for layout in layouts {
+        out.extend(sync::remove(layout));
+        out.extend(rules(layouts, layout));
+    }
+    let made: Vec<String> = wanted
+        .tables
+        .values()
+        .filter(|it| it.is_new())
+        .map(|it| format!("{}.{}", now.schema, it.table.name))
+        .collect();
+    if !made.is_empty() {
+        out.push(format!("DROP TABLE IF EXISTS {}", made.join(", ")));
+    }
+    for layout in layouts {
+        let columns: Vec<String> = layout
+            .fresh
+            .iter()
+            .flat_map(|it| std::iter::once(&it.physical).chain(&it.marker))
+            .map(|it| format!("DROP COLUMN {it}"))
+            .collect();
+        if !columns.is_empty() {
+            out.push(format!("ALTER TABLE {} {}", layout.table(), columns.join(", ")));
+        }
+        let sequences = layout.fresh.iter().filter_map(|it| layout.new_sequence(it));
+        out.extend(sequences.map(|it| format!("DROP SEQUENCE {it}")));
+    }
+    for carried in wanted.carried.iter().rev() {
+        if let When::Beginning { undo: Some(undo) } = &carried.when {
+            out.push(undo.clone());
+        }
+    }
+    phase
+}
+
+/// Rules of the new shape that may have been built. Foreign keys come first in their table; one of
+/// another table that points at a new column is dropped before that column is.
+fn rules(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
+    let table = layout.table();
+    let mut all = Vec::new();
+    for (_, check) in not_nulls(layout) {
+        all.push(format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {check}"));
+    }
+    let index = |name: &Name| format!("DROP INDEX IF EXISTS {}.{name}", layout.schema);
+    let mut indexes = Vec::new();
+    for constraint in &layout.new.table.constraints {
+        let Fate::Built { physical } = fate(layouts, layout, constraint) else { continue };
+        match constraint.rule {
+            Rule::Primary { .. } | Rule::Unique { .. } => indexes.push(index(&physical)),
+            Rule::Check { .. } | Rule::Foreign { .. } => {
+                all.push(format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {physical}"));
+            }
+            Rule::Other { .. } => {}
+        }
+    }
+    for it in &layout.new.table.indexes {
+        if let Fate::Built { physical } = index_fate(layout, &it.name) {
+            indexes.push(index(&physical));
+        }
+    }
+    all.extend(indexes);
+    all
+}

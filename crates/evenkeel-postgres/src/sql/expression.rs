@@ -1,0 +1,150 @@
+//! Where columns are named in a piece of a syntax tree.
+//!
+//! A bare name is a column of the table that the piece is about, unless it is the name of a function
+//! or stands in a query of its own; there, only `table.column` is.
+
+use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::{SyntaxKind, SyntaxNode};
+
+use crate::name::Name;
+use crate::shape::Expression;
+
+/// Reads the piece that `node` is, about `table`.
+pub(super) fn read(node: &SyntaxNode, table: &Name) -> Expression {
+    let strict = ast::Expr::cast(node.clone()).is_some_and(|it| is_strict(&it, table));
+    read_between(node, node, table, strict)
+}
+
+/// Reads what stands from the beginning of `first` to the end of `last`, which are children of one
+/// parent.
+pub(super) fn read_between(
+    first: &SyntaxNode,
+    last: &SyntaxNode,
+    table: &Name,
+    strict: bool,
+) -> Expression {
+    let start = first.text_range().start();
+    let end = last.text_range().end();
+    let mut text = String::new();
+    let mut columns = Vec::new();
+    let mut calls = Vec::new();
+    let mut sibling = Some(squawk_syntax::SyntaxElement::Node(first.clone()));
+    while let Some(element) = sibling {
+        if element.text_range().start() >= end {
+            break;
+        }
+        match &element {
+            squawk_syntax::SyntaxElement::Node(node) => {
+                text.push_str(&node.text().to_string());
+                look(node, table, usize::from(start), &mut columns, &mut calls);
+            }
+            // A comment is not part of what is kept, and would swallow what follows it.
+            squawk_syntax::SyntaxElement::Token(token) if token.kind() == SyntaxKind::COMMENT => {
+                text.extend(std::iter::repeat_n(' ', token.text().len()));
+            }
+            squawk_syntax::SyntaxElement::Token(token) => text.push_str(token.text()),
+        }
+        sibling = element.next_sibling_or_token();
+    }
+    Expression::read(text, columns, calls, strict)
+}
+
+type Named = (std::ops::Range<usize>, Name);
+
+/// Collects the columns that are named in `node`, and the functions that are called.
+fn look(
+    node: &SyntaxNode,
+    table: &Name,
+    start: usize,
+    columns: &mut Vec<Named>,
+    calls: &mut Vec<Name>,
+) {
+    if ast::Type::can_cast(node.kind()) {
+        return;
+    }
+    let range = |node: &SyntaxNode| {
+        usize::from(node.text_range().start()) - start..usize::from(node.text_range().end()) - start
+    };
+    if let Some(call) = ast::CallExpr::cast(node.clone())
+        && let Some(callee) = call.syntax().first_child()
+        && (ast::NameRef::can_cast(callee.kind()) || ast::FieldExpr::can_cast(callee.kind()))
+    {
+        let last = callee.descendants().filter_map(ast::NameRef::cast).last();
+        calls.extend(last.map(|name| Name::new(name.text())));
+        for child in node.children().skip(1) {
+            look(&child, table, start, columns, calls);
+        }
+        return;
+    }
+    if let Some(field) = ast::FieldExpr::cast(node.clone()) {
+        let names: Vec<_> = field.syntax().children().filter_map(ast::NameRef::cast).collect();
+        match names.as_slice() {
+            [base, column] if Name::new(base.text()) == *table => {
+                columns.push((range(node), Name::new(column.text())));
+            }
+            // A column of another table, or of a composite value.
+            [_, _] => {}
+            _ => {
+                if let Some(base) = field.syntax().first_child() {
+                    look(&base, table, start, columns, calls);
+                }
+            }
+        }
+        return;
+    }
+    if let Some(name) = ast::NameRef::cast(node.clone()) {
+        if is_word_of_sql(node) || is_inside_query(node) {
+            return;
+        }
+        columns.push((range(node), Name::new(name.text())));
+        return;
+    }
+    for child in node.children() {
+        look(&child, table, start, columns, calls);
+    }
+}
+
+/// Whether a name is one of those that SQL itself has, such as `current_date`.
+fn is_word_of_sql(node: &SyntaxNode) -> bool {
+    node.first_token().is_some_and(|token| {
+        !matches!(token.kind(), SyntaxKind::IDENT)
+            && matches!(
+                token.text().to_ascii_lowercase().as_str(),
+                "current_catalog"
+                    | "current_date"
+                    | "current_role"
+                    | "current_schema"
+                    | "current_time"
+                    | "current_timestamp"
+                    | "current_user"
+                    | "localtime"
+                    | "localtimestamp"
+                    | "session_user"
+                    | "system_user"
+                    | "user"
+            )
+    })
+}
+
+/// Whether a name stands in a query within the piece, where a bare name means a column of the query.
+fn is_inside_query(node: &SyntaxNode) -> bool {
+    node.ancestors().any(|it| it.kind() == SyntaxKind::FROM_CLAUSE)
+        || node
+            .ancestors()
+            .filter(|it| it.kind() == SyntaxKind::SELECT)
+            .any(|query| query.children().any(|it| it.kind() == SyntaxKind::FROM_CLAUSE))
+}
+
+/// Whether the expression is a column, or a cast of one: NULL exactly where the column is.
+fn is_strict(expression: &ast::Expr, table: &Name) -> bool {
+    match expression {
+        ast::Expr::NameRef(name) => !is_word_of_sql(name.syntax()),
+        ast::Expr::FieldExpr(field) => {
+            let base = field.syntax().first_child().and_then(ast::NameRef::cast);
+            base.is_some_and(|base| Name::new(base.text()) == *table)
+        }
+        ast::Expr::CastExpr(cast) => cast.expr().is_some_and(|it| is_strict(&it, table)),
+        ast::Expr::ParenExpr(paren) => paren.expr().is_some_and(|it| is_strict(&it, table)),
+        _ => false,
+    }
+}

@@ -1,0 +1,169 @@
+//! The grammar of squawk's parser: PostgreSQL's own words, in pure Rust, with a tree that keeps every
+//! byte, so that a problem points at its line and an expression is rewritten where columns stand.
+
+use std::collections::BTreeMap;
+
+use squawk_syntax::ast::{self, AstNode as _};
+use squawk_syntax::{SourceFile, SyntaxNode};
+
+use super::answers::{self, Answer};
+use super::statement::{self, Read};
+use super::{Action, Answers, Grammar, Statement, expression};
+use crate::name::Name;
+use crate::problem::{Place, Problem};
+use crate::shape::Expression;
+
+/// The grammar of squawk's parser.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Squawk;
+
+impl Grammar for Squawk {
+    fn read(&self, file: &str, text: &str, schema: &Name) -> (Vec<Statement>, Vec<Problem>) {
+        let parse = SourceFile::parse(text);
+        let lines = Lines::of(text);
+        let place = |offset: usize| Place { file: file.to_owned(), line: lines.of_offset(offset) };
+        let mut problems: Vec<Problem> = parse
+            .errors()
+            .iter()
+            .map(|error| {
+                let at = place(usize::from(error.range().start()));
+                Problem::new(&at, format!("not SQL that PostgreSQL knows: {}", error.message()))
+            })
+            .collect();
+        if !problems.is_empty() {
+            return (Vec::new(), problems);
+        }
+
+        let root = parse.syntax_node();
+        let mut read = Vec::new();
+        for stmt in root.children().filter_map(ast::Stmt::cast) {
+            statement::read(&stmt, schema, &mut |offset, what| {
+                problems.push(Problem::new(&place(offset), what));
+            })
+            .into_iter()
+            .for_each(|it| read.push(it));
+        }
+        let said = self.attach(&answers::find(&root, text), &read, &place, &mut problems);
+        let statements = read
+            .into_iter()
+            .zip(said)
+            .map(|(it, mut said)| {
+                let answers = said.remove(&None).unwrap_or_default();
+                let mut action = it.action;
+                if let Action::CreateTable { answers, .. } = &mut action {
+                    answers.extend(
+                        said.into_iter().filter_map(|(column, said)| Some((column?, said))),
+                    );
+                }
+                Statement { at: place(it.start), sql: it.sql, action, answers }
+            })
+            .collect();
+        (statements, problems)
+    }
+
+    fn expression(&self, text: &str, table: &Name) -> Result<Expression, String> {
+        let root = parsed(format!("SELECT {text}"))?;
+        let mut targets = root.descendants().filter_map(ast::Target::cast);
+        let piece = targets.next().and_then(|it| it.syntax().first_child());
+        match (piece, targets.next()) {
+            (Some(piece), None) if piece.text().to_string().trim() == text.trim() => {
+                Ok(expression::read(&piece, table))
+            }
+            _ => Err("one expression was expected".to_owned()),
+        }
+    }
+
+    fn index(&self, rest: &str, table: &Name) -> Result<Expression, String> {
+        let root = parsed(format!("CREATE INDEX i ON {table} {rest}"))?;
+        let index = root.descendants().find_map(ast::CreateIndex::cast);
+        index
+            .and_then(|index| statement::after_table(&index, table))
+            .ok_or_else(|| "what follows the table of an index was expected".to_owned())
+    }
+}
+
+/// For each statement what was said of it, and of the columns in it.
+type Said = Vec<BTreeMap<Option<Name>, Answers>>;
+
+impl Squawk {
+    /// Gives each answer to the thing that it stands beside.
+    fn attach(
+        self,
+        answers: &[Answer],
+        read: &[Read],
+        place: &dyn Fn(usize) -> Place,
+        problems: &mut Vec<Problem>,
+    ) -> Said {
+        let mut things: Vec<(usize, usize, Option<Name>)> = Vec::new();
+        for (at, it) in read.iter().enumerate() {
+            things.push((it.start, at, None));
+            things.extend(it.columns.iter().map(|(start, name)| (*start, at, Some(name.clone()))));
+        }
+        things.sort();
+        let starts: Vec<usize> = things.iter().map(|(start, ..)| *start).collect();
+        let mut said: Said = vec![BTreeMap::new(); read.len()];
+        for answer in answers {
+            let at = place(answer.offset);
+            let Some(thing) = answers::about(answer, &starts) else {
+                problems.push(Problem::new(&at, "this answer stands beside nothing"));
+                continue;
+            };
+            let (_, statement, column) = &things[thing];
+            let it = said[*statement].entry(column.clone()).or_default();
+            if let Err(why) = self.say(it, answer, &read[*statement]) {
+                problems.push(Problem::new(&at, format!("`-- {}:` {why}", answer.word)));
+            }
+        }
+        said
+    }
+
+    /// Adds one answer to what was said.
+    fn say(self, it: &mut Answers, answer: &Answer, read: &Read) -> Result<(), String> {
+        let twice = match answer.word {
+            "was" => it.was.replace(folded(&answer.text)?).is_some(),
+            "undo" => it.undo.replace(answer.text.clone()).is_some(),
+            word => {
+                let table = read.table.clone().ok_or("is for a column of a table")?;
+                let expression = self.expression(&answer.text, &table)?;
+                let slot = if word == "up" { &mut it.up } else { &mut it.down };
+                slot.replace(expression).is_some()
+            }
+        };
+        if twice { Err("is said twice".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// A name as it stands in a comment: folded, but between quotes.
+fn folded(text: &str) -> Result<Name, String> {
+    let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match inner {
+        Some(inner) => Ok(Name::new(inner.replace("\"\"", "\""))),
+        None if text.is_empty() || text.contains(char::is_whitespace) => {
+            Err("one name was expected".to_owned())
+        }
+        None => Ok(Name::new(text.to_lowercase())),
+    }
+}
+
+/// The tree of a text without mistakes.
+fn parsed(text: String) -> Result<SyntaxNode, String> {
+    let parse = SourceFile::parse(&text);
+    match parse.errors().first() {
+        Some(error) => Err(error.message().to_owned()),
+        None => Ok(parse.syntax_node()),
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line of a byte, from one.
+    fn of_offset(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
+    }
+}

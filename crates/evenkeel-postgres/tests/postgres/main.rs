@@ -1,0 +1,4 @@
+//! Schema changes against a real PostgreSQL.
+
+mod rig;
+mod stories;
