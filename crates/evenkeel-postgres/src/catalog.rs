@@ -11,7 +11,7 @@ use crate::sql::Grammar;
 
 /// Why a shape could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum Unreadable {
     /// The database said no, or nothing.
     #[error("could not read the catalog")]
     Database(#[from] postgres::Error),
@@ -34,7 +34,7 @@ pub fn read(
     client: &mut impl GenericClient,
     schema: &Name,
     grammar: &dyn Grammar,
-) -> Result<Shape, Error> {
+) -> Result<Shape, Unreadable> {
     let mut tx = client.transaction()?;
     // Names of this schema are printed without it, and so can be read under another one.
     tx.batch_execute(&format!("SET LOCAL search_path = {schema}"))?;
@@ -160,7 +160,7 @@ impl Reader<'_> {
         self.tables.insert(table.name.clone(), table);
     }
 
-    fn column(&mut self, row: &Row) -> Result<(), Error> {
+    fn column(&mut self, row: &Row) -> Result<(), Unreadable> {
         let Some(table) = self.tables.get_mut(&name(row, 0)) else { return Ok(()) };
         let made = match (row.get::<_, &str>(4), row.get::<_, &str>(5)) {
             ("a", _) => Made::IdentityAlways,
@@ -190,7 +190,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn constraint(&mut self, row: &Row) -> Result<(), Error> {
+    fn constraint(&mut self, row: &Row) -> Result<(), Unreadable> {
         let Some(table) = self.tables.get_mut(&name(row, 0)) else { return Ok(()) };
         let constraint = name(row, 1);
         let columns = names(row, 3);
@@ -215,13 +215,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn index(&mut self, row: &Row) -> Result<(), Error> {
+    fn index(&mut self, row: &Row) -> Result<(), Unreadable> {
         let Some(table) = self.tables.get_mut(&name(row, 0)) else { return Ok(()) };
         let index = name(row, 1);
         let definition: &str = row.get(3);
         // `CREATE INDEX name ON [ONLY] schema.table USING …`.
         let rest = definition.find(" USING ").map_or("", |at| &definition[at + 1..]);
-        let rest = self.grammar.index(rest, &table.name).map_err(|why| Error::Unknown {
+        let rest = self.grammar.index(rest, &table.name).map_err(|why| Unreadable::Unknown {
             what: format!("index {index} of {}", self.schema),
             why,
         })?;
@@ -248,10 +248,10 @@ fn expression(
     text: &str,
     table: &Name,
     what: &str,
-) -> Result<Expression, Error> {
+) -> Result<Expression, Unreadable> {
     grammar
         .expression(text, table)
-        .map_err(|why| Error::Unknown { what: format!("{what}, `{text}`"), why })
+        .map_err(|why| Unreadable::Unknown { what: format!("{what}, `{text}`"), why })
 }
 
 /// What a unique constraint says beside its columns.

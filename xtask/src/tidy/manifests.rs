@@ -14,6 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("evenkeel-journal", &["evenkeel-kernel"]),
     ("evenkeel-discovery", &["evenkeel-kernel"]),
     ("evenkeel-edge", &["evenkeel-kernel"]),
+    ("evenkeel-postgres", &["evenkeel-kernel"]),
     ("evenkeel-local", &["evenkeel-kernel"]),
     (
         "evenkeel-control",
@@ -27,12 +28,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "evenkeel-journal",
             "evenkeel-discovery",
             "evenkeel-edge",
+            "evenkeel-postgres",
             "evenkeel-local",
             "evenkeel-control",
         ],
     ),
     // Its benchmarks measure the rooms themselves.
-    ("xtask", &["evenkeel-kernel", "evenkeel-discovery", "evenkeel-journal"]),
+    ("xtask", &["evenkeel-kernel", "evenkeel-discovery", "evenkeel-journal", "evenkeel-postgres"]),
 ];
 /// Where every outside crate has its reason.
 const RECORD: &str = "docs/decisions/0002-dependencies.md";

@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Error, Session};
+use super::{Failed, Session};
 use crate::plan::Phase;
 
 /// How long is waited for locks.
@@ -40,7 +40,7 @@ pub(super) fn phase(
     phase: &Phase,
     written: &[String],
     patience: Patience,
-) -> Result<(), Error> {
+) -> Result<(), Failed> {
     let tables = phase.locks.join(", ");
     again(session, &tables, patience, |session| {
         let done = once(session, phase, written, patience);
@@ -60,7 +60,7 @@ fn once(
     phase: &Phase,
     written: &[String],
     patience: Patience,
-) -> Result<(), Error> {
+) -> Result<(), Failed> {
     let lock = patience.per_try.as_millis();
     session.run(&format!(
         // Locks are held until the commit is through, so it does not wait for the disk.
@@ -96,14 +96,14 @@ pub(super) fn again<T>(
     session: &mut Session,
     tables: &str,
     patience: Patience,
-    mut attempt: impl FnMut(&mut Session) -> Result<T, Error>,
-) -> Result<T, Error> {
+    mut attempt: impl FnMut(&mut Session) -> Result<T, Failed>,
+) -> Result<T, Failed> {
     let began = Instant::now();
     loop {
         match attempt(session) {
             Err(error) if error.passes() => {
                 if began.elapsed() + patience.between > patience.total {
-                    return Err(Error::Locked {
+                    return Err(Failed::Locked {
                         tables: tables.to_owned(),
                         seconds: began.elapsed().as_secs(),
                         holders: holders(session),

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::{Patience, again};
 use super::pace::{Pace, Seen};
-use super::{Error, Session};
+use super::{Failed, Session};
 use crate::name::{Name, literal};
 use crate::plan::{Backfill, OWN};
 
@@ -104,7 +104,7 @@ struct Run {
 
 impl Filling<'_> {
     /// Fills all rows; gives whether it was not told to stop.
-    pub(super) fn run(&mut self, told: &mut dyn FnMut(&Filled) -> bool) -> Result<bool, Error> {
+    pub(super) fn run(&mut self, told: &mut dyn FnMut(&Filled) -> bool) -> Result<bool, Failed> {
         let usual = self.usual()?;
         let mut run = Run {
             pace: Pace::new(usual),
@@ -124,7 +124,7 @@ impl Filling<'_> {
                 break;
             }
             if round == ROUNDS {
-                return Err(Error::Lacking { table: self.backfill.table.clone(), rows: lacking });
+                return Err(Failed::Lacking { table: self.backfill.table.clone(), rows: lacking });
             }
             let pages = self.pages()?;
             let again = format!(
@@ -144,7 +144,7 @@ impl Filling<'_> {
         &mut self,
         run: &mut Run,
         told: &mut dyn FnMut(&Filled) -> bool,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, Failed> {
         let mut cursor = self.cursor()?;
         while let Some(piece) = self.piece(&cursor, run)? {
             let began = Instant::now();
@@ -168,7 +168,7 @@ impl Filling<'_> {
     }
 
     /// What is to be done next; nothing at the end of the table.
-    fn piece(&mut self, cursor: &Cursor, run: &mut Run) -> Result<Option<Piece>, Error> {
+    fn piece(&mut self, cursor: &Cursor, run: &mut Run) -> Result<Option<Piece>, Failed> {
         let turns = self.turns(cursor);
         let region = self.tuning.region.max(1);
         let start = cursor.region * region;
@@ -197,14 +197,13 @@ impl Filling<'_> {
     }
 
     /// Fills one piece and writes down that it is done, in one transaction.
-    fn fill(&mut self, piece: &Piece, replica: bool) -> Result<u64, Error> {
+    fn fill(&mut self, piece: &Piece, replica: bool) -> Result<u64, Failed> {
         let Backfill { table, set, lacking, turn, .. } = self.backfill;
         let turn = match piece.turn {
             Some((pass, turns)) => format!(" AND ({turn} & 2147483647) % {turns} = {pass}"),
             None => String::new(),
         };
-        let replica =
-            if replica { "SET LOCAL session_replication_role = replica; " } else { "" };
+        let replica = if replica { "SET LOCAL session_replication_role = replica; " } else { "" };
         let own = Name::new(OWN);
         let statement = format!(
             "BEGIN; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
@@ -237,7 +236,7 @@ impl Filling<'_> {
     }
 
     /// Reads where it was left, or begins.
-    fn cursor(&mut self) -> Result<Cursor, Error> {
+    fn cursor(&mut self) -> Result<Cursor, Failed> {
         let pages = self.pages()?;
         let own = Name::new(OWN);
         self.session.run(&format!(
@@ -273,15 +272,16 @@ impl Filling<'_> {
         )
     }
 
-    fn pages(&mut self) -> Result<u64, Error> {
-        let bytes = self
-            .session
-            .number(&format!("SELECT pg_relation_size({}::regclass)", literal(&self.backfill.table)))?;
+    fn pages(&mut self) -> Result<u64, Failed> {
+        let bytes = self.session.number(&format!(
+            "SELECT pg_relation_size({}::regclass)",
+            literal(&self.backfill.table)
+        ))?;
         Ok(u64::try_from(bytes).unwrap_or_default().div_ceil(PAGE))
     }
 
     /// Rows that lack a value, counted in pieces, so that no snapshot gets old by it.
-    fn lacking(&mut self) -> Result<i64, Error> {
+    fn lacking(&mut self) -> Result<i64, Failed> {
         let pages = self.pages()?;
         let mut lacking = 0;
         let mut from = 0;
@@ -299,10 +299,8 @@ impl Filling<'_> {
 
     /// Whether triggers can be left out: whoever set `updated_at` by one did not mean a backfill.
     fn may_skip_triggers(&mut self) -> bool {
-        let tried = self
-            .session
-            .run("BEGIN; SET LOCAL session_replication_role = replica; COMMIT")
-            .is_ok();
+        let tried =
+            self.session.run("BEGIN; SET LOCAL session_replication_role = replica; COMMIT").is_ok();
         if !tried {
             drop(self.session.run("ROLLBACK"));
         }
@@ -310,7 +308,7 @@ impl Filling<'_> {
     }
 
     /// How long a small question takes when nothing is filled.
-    fn usual(&mut self) -> Result<Duration, Error> {
+    fn usual(&mut self) -> Result<Duration, Failed> {
         let mut all = Vec::with_capacity(QUESTIONS);
         for _ in 0..QUESTIONS {
             all.push(self.question()?);
@@ -320,30 +318,28 @@ impl Filling<'_> {
     }
 
     /// How long a small question about the table takes, as any client's would.
-    fn question(&mut self) -> Result<Duration, Error> {
+    fn question(&mut self) -> Result<Duration, Failed> {
         let began = Instant::now();
-        self.session.run(&format!(
-            "SELECT 1 FROM ONLY {} WHERE ctid = '(0,1)'",
-            self.backfill.table
-        ))?;
+        self.session
+            .run(&format!("SELECT 1 FROM ONLY {} WHERE ctid = '(0,1)'", self.backfill.table))?;
         Ok(began.elapsed())
     }
 
-    fn look_at_replicas(&mut self, run: &mut Run) -> Result<(), Error> {
+    fn look_at_replicas(&mut self, run: &mut Run) -> Result<(), Failed> {
         if run.looked.elapsed() < LAG_LOOK {
             return Ok(());
         }
         run.looked = Instant::now();
-        let lag = self.session.one(
-            "SELECT max(extract(epoch FROM replay_lag))::float8 FROM pg_stat_replication",
-        )?;
+        let lag = self
+            .session
+            .one("SELECT max(extract(epoch FROM replay_lag))::float8 FROM pg_stat_replication")?;
         let seconds: Option<f64> = lag.and_then(|it| it.parse().ok());
         run.lag = seconds.and_then(|it| Duration::try_from_secs_f64(it).ok());
         Ok(())
     }
 
     /// Whether a snapshot is held that still needs what the last turn left behind.
-    fn is_held(&mut self, run: &Run) -> Result<bool, Error> {
+    fn is_held(&mut self, run: &Run) -> Result<bool, Failed> {
         let Some(turned) = &run.turned else { return Ok(false) };
         let query = format!(
             "SELECT count(*) FROM (

@@ -1,12 +1,12 @@
 //! Why a plan could not be carried out, or not now.
 
-use postgres::error::SqlState;
+use postgres::error::{DbError, SqlState};
 
 use super::ledger::Stage;
 
 /// Why a plan could not be carried out, or not now.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum Failed {
     /// The database refused a statement, or could not be asked.
     #[error("could not run `{statement}`")]
     Database {
@@ -84,11 +84,16 @@ pub enum Error {
     },
 }
 
-impl Error {
+impl Failed {
     /// What the database called it, if it was the database.
     pub fn code(&self) -> Option<&SqlState> {
+        self.said().map(DbError::code)
+    }
+
+    /// What the database said, if it was the database.
+    pub fn said(&self) -> Option<&DbError> {
         match self {
-            Self::Database { source, .. } => source.code(),
+            Self::Database { source, .. } => source.as_db_error(),
             Self::Locked { .. }
             | Self::Violated { .. }
             | Self::Lacking { .. }

@@ -2,8 +2,9 @@
 //! far each is. It is written in the transaction that does the work, so it is never wrong.
 
 use std::fmt;
+use std::time::Duration;
 
-use super::{Error, Session};
+use super::{Failed, Session};
 use crate::name::{Name, literal};
 use crate::plan::{OWN, Plan};
 
@@ -93,21 +94,27 @@ impl Ledger {
     }
 }
 
+/// How long is waited for whoever has the schema.
+const TAKE: Duration = Duration::from_secs(5);
+
 /// Takes the schema over for this session.
-pub(super) fn take(session: &mut Session, schema: &Name) -> Result<(), Error> {
+pub(super) fn take(session: &mut Session, schema: &Name) -> Result<(), Failed> {
+    // A process that ended a moment ago may still have it.
     let query = format!(
-        "SELECT pg_try_advisory_lock(hashtext({}), hashtext({}))",
+        "BEGIN; SET LOCAL lock_timeout = '{}ms'; SELECT pg_advisory_lock(hashtext({}), hashtext({})); \
+         COMMIT",
+        TAKE.as_millis(),
         literal(OWN),
         literal(schema.as_str())
     );
-    match session.one(&query)?.as_deref() {
-        Some("t") => Ok(()),
-        _ => Err(Error::Busy),
+    match session.run(&query) {
+        Err(error) if error.passes() => Err(Failed::Busy),
+        done => done,
     }
 }
 
 /// Makes what the ledger is written into, if it is not there.
-pub(super) fn create(session: &mut Session) -> Result<(), Error> {
+pub(super) fn create(session: &mut Session) -> Result<(), Failed> {
     let own = Name::new(OWN);
     session.run(&format!(
         "BEGIN;
@@ -142,7 +149,7 @@ pub(super) fn create(session: &mut Session) -> Result<(), Error> {
 }
 
 /// Reads all of a schema.
-pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Error> {
+pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
     let rows = session.rows(&format!(
         "SELECT number, stage, plan, began, changed FROM {}.revision WHERE schema = {} \
          ORDER BY number",
@@ -153,8 +160,8 @@ pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Error
     for row in rows {
         let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
         let revision = text(0).parse().unwrap_or_default();
-        let plan = serde_json::from_str(&text(2))
-            .map_err(|source| Error::Ledger { revision, source })?;
+        let plan =
+            serde_json::from_str(&text(2)).map_err(|source| Failed::Ledger { revision, source })?;
         let Some(stage) = Stage::read(&text(1)) else { continue };
         ledger.entries.push(Entry { revision, stage, plan, began: text(3), changed: text(4) });
     }
@@ -162,9 +169,9 @@ pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Error
 }
 
 /// The statement that begins a revision.
-pub(super) fn enter(schema: &Name, plan: &Plan) -> Result<String, Error> {
+pub(super) fn enter(schema: &Name, plan: &Plan) -> Result<String, Failed> {
     let text = serde_json::to_string(plan)
-        .map_err(|source| Error::Ledger { revision: plan.revision, source })?;
+        .map_err(|source| Failed::Ledger { revision: plan.revision, source })?;
     Ok(format!(
         "INSERT INTO {}.revision (schema, number, stage, plan) VALUES ({}, {}, {}, {})",
         Name::new(OWN),

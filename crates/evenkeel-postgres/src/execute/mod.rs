@@ -17,7 +17,7 @@ use crate::plan::Plan;
 
 pub use self::attempt::Patience;
 pub use self::backfill::{Filled, Tuning};
-pub use self::error::Error;
+pub use self::error::Failed;
 pub use self::ledger::{Entry, Ledger, Stage};
 pub use self::pace::{Pace, Seen};
 pub use self::session::{Heard, Session};
@@ -40,8 +40,8 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`Error::Busy`] if somebody else has it; otherwise what the database said.
-    pub fn new(mut session: Session, schema: &Name) -> Result<Self, Error> {
+    /// [`Failed::Busy`] if somebody else has it; otherwise what the database said.
+    pub fn new(mut session: Session, schema: &Name) -> Result<Self, Failed> {
         ledger::take(&mut session, schema)?;
         ledger::create(&mut session)?;
         Ok(Self {
@@ -62,7 +62,7 @@ impl Executor {
     /// # Errors
     ///
     /// What the database said.
-    pub fn ledger(&mut self) -> Result<Ledger, Error> {
+    pub fn ledger(&mut self) -> Result<Ledger, Failed> {
         ledger::read(&mut self.session, &self.schema)
     }
 
@@ -70,13 +70,13 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`Error::Unfinished`] if another revision is under way; otherwise what the database said.
-    pub fn expand(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// [`Failed::Unfinished`] if another revision is under way; otherwise what the database said.
+    pub fn expand(&mut self, plan: &Plan) -> Result<(), Failed> {
         if self.stage(plan)?.is_some() {
             return Ok(());
         }
         if let Some(active) = self.ledger()?.active() {
-            return Err(Error::Unfinished { revision: active.revision, stage: active.stage });
+            return Err(Failed::Unfinished { revision: active.revision, stage: active.stage });
         }
         let enter = ledger::enter(&self.schema, plan)?;
         attempt::phase(&mut self.session, &plan.expand, &[enter], self.patience)
@@ -87,16 +87,16 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`Error::Lacking`] if rows have no value in the end; otherwise what the database said.
+    /// [`Failed::Lacking`] if rows have no value in the end; otherwise what the database said.
     pub fn fill(
         &mut self,
         plan: &Plan,
         told: &mut dyn FnMut(&Filled) -> bool,
-    ) -> Result<bool, Error> {
+    ) -> Result<bool, Failed> {
         match self.stage(plan)? {
             Some(Stage::Expanded) => {}
             Some(_) => return Ok(true),
-            None => return Err(Error::NotExpanded { revision: plan.revision }),
+            None => return Err(Failed::NotExpanded { revision: plan.revision }),
         }
         for (position, backfill) in plan.backfills.iter().enumerate() {
             let mut filling = backfill::Filling {
@@ -120,13 +120,13 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`Error::Violated`] if rows break one; otherwise what the database said.
-    pub fn tighten(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// [`Failed::Violated`] if rows break one; otherwise what the database said.
+    pub fn tighten(&mut self, plan: &Plan) -> Result<(), Failed> {
         match self.stage(plan)? {
             Some(Stage::Filled) => {}
-            Some(Stage::Expanded) => return Err(Error::NotFilled { revision: plan.revision }),
+            Some(Stage::Expanded) => return Err(Failed::NotFilled { revision: plan.revision }),
             Some(_) => return Ok(()),
-            None => return Err(Error::NotExpanded { revision: plan.revision }),
+            None => return Err(Failed::NotExpanded { revision: plan.revision }),
         }
         for step in &plan.tighten {
             tighten::step(&mut self.session, step, self.patience)?;
@@ -138,13 +138,13 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`Error::NotFilled`] if the new shape is not ready; otherwise what the database said.
-    pub fn contract(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// [`Failed::NotFilled`] if the new shape is not ready; otherwise what the database said.
+    pub fn contract(&mut self, plan: &Plan) -> Result<(), Failed> {
         match self.stage(plan)? {
             Some(Stage::Ready) => {}
             Some(Stage::Contracted) => return Ok(()),
             Some(Stage::Expanded | Stage::Filled | Stage::Undone) | None => {
-                return Err(Error::NotFilled { revision: plan.revision });
+                return Err(Failed::NotFilled { revision: plan.revision });
             }
         }
         let done = ledger::stage(&self.schema, plan.revision, Stage::Contracted);
@@ -155,13 +155,13 @@ impl Executor {
     ///
     /// # Errors
     ///
-    /// [`Error::Contracted`] if there is no way back; otherwise what the database said.
-    pub fn undo(&mut self, plan: &Plan) -> Result<(), Error> {
+    /// [`Failed::Contracted`] if there is no way back; otherwise what the database said.
+    pub fn undo(&mut self, plan: &Plan) -> Result<(), Failed> {
         match self.stage(plan)? {
             Some(Stage::Expanded | Stage::Filled | Stage::Ready) => {}
             Some(Stage::Undone) | None => return Ok(()),
             Some(Stage::Contracted) => {
-                return Err(Error::Contracted { revision: plan.revision });
+                return Err(Failed::Contracted { revision: plan.revision });
             }
         }
         let done = ledger::stage(&self.schema, plan.revision, Stage::Undone);
@@ -169,13 +169,13 @@ impl Executor {
     }
 
     /// How far a plan is.
-    fn stage(&mut self, plan: &Plan) -> Result<Option<Stage>, Error> {
+    fn stage(&mut self, plan: &Plan) -> Result<Option<Stage>, Failed> {
         let ledger = self.ledger()?;
         let entry = ledger.entries.into_iter().find(|it| it.revision == plan.revision);
         Ok(entry.map(|it| it.stage))
     }
 
-    fn write_down(&mut self, plan: &Plan, stage: Stage) -> Result<(), Error> {
+    fn write_down(&mut self, plan: &Plan, stage: Stage) -> Result<(), Failed> {
         let statement = ledger::stage(&self.schema, plan.revision, stage);
         self.session.run(&statement)?;
         Ok(())

@@ -4,7 +4,7 @@ use std::fmt;
 
 use postgres::{Client, SimpleQueryMessage};
 
-use super::Error;
+use super::Failed;
 
 /// Hears of a statement before it is run.
 pub type Heard = Box<dyn FnMut(&str) + Send>;
@@ -39,50 +39,40 @@ impl Session {
         &mut self.client
     }
 
-    /// Runs a statement, or several; gives how many rows each changed or gave.
-    pub(super) fn run(&mut self, statement: &str) -> Result<Vec<u64>, Error> {
-        let messages = self.ask(statement)?;
-        Ok(messages
-            .iter()
-            .filter_map(|it| match it {
-                SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
-                _ => None,
-            })
-            .collect())
+    /// Runs a statement, or several.
+    pub(super) fn run(&mut self, statement: &str) -> Result<(), Failed> {
+        self.ask(statement).map(drop)
     }
 
     /// Asks for rows, each as texts.
-    pub(super) fn rows(&mut self, query: &str) -> Result<Vec<Vec<Option<String>>>, Error> {
+    pub(super) fn rows(&mut self, query: &str) -> Result<Vec<Vec<Option<String>>>, Failed> {
         let messages = self.ask(query)?;
-        Ok(messages
-            .iter()
-            .filter_map(|it| match it {
-                SimpleQueryMessage::Row(row) => {
-                    Some((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect())
-                }
-                _ => None,
-            })
-            .collect())
+        let mut rows = Vec::new();
+        for message in &messages {
+            if let SimpleQueryMessage::Row(row) = message {
+                rows.push((0..row.len()).map(|at| row.get(at).map(str::to_owned)).collect());
+            }
+        }
+        Ok(rows)
     }
 
     /// Asks for one text; nothing if there is no row or it is NULL.
-    pub(super) fn one(&mut self, query: &str) -> Result<Option<String>, Error> {
+    pub(super) fn one(&mut self, query: &str) -> Result<Option<String>, Failed> {
         Ok(self.rows(query)?.into_iter().next().and_then(|row| row.into_iter().next()).flatten())
     }
 
     /// Asks for one number; nought if there is none.
-    pub(super) fn number(&mut self, query: &str) -> Result<i64, Error> {
+    pub(super) fn number(&mut self, query: &str) -> Result<i64, Failed> {
         Ok(self.one(query)?.and_then(|it| it.parse().ok()).unwrap_or_default())
     }
 
-    fn ask(&mut self, statement: &str) -> Result<Vec<SimpleQueryMessage>, Error> {
+    fn ask(&mut self, statement: &str) -> Result<Vec<SimpleQueryMessage>, Failed> {
         if let Some(heard) = &mut self.heard {
             heard(statement);
         }
-        self.client.simple_query(statement).map_err(|source| Error::Database {
-            statement: beginning(statement),
-            source,
-        })
+        self.client
+            .simple_query(statement)
+            .map_err(|source| Failed::Database { statement: beginning(statement), source })
     }
 }
 

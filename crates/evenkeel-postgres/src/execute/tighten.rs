@@ -3,11 +3,11 @@
 use postgres::error::SqlState;
 
 use super::attempt::{Patience, again};
-use super::{Error, Session};
+use super::{Failed, Session};
 use crate::name::{Name, literal};
 use crate::plan::Step;
 
-pub(super) fn step(session: &mut Session, step: &Step, patience: Patience) -> Result<(), Error> {
+pub(super) fn step(session: &mut Session, step: &Step, patience: Patience) -> Result<(), Failed> {
     match step {
         Step::Constrain { table, constraint, rule } => {
             constrain(session, table, constraint, rule, patience)
@@ -22,7 +22,7 @@ fn constrain(
     constraint: &Name,
     rule: &str,
     patience: Patience,
-) -> Result<(), Error> {
+) -> Result<(), Failed> {
     let state = format!(
         "SELECT convalidated FROM pg_constraint WHERE conrelid = {}::regclass AND conname = {}",
         literal(table),
@@ -33,7 +33,8 @@ fn constrain(
         let lock = patience.per_try.as_millis();
         let add = format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {rule} NOT VALID");
         again(session, table, patience, |session| {
-            let done = session.run(&format!("BEGIN; SET LOCAL lock_timeout = '{lock}ms'; {add}; COMMIT"));
+            let done =
+                session.run(&format!("BEGIN; SET LOCAL lock_timeout = '{lock}ms'; {add}; COMMIT"));
             if done.is_err() {
                 drop(session.run("ROLLBACK"));
             }
@@ -47,7 +48,7 @@ fn constrain(
     // Reads the whole table, and lets everybody read and write meanwhile.
     session.run("SET lock_timeout = 0")?;
     let validate = format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}");
-    session.run(&validate).map(drop).map_err(|error| violated(error, table, constraint))
+    session.run(&validate).map_err(|error| violated(error, table, constraint))
 }
 
 fn build(
@@ -56,7 +57,7 @@ fn build(
     index: &Name,
     sql: &str,
     patience: Patience,
-) -> Result<(), Error> {
+) -> Result<(), Failed> {
     let state = format!(
         "SELECT x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid
          JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {} AND c.relname = {}",
@@ -73,12 +74,12 @@ fn build(
             }
             None => {}
         }
-        session.run(sql).map(drop).map_err(|error| violated(error, schema.as_str(), index))
+        session.run(sql).map_err(|error| violated(error, schema.as_str(), index))
     })
 }
 
 /// A row that breaks a rule is not a fault of the database's.
-fn violated(error: Error, table: &str, rule: &Name) -> Error {
+fn violated(error: Failed, table: &str, rule: &Name) -> Failed {
     let broken = error.code().is_some_and(|code| {
         [
             SqlState::CHECK_VIOLATION,
@@ -88,16 +89,13 @@ fn violated(error: Error, table: &str, rule: &Name) -> Error {
         ]
         .contains(code)
     });
-    match &error {
-        Error::Database { source, .. } if broken => {
-            let said = source.as_db_error();
-            let detail = said.and_then(|it| it.detail().or(Some(it.message())));
-            Error::Violated {
-                table: table.to_owned(),
-                rule: rule.as_str().to_owned(),
-                detail: detail.unwrap_or_default().to_owned(),
-            }
-        }
-        _ => error,
+    if !broken {
+        return error;
+    }
+    let detail = error.said().and_then(|it| it.detail().or(Some(it.message())));
+    Failed::Violated {
+        table: table.to_owned(),
+        rule: rule.as_str().to_owned(),
+        detail: detail.unwrap_or_default().to_owned(),
     }
 }

@@ -88,11 +88,7 @@ fn leaving(now: &Shape, old: &Name) -> Vec<String> {
 }
 
 /// Old constraints and indexes that the new shape does not have, or has built anew.
-fn dropped_constraints(
-    layouts: &[Layout<'_>],
-    layout: &Layout<'_>,
-    foreign: bool,
-) -> Vec<String> {
+fn dropped_constraints(layouts: &[Layout<'_>], layout: &Layout<'_>, foreign: bool) -> Vec<String> {
     let mut stay = BTreeSet::new();
     for constraint in &layout.new.table.constraints {
         if let Fate::Stays { old } = fate(layouts, layout, constraint) {

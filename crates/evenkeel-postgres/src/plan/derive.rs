@@ -21,8 +21,7 @@ pub(super) fn derive(
             Some(Layout::of(now, old, new, revision))
         })
         .collect();
-    let problems: Vec<Problem> =
-        layouts.iter().flat_map(|layout| problems(now, layout)).collect();
+    let problems: Vec<Problem> = layouts.iter().flat_map(|layout| problems(now, layout)).collect();
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -63,9 +62,11 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
                 it.name
             )));
         }
-        let computed = it.up.iter().flat_map(|up| up.columns()).find(|name| {
-            layout.old.column(name).is_some_and(|it| it.made == Made::Computed)
-        });
+        let computed = it
+            .up
+            .iter()
+            .flat_map(|up| up.columns())
+            .find(|name| layout.old.column(name).is_some_and(|it| it.made == Made::Computed));
         if let Some(source) = computed {
             all.push(problem(format!(
                 "{} is filled from {source}, which the server computes only after triggers have \
@@ -87,8 +88,14 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
     if layout.old.guarded && now.version < 15 {
         let at = crate::problem::Place { file: "the database".to_owned(), line: 1 };
         all.push(
-            Problem::new(&at, format!("{table} has row level security, and views of PostgreSQL \
-                {} would get around it", now.version))
+            Problem::new(
+                &at,
+                format!(
+                    "{table} has row level security, and views of PostgreSQL \
+                {} would get around it",
+                    now.version
+                ),
+            )
             .hint("PostgreSQL 15 has views that keep to it"),
         );
     }
@@ -113,7 +120,8 @@ fn backfill(layout: &Layout<'_>) -> Option<Backfill> {
         format!("hashtext({})", parts.join(" || ' ' || "))
     };
     let constraints = layout.old.constraints.iter();
-    let keys = constraints.filter(|it| matches!(it.rule, Rule::Primary { .. } | Rule::Unique { .. }));
+    let keys =
+        constraints.filter(|it| matches!(it.rule, Rule::Primary { .. } | Rule::Unique { .. }));
     Some(Backfill {
         table: layout.table(),
         set: set.join(", "),

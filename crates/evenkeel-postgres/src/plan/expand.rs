@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::layout::{Fresh, Layout, is_volatile, next_value};
-use super::{Phase, sync};
+use super::{Phase, put, sync};
 use crate::name::{Name, list};
 use crate::shape::{Column, Made, Shape};
 use crate::wanted::{Wanted, WantedTable, When};
@@ -11,12 +11,7 @@ use crate::wanted::{Wanted, WantedTable, When};
 /// Security by the rights of whoever asks, for views.
 const INVOKER_SINCE: u32 = 15;
 
-pub(super) fn expand(
-    now: &Shape,
-    wanted: &Wanted,
-    layouts: &[Layout<'_>],
-    views: &Name,
-) -> Phase {
+pub(super) fn expand(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
     let mut phase = Phase::default();
     phase.first.push(search_path(&[&now.schema]));
     for carried in &wanted.carried {
@@ -77,7 +72,7 @@ fn columns(layout: &Layout<'_>) -> Vec<String> {
         if plain.contains(&it.name)
             && let Some(default) = &it.column.default
         {
-            one.push_str(&format!(" DEFAULT {}", default.text()));
+            put(&mut one, format_args!(" DEFAULT {}", default.text()));
             if it.column.not_null {
                 one.push_str(" NOT NULL");
             }
@@ -108,12 +103,7 @@ fn role(role: Option<&Name>) -> String {
 }
 
 /// The view of one table in the schema of the new revision.
-fn view(
-    now: &Shape,
-    table: &WantedTable,
-    layouts: &[Layout<'_>],
-    views: &Name,
-) -> Vec<String> {
+fn view(now: &Shape, table: &WantedTable, layouts: &[Layout<'_>], views: &Name) -> Vec<String> {
     let name = &table.table.name;
     let layout = layouts.iter().find(|it| it.new.table.name == *name);
     let columns: Vec<String> = table
@@ -132,8 +122,7 @@ fn view(
             None => column.name.to_string(),
         })
         .collect();
-    let invoker =
-        if now.version >= INVOKER_SINCE { " WITH (security_invoker = true)" } else { "" };
+    let invoker = if now.version >= INVOKER_SINCE { " WITH (security_invoker = true)" } else { "" };
     let from = table.was.as_ref().unwrap_or(name);
     let mut all = vec![format!(
         "CREATE VIEW {views}.{name}{invoker} AS SELECT {} FROM {}.{from}",

@@ -8,7 +8,7 @@ use super::layout::Layout;
 use super::tighten::{Fate, fate, not_nulls};
 use crate::name::{Name, list};
 use crate::problem::Place;
-use crate::shape::{Rule, Shape};
+use crate::shape::Rule;
 use crate::wanted::Wanted;
 
 /// Something to know about a plan.
@@ -62,9 +62,10 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
     let mut all = Vec::new();
     let table = &layout.old.name;
     for (column, gone) in &layout.new.gone {
-        let replaced = layout.fresh.iter().any(|it| {
-            it.up.as_ref().is_some_and(|up| up.columns().any(|name| name == column))
-        });
+        let replaced = layout
+            .fresh
+            .iter()
+            .any(|it| it.up.as_ref().is_some_and(|up| up.columns().any(|name| name == column)));
         if !replaced {
             all.push(warning(
                 Some(&gone.at),
@@ -77,8 +78,7 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
         for (old, down) in layout.downs() {
             let narrows = down.columns().any(|name| *name == it.name)
                 && layout.old.column(old).is_some_and(|before| {
-                    up.columns().any(|name| name == old)
-                        && !it.column.kind.widens_to(&before.kind)
+                    up.columns().any(|name| name == old) && !it.column.kind.widens_to(&before.kind)
                 });
             if narrows {
                 all.push(note(
@@ -155,12 +155,7 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
 }
 
 /// A key that points with fewer digits than what it points at has.
-fn width(
-    layouts: &[Layout<'_>],
-    layout: &Layout<'_>,
-    name: &Name,
-    rule: &Rule,
-) -> Option<Hazard> {
+fn width(layouts: &[Layout<'_>], layout: &Layout<'_>, name: &Name, rule: &Rule) -> Option<Hazard> {
     let Rule::Foreign { columns, table, to, .. } = rule else { return None };
     let there = layouts.iter().find(|it| it.new.table.name == *table)?;
     let to = if to.is_empty() { there.new.table.key() } else { to };
@@ -189,23 +184,6 @@ fn is_indexed(layout: &Layout<'_>, columns: &[Name]) -> bool {
         }
         Rule::Check { .. } | Rule::Foreign { .. } | Rule::Other { .. } => false,
     })
-}
-
-/// Primary keys that will run out of numbers, said by `lint` of any schema.
-pub fn narrow_keys(shape: &Shape) -> Vec<Hazard> {
-    let mut all = Vec::new();
-    for table in shape.tables.values() {
-        if let [key] = table.key()
-            && let Some(column) = table.column(key)
-            && matches!(column.kind.as_str(), "integer" | "smallint")
-        {
-            all.push(note(
-                None,
-                format!("{}.{key} is {}: it ends at its largest number", table.name, column.kind),
-            ));
-        }
-    }
-    all
 }
 
 fn note(at: Option<&Place>, what: String) -> Hazard {

@@ -36,12 +36,7 @@ pub(super) struct Fresh {
 }
 
 impl<'a> Layout<'a> {
-    pub(super) fn of(
-        now: &'a Shape,
-        old: &'a Table,
-        new: &'a WantedTable,
-        revision: u32,
-    ) -> Self {
+    pub(super) fn of(now: &'a Shape, old: &'a Table, new: &'a WantedTable, revision: u32) -> Self {
         let mut layout = Self { revision, schema: &now.schema, old, new, fresh: Vec::new() };
         for column in &new.table.columns {
             let Some(Source::New { up, at }) = new.columns.get(&column.name) else { continue };

@@ -135,3 +135,10 @@ pub fn derive(
 pub fn views_of(schema: &Name, revision: u32) -> Name {
     Name::made(&[schema.as_str(), &format!("r{revision}")])
 }
+
+/// Adds formatted text to a text.
+fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+    use std::fmt::Write as _;
+    // Writing to a text cannot fail.
+    let _ = out.write_fmt(text);
+}

@@ -8,8 +8,8 @@
 //!
 //! The triggers run after all of the user's, whose changes they see: their names begin with `~`.
 
-use super::OWN;
 use super::layout::{Fresh, Group, Layout};
+use super::{OWN, put};
 use crate::name::{Name, literal};
 use crate::shape::{Column, Expression};
 
@@ -155,7 +155,10 @@ fn insert(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
         if it.column.not_null {
             out.push_str(&refuse_null(layout, it));
         } else if let Some(marker) = &it.marker {
-            out.push_str(&format!("      NEW.{marker} := NEW.{} IS NULL OR NULL;\n", it.physical));
+            put(
+                &mut out,
+                format_args!("      NEW.{marker} := NEW.{} IS NULL OR NULL;\n", it.physical),
+            );
         }
     }
     out.push_str(&downs(layout, group, "      "));
@@ -176,15 +179,18 @@ fn update(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
     }
     let mut out = format!("  IF {} THEN\n", by_new_shape.join(" OR "));
     for it in &group.fresh {
-        if let Some(lacking) = lacking(it, "NEW.") {
+        if it.up.is_some() {
             let same = format!("NOT ({})", differs(&it.physical, &it.column));
-            out.push_str(&format!(
-                "    IF {same} AND {lacking} THEN\n{}    END IF;\n",
-                fill(it, "      ")
-            ));
+            out.push_str(&fill_late(it, &format!("{same} AND ")));
         }
         if it.column.not_null {
             out.push_str(&refuse_null(layout, it));
+        }
+        if let Some(marker) = &it.marker {
+            put(
+                &mut out,
+                format_args!("    NEW.{marker} := NEW.{} IS NULL OR NULL;\n", it.physical),
+            );
         }
     }
     out.push_str(&downs(layout, group, "    "));
@@ -201,7 +207,7 @@ fn update(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
         by_old_shape.push(format!("(({}) AND NOT {})", shared.join(" OR "), by_new(views)));
     }
     if !by_old_shape.is_empty() {
-        out.push_str(&format!("  ELSIF {} THEN\n", by_old_shape.join(" OR ")));
+        put(&mut out, format_args!("  ELSIF {} THEN\n", by_old_shape.join(" OR ")));
         for it in &group.fresh {
             out.push_str(&fill(it, "    "));
         }
@@ -209,12 +215,34 @@ fn update(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
     }
     out.push_str("  ELSE\n");
     for it in &group.fresh {
-        if let Some(lacking) = lacking(it, "NEW.") {
-            out.push_str(&format!("    IF {lacking} THEN\n{}    END IF;\n", fill(it, "      ")));
+        out.push_str(&fill_late(it, ""));
+        // What the value is made from is no longer what it was; so it is NULL, and stays it.
+        if let Some(marker) = &it.marker
+            && !shared.is_empty()
+        {
+            put(
+                &mut out,
+                format_args!(
+                    "    IF NEW.{} IS NULL AND ({}) THEN\n      NEW.{marker} := true;\n    END IF;\n",
+                    it.physical,
+                    shared.join(" OR ")
+                ),
+            );
         }
     }
     out.push_str("    NULL;\n  END IF;\n");
     out
+}
+
+/// Gives a row what a backfill would have given it before this update.
+fn fill_late(it: &Fresh, also: &str) -> String {
+    let (Some(up), Some(lacking)) = (&it.up, lacking(it, "OLD.")) else { return String::new() };
+    let value = up.with(|name| format!("OLD.{name}"));
+    let marked = it.marker.as_ref().map(|it| format!(" AND NEW.{it} IS NULL")).unwrap_or_default();
+    format!(
+        "    IF {also}{lacking}{marked} THEN\n      NEW.{} := ({value});\n    END IF;\n",
+        it.physical
+    )
 }
 
 /// Fills a new column as the old shape means it.
@@ -223,7 +251,7 @@ fn fill(it: &Fresh, indent: &str) -> String {
     let value = up.with(|name| format!("NEW.{name}"));
     let mut out = format!("{indent}NEW.{} := ({value});\n", it.physical);
     if let Some(marker) = &it.marker {
-        out.push_str(&format!("{indent}NEW.{marker} := NULL;\n"));
+        put(&mut out, format_args!("{indent}NEW.{marker} := NULL;\n"));
     }
     out
 }
@@ -286,8 +314,7 @@ fn function(layout: &Layout<'_>) -> String {
 fn null_function(layout: &Layout<'_>, it: &Fresh) -> String {
     let number = format!("r{}", layout.revision);
     let table = layout.old.name.as_str();
-    let name =
-        Name::made(&["null", &number, layout.schema.as_str(), table, it.physical.as_str()]);
+    let name = Name::made(&["null", &number, layout.schema.as_str(), table, it.physical.as_str()]);
     format!("{}.{name}()", Name::new(OWN))
 }
 

@@ -30,10 +30,7 @@ fn indexes(layout: &Layout<'_>) -> Vec<Step> {
     let mut all = Vec::new();
     let mut push = |index: Name, unique: bool, rest: String| {
         let unique = if unique { "UNIQUE " } else { "" };
-        let sql = format!(
-            "CREATE {unique}INDEX CONCURRENTLY {index} ON {} {rest}",
-            layout.table()
-        );
+        let sql = format!("CREATE {unique}INDEX CONCURRENTLY {index} ON {} {rest}", layout.table());
         all.push(Step::Index { schema: layout.schema.clone(), index, sql });
     };
     for constraint in &layout.new.table.constraints {
@@ -42,9 +39,10 @@ fn indexes(layout: &Layout<'_>) -> Vec<Step> {
         };
         if let Fate::Built { physical } = constraint_fate(layout, constraint) {
             let columns: Vec<Name> = columns.iter().map(|it| layout.physical(it)).collect();
-            let rest = match &constraint.rule {
-                Rule::Unique { rest, .. } => index_part(rest),
-                _ => String::new(),
+            let rest = if let Rule::Unique { rest, .. } = &constraint.rule {
+                index_part(rest)
+            } else {
+                String::new()
             };
             push(physical, true, format!("({}){rest}", list(&columns)));
         }
@@ -99,10 +97,9 @@ fn constraints(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Step> {
                     }
                     None => to.clone(),
                 };
-                let target = there
-                    .map_or_else(|| format!("{}.{table}", layout.schema), Layout::table);
-                let to =
-                    if to.is_empty() { String::new() } else { format!(" ({})", list(&to)) };
+                let target =
+                    there.map_or_else(|| format!("{}.{table}", layout.schema), Layout::table);
+                let to = if to.is_empty() { String::new() } else { format!(" ({})", list(&to)) };
                 format!("FOREIGN KEY ({}) REFERENCES {target}{to} {rest}", list(&columns))
             }
         };

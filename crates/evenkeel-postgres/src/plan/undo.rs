@@ -9,12 +9,12 @@ use crate::shape::{Rule, Shape};
 use crate::wanted::{Wanted, When};
 
 pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
-    let mut phase = Phase::default();
-    phase.locks = layouts
+    let locks = layouts
         .iter()
         .filter(|it| !it.fresh.is_empty() || !rules(layouts, it).is_empty())
         .map(Layout::table)
         .collect();
+    let mut phase = Phase { locks, ..Phase::default() };
     let out = &mut phase.statements;
     out.push(expand::search_path(&[&now.schema]));
     out.push(format!("DROP SCHEMA IF EXISTS {views} CASCADE"));

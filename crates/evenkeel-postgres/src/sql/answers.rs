@@ -41,8 +41,25 @@ pub(super) fn find(root: &SyntaxNode, text: &str) -> Vec<Answer> {
         .collect()
 }
 
-/// Which of the things that begin at `starts` (rising) the answer is about.
-pub(super) fn about(answer: &Answer, starts: &[usize]) -> Option<usize> {
-    let next = starts.partition_point(|start| *start < answer.offset);
-    if answer.above { (next < starts.len()).then_some(next) } else { next.checked_sub(1) }
+/// Something that an answer can be about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Thing<T> {
+    /// Where it begins, in bytes.
+    pub(super) start: usize,
+    /// Where the statement that it is part of ends.
+    pub(super) end: usize,
+    /// What it is.
+    pub(super) what: T,
+}
+
+/// Which of the things (in the order in which they begin) the answer is about. A comment on a line of
+/// its own that stands within a statement, after all that begins in it, is about the last of that.
+pub(super) fn about<'a, T>(answer: &Answer, things: &'a [Thing<T>]) -> Option<&'a T> {
+    let next = things.partition_point(|it| it.start < answer.offset);
+    let before = next.checked_sub(1).and_then(|at| things.get(at));
+    let after = things.get(next);
+    let within = before.is_some_and(|it| {
+        answer.offset < it.end && after.is_none_or(|after| after.start >= it.end)
+    });
+    if answer.above && !within { after } else { before }.map(|it| &it.what)
 }

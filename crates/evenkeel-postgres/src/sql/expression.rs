@@ -3,7 +3,7 @@
 //! A bare name is a column of the table that the piece is about, unless it is the name of a function
 //! or stands in a query of its own; there, only `table.column` is.
 
-use squawk_syntax::ast::{self, AstNode};
+use squawk_syntax::ast::{self, AstNode as _};
 use squawk_syntax::{SyntaxKind, SyntaxNode};
 
 use crate::name::Name;
@@ -136,6 +136,7 @@ fn is_inside_query(node: &SyntaxNode) -> bool {
 }
 
 /// Whether the expression is a column, or a cast of one: NULL exactly where the column is.
+#[expect(clippy::wildcard_enum_match_arm, reason = "of all other expressions nothing is known")]
 fn is_strict(expression: &ast::Expr, table: &Name) -> bool {
     match expression {
         ast::Expr::NameRef(name) => !is_word_of_sql(name.syntax()),

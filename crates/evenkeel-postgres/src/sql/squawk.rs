@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use squawk_syntax::ast::{self, AstNode as _};
 use squawk_syntax::{SourceFile, SyntaxNode};
 
-use super::answers::{self, Answer};
+use super::answers::{self, Answer, Thing};
 use super::statement::{self, Read};
 use super::{Action, Answers, Grammar, Statement, expression};
 use crate::name::Name;
@@ -49,20 +49,21 @@ impl Grammar for Squawk {
             .zip(said)
             .map(|(it, mut said)| {
                 let answers = said.remove(&None).unwrap_or_default();
+                let at = place(it.start());
                 let mut action = it.action;
                 if let Action::CreateTable { answers, .. } = &mut action {
                     answers.extend(
                         said.into_iter().filter_map(|(column, said)| Some((column?, said))),
                     );
                 }
-                Statement { at: place(it.start), sql: it.sql, action, answers }
+                Statement { at, sql: it.sql, action, answers }
             })
             .collect();
         (statements, problems)
     }
 
     fn expression(&self, text: &str, table: &Name) -> Result<Expression, String> {
-        let root = parsed(format!("SELECT {text}"))?;
+        let root = parsed(&format!("SELECT {text}"))?;
         let mut targets = root.descendants().filter_map(ast::Target::cast);
         let piece = targets.next().and_then(|it| it.syntax().first_child());
         match (piece, targets.next()) {
@@ -74,7 +75,7 @@ impl Grammar for Squawk {
     }
 
     fn index(&self, rest: &str, table: &Name) -> Result<Expression, String> {
-        let root = parsed(format!("CREATE INDEX i ON {table} {rest}"))?;
+        let root = parsed(&format!("CREATE INDEX i ON {table} {rest}"))?;
         let index = root.descendants().find_map(ast::CreateIndex::cast);
         index
             .and_then(|index| statement::after_table(&index, table))
@@ -94,21 +95,26 @@ impl Squawk {
         place: &dyn Fn(usize) -> Place,
         problems: &mut Vec<Problem>,
     ) -> Said {
-        let mut things: Vec<(usize, usize, Option<Name>)> = Vec::new();
+        let mut things = Vec::new();
         for (at, it) in read.iter().enumerate() {
-            things.push((it.start, at, None));
-            things.extend(it.columns.iter().map(|(start, name)| (*start, at, Some(name.clone()))));
+            let mut push = |start, column| {
+                things.push(Thing { start, end: it.end, what: (at, column) });
+            };
+            for start in &it.starts {
+                push(*start, None);
+            }
+            for (start, name) in &it.columns {
+                push(*start, Some(name.clone()));
+            }
         }
         things.sort();
-        let starts: Vec<usize> = things.iter().map(|(start, ..)| *start).collect();
         let mut said: Said = vec![BTreeMap::new(); read.len()];
         for answer in answers {
             let at = place(answer.offset);
-            let Some(thing) = answers::about(answer, &starts) else {
+            let Some((statement, column)) = answers::about(answer, &things) else {
                 problems.push(Problem::new(&at, "this answer stands beside nothing"));
                 continue;
             };
-            let (_, statement, column) = &things[thing];
             let it = said[*statement].entry(column.clone()).or_default();
             if let Err(why) = self.say(it, answer, &read[*statement]) {
                 problems.push(Problem::new(&at, format!("`-- {}:` {why}", answer.word)));
@@ -146,8 +152,8 @@ fn folded(text: &str) -> Result<Name, String> {
 }
 
 /// The tree of a text without mistakes.
-fn parsed(text: String) -> Result<SyntaxNode, String> {
-    let parse = SourceFile::parse(&text);
+fn parsed(text: &str) -> Result<SyntaxNode, String> {
+    let parse = SourceFile::parse(text);
     match parse.errors().first() {
         Some(error) => Err(error.message().to_owned()),
         None => Ok(parse.syntax_node()),

@@ -11,8 +11,10 @@ use crate::shape::{Column, Constraint, Expression, Index, Made, Rule, Table};
 
 /// An action with where it stands.
 pub(super) struct Read {
-    /// Where it begins, in bytes.
-    pub(super) start: usize,
+    /// Where it begins, in bytes: the first action of a statement where that does, too.
+    pub(super) starts: Vec<usize>,
+    /// Where its statement ends.
+    pub(super) end: usize,
     /// It alone, as SQL.
     pub(super) sql: String,
     /// What it asks for.
@@ -23,10 +25,18 @@ pub(super) struct Read {
     pub(super) columns: Vec<(usize, Name)>,
 }
 
+impl Read {
+    /// Where it begins.
+    pub(super) fn start(&self) -> usize {
+        self.starts.last().copied().unwrap_or_default()
+    }
+}
+
 /// Told of what is not understood: where, and why.
 type Complain<'a> = &'a mut dyn FnMut(usize, String);
 
 /// Reads a statement into its actions.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the grammar has some 180 statements")]
 pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> Vec<Read> {
     let node = stmt.syntax();
     let reader = Reader { schema };
@@ -36,7 +46,8 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
     }
     let one = |action: Action, table: Option<Name>| {
         vec![Read {
-            start: offset(node),
+            starts: vec![offset(node)],
+            end: end(node),
             sql: sql(node),
             action,
             table,
@@ -84,6 +95,7 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
 
 /// Statements that are about no table: what can be made for each revision, what is new and harmless,
 /// what may only go at the end, and what is only about how the file runs.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the grammar has some 180 statements")]
 fn other(stmt: &ast::Stmt) -> Action {
     let node = stmt.syntax();
     let named = |words: &'static str, name: Option<String>| match name {
@@ -106,7 +118,9 @@ fn other(stmt: &ast::Stmt) -> Action {
         // An extension may have been there; a value of an enum cannot be taken back, and nobody who
         // does not know it can meet it before it is written.
         ast::Stmt::CreateExtension(_) => Action::Object { undo: None },
-        ast::Stmt::AlterType(it) if matches!(it.action(), Some(ast::AlterTypeAction::AddValue(_))) => {
+        ast::Stmt::AlterType(it)
+            if matches!(it.action(), Some(ast::AlterTypeAction::AddValue(_))) =>
+        {
             Action::Object { undo: None }
         }
         ast::Stmt::CommentOn(_)
@@ -204,7 +218,8 @@ impl Reader<'_> {
             column.not_null |= key.contains(&column.name);
         }
         vec![Read {
-            start: offset(node),
+            starts: vec![offset(node)],
+            end: end(node),
             sql: sql(node),
             action: Action::CreateTable {
                 table,
@@ -219,7 +234,8 @@ impl Reader<'_> {
     fn alter_table(&self, it: &ast::AlterTable, complain: Complain<'_>) -> Vec<Read> {
         let Some(table) = it.table_relation_name().and_then(|name| last_name(name.syntax())) else {
             return vec![Read {
-                start: offset(it.syntax()),
+                starts: vec![offset(it.syntax())],
+                end: end(it.syntax()),
                 sql: sql(it.syntax()),
                 action: Action::Raw,
                 table: None,
@@ -230,8 +246,13 @@ impl Reader<'_> {
         for (at, action) in it.actions().enumerate() {
             let node = action.syntax();
             all.push(Read {
-                // The first action begins where the statement does, so that a comment above it counts.
-                start: if at == 0 { offset(it.syntax()) } else { offset(node) },
+                // A comment above the statement is about its first action.
+                starts: if at == 0 {
+                    vec![offset(it.syntax()), offset(node)]
+                } else {
+                    vec![offset(node)]
+                },
+                end: end(it.syntax()),
                 sql: format!("ALTER TABLE {table} {}", sql(node)),
                 action: Action::Alter {
                     table: table.clone(),
@@ -253,6 +274,7 @@ impl Reader<'_> {
         self.known_change(table, action, complain).unwrap_or(Change::Other)
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what is not known is not modelled")]
     fn known_change(
         &self,
         table: &Name,
@@ -278,7 +300,8 @@ impl Reader<'_> {
                 to: word(it.column_name()?.syntax())?,
             },
             ast::AlterTableAction::AddConstraint(it) => {
-                let node = it.syntax().children().find(|it| ast::Constraint::can_cast(it.kind()))?;
+                let node =
+                    it.syntax().children().find(|it| ast::Constraint::can_cast(it.kind()))?;
                 let using = node.descendants().find_map(ast::UsingIndexName::cast);
                 Change::AddConstraint {
                     constraint: self.constraint(table, &node)?,
@@ -429,12 +452,18 @@ impl Reader<'_> {
             columns.sort();
             columns.dedup();
             let one: &[Name] = if columns.len() == 1 { &columns } else { &[] };
-            return Some(Constraint { name: named(one, "check"), rule: Rule::Check { expression } });
+            return Some(Constraint {
+                name: named(one, "check"),
+                rule: Rule::Check { expression },
+            });
         }
         if ast::UniqueConstraint::can_cast(node.kind()) {
             let columns = listed(node);
             let name = named(&columns, "key");
-            return Some(Constraint { name, rule: Rule::Unique { columns, rest: unique_rest(node) } });
+            return Some(Constraint {
+                name,
+                rule: Rule::Unique { columns, rest: unique_rest(node) },
+            });
         }
         if ast::PrimaryKeyConstraint::can_cast(node.kind()) {
             let name = named(&[], "pkey");
@@ -468,10 +497,10 @@ fn rename_index(it: &ast::AlterIndex) -> Option<Action> {
     let (_, to) = text.rsplit_once(char::is_whitespace)?;
     let rename = text.to_lowercase().contains(" rename to ");
     let to = to.trim_end_matches(';').trim();
-    let to = to.strip_prefix('"').and_then(|it| it.strip_suffix('"')).map_or_else(
-        || Name::new(to.to_lowercase()),
-        |it| Name::new(it.replace("\"\"", "\"")),
-    );
+    let to = to
+        .strip_prefix('"')
+        .and_then(|it| it.strip_suffix('"'))
+        .map_or_else(|| Name::new(to.to_lowercase()), |it| Name::new(it.replace("\"\"", "\"")));
     rename.then_some(Action::RenameIndex { index, to })
 }
 
@@ -492,9 +521,7 @@ fn fill(it: &ast::Update) -> Option<(Name, Vec<(Name, Expression)>)> {
         let name = word(one.column_target()?.syntax())?;
         let value = one.set_expr()?.syntax().children().find(|it| ast::Expr::can_cast(it.kind()));
         let value = value.or_else(|| {
-            one.set_expr()
-                .map(|it| it.syntax().clone())
-                .filter(|it| ast::Expr::can_cast(it.kind()))
+            one.set_expr().map(|it| it.syntax().clone()).filter(|it| ast::Expr::can_cast(it.kind()))
         })?;
         columns.push((name, expression::read(&value, &table)));
     }
@@ -533,7 +560,10 @@ fn kind(ty: &ast::Type) -> Kind {
 }
 
 fn collation(it: &ast::Collate) -> Option<String> {
-    it.syntax().children().find_map(ast::CollationRef::cast).map(|it| it.syntax().text().to_string())
+    it.syntax()
+        .children()
+        .find_map(ast::CollationRef::cast)
+        .map(|it| it.syntax().text().to_string())
 }
 
 fn constraint_name(node: &SyntaxNode) -> Option<Name> {
@@ -550,7 +580,10 @@ fn listed(node: &SyntaxNode) -> Vec<Name> {
 }
 
 fn listed_in(list: &SyntaxNode) -> Vec<Name> {
-    list.children().filter_map(ast::ColumnNameRef::cast).filter_map(|it| word(it.syntax())).collect()
+    list.children()
+        .filter_map(ast::ColumnNameRef::cast)
+        .filter_map(|it| word(it.syntax()))
+        .collect()
 }
 
 /// What a unique constraint says beside its columns.
@@ -577,7 +610,8 @@ fn foreign_rest(node: &SyntaxNode) -> String {
         .filter(|it| {
             ast::MatchType::can_cast(it.kind())
                 || ast::ReferentialAction::can_cast(it.kind())
-                || (ast::ConstraintOption::can_cast(it.kind()) && it.kind() != SyntaxKind::NOT_VALID)
+                || (ast::ConstraintOption::can_cast(it.kind())
+                    && it.kind() != SyntaxKind::NOT_VALID)
         })
         .map(|it| it.text().to_string());
     options.collect::<Vec<_>>().join(" ")
@@ -585,8 +619,11 @@ fn foreign_rest(node: &SyntaxNode) -> String {
 
 /// `f(integer, text)`, as SQL wants it to drop a function.
 fn signature(node: &SyntaxNode, params: Option<ast::ParamList>) -> Option<String> {
-    let name = child_text::<ast::FunctionName>(node)
-        .or_else(|| node.children().find(|it| it.kind() == SyntaxKind::PROCEDURE_NAME).map(|it| it.text().to_string()))?;
+    let name = child_text::<ast::FunctionName>(node).or_else(|| {
+        node.children()
+            .find(|it| it.kind() == SyntaxKind::PROCEDURE_NAME)
+            .map(|it| it.text().to_string())
+    })?;
     let params = params?;
     let kinds: Vec<String> = params
         .syntax()
@@ -607,9 +644,7 @@ fn child_text<N: AstNode>(node: &SyntaxNode) -> Option<String> {
 /// All parts of a dotted name.
 fn names(node: &SyntaxNode) -> Vec<Name> {
     node.descendants()
-        .filter(|it| {
-            matches!(it.kind(), SyntaxKind::PATH_SEGMENT | SyntaxKind::PATH_SEGMENT_REF)
-        })
+        .filter(|it| matches!(it.kind(), SyntaxKind::PATH_SEGMENT | SyntaxKind::PATH_SEGMENT_REF))
         .map(|it| Name::new(ast::normalize_name_node(&it)))
         .collect()
 }
@@ -627,6 +662,10 @@ fn word(node: &SyntaxNode) -> Option<Name> {
     Some(Name::new(ast::normalize_name_node(&node)))
 }
 
+fn end(node: &SyntaxNode) -> usize {
+    usize::from(node.text_range().end())
+}
+
 fn offset(node: &SyntaxNode) -> usize {
     usize::from(node.text_range().start())
 }
@@ -635,10 +674,8 @@ fn offset(node: &SyntaxNode) -> usize {
 fn sql(node: &SyntaxNode) -> String {
     let mut out = String::new();
     for token in node.descendants_with_tokens().filter_map(|it| it.into_token()) {
-        match token.kind() {
-            SyntaxKind::COMMENT => out.push(' '),
-            _ => out.push_str(token.text()),
-        }
+        let text = if token.kind() == SyntaxKind::COMMENT { " " } else { token.text() };
+        out.push_str(text);
     }
     out.trim().trim_end_matches(';').trim().to_owned()
 }

@@ -353,7 +353,11 @@ pub(super) fn must_know(
             let known = crate::name::list(table.columns.iter().map(|it| &it.name));
             Err(Problem::new(
                 &statement.at,
-                format!("`{}` names {name}, and {} has no such column", expression.text(), table.name),
+                format!(
+                    "`{}` names {name}, and {} has no such column",
+                    expression.text(),
+                    table.name
+                ),
             )
             .hint(format!("it has {known}")))
         }

@@ -153,9 +153,7 @@ impl Fold<'_> {
                 columns: table
                     .columns
                     .iter()
-                    .map(|it| {
-                        (it.name.clone(), Source::New { up: None, at: statement.at.clone() })
-                    })
+                    .map(|it| (it.name.clone(), Source::New { up: None, at: statement.at.clone() }))
                     .collect(),
                 gone: BTreeMap::new(),
                 constraints: BTreeMap::new(),
@@ -178,9 +176,11 @@ impl Fold<'_> {
         let was = table.was.clone();
         let pointing = self.wanted.tables.values().find(|other| {
             other.table.name != *name
-                && other.table.constraints.iter().any(
-                    |it| matches!(&it.rule, Rule::Foreign { table, .. } if table == name),
-                )
+                && other
+                    .table
+                    .constraints
+                    .iter()
+                    .any(|it| matches!(&it.rule, Rule::Foreign { table, .. } if table == name))
         });
         if let Some(other) = pointing
             && !statement.sql.to_lowercase().ends_with("cascade")
@@ -192,9 +192,10 @@ impl Fold<'_> {
             .hint("drop that constraint first"));
         }
         for other in self.wanted.tables.values_mut() {
-            other.table.constraints.retain(
-                |it| !matches!(&it.rule, Rule::Foreign { table, .. } if table == name),
-            );
+            other
+                .table
+                .constraints
+                .retain(|it| !matches!(&it.rule, Rule::Foreign { table, .. } if table == name));
         }
         self.wanted.tables.remove(name);
         if let Some(was) = was {

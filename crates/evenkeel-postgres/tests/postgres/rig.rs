@@ -206,7 +206,8 @@ pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(it) = source {
-        text.push_str(&format!(": {it}"));
+        text.push_str(": ");
+        text.push_str(&it.to_string());
         source = it.source();
     }
     text

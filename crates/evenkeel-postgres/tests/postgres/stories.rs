@@ -4,7 +4,8 @@ use crate::rig::{Database, told};
 
 /// What a query gives, a line per row.
 fn ask(client: &mut postgres::Client, query: &str) -> String {
-    let rows = client.simple_query(query).unwrap_or_else(|error| panic!("{query}: {}", told(&error)));
+    let rows =
+        client.simple_query(query).unwrap_or_else(|error| panic!("{query}: {}", told(&error)));
     let mut out = Vec::new();
     for row in rows {
         if let postgres::SimpleQueryMessage::Row(row) = row {
@@ -39,8 +40,10 @@ fn a_column_changes_its_type_while_both_shapes_are_written() {
     assert_eq!(ask(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
 
     assert!(executor.fill(&plan, &mut |_| true).unwrap_or_else(|error| panic!("{}", told(&error))));
-    assert_eq!(ask(&mut new, "SELECT count(*), sum(amount_cents) FROM orders"), 
-        ask(&mut old, "SELECT count(*), sum(amount_cents) FROM orders"));
+    assert_eq!(
+        ask(&mut new, "SELECT count(*), sum(amount_cents) FROM orders"),
+        ask(&mut old, "SELECT count(*), sum(amount_cents) FROM orders")
+    );
     executor.tighten(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
     executor.contract(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
     assert_eq!(ask(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
