@@ -15,8 +15,10 @@ mod dns;
 mod http;
 mod hub;
 mod log;
+mod readers;
 mod registry;
 mod run;
 mod xds;
 
+pub use readers::Report;
 pub use run::{Running, Socket, Sockets, Start, start};

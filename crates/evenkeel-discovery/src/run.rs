@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::bounds::Bounds;
 use crate::dns::{self, Answers, Forwarder};
 use crate::hub::Hub;
+use crate::readers::{Readers, Report};
 use crate::registry::Desk;
 use crate::{http, log, xds};
 
@@ -62,6 +63,8 @@ pub struct Start<S> {
     pub directory: watch::Receiver<Arc<Directory>>,
     /// Its listening sockets.
     pub sockets: S,
+    /// Where it says who goes by what it tells; empty again when it has ended.
+    pub readers: watch::Sender<Report>,
 }
 
 /// Discovery as it runs; it ends when this is dropped.
@@ -90,6 +93,7 @@ pub fn start<S: Sockets>(with: Start<S>) -> io::Result<Running> {
                 home: with.home.clone(),
                 directory: with.directory.clone(),
                 sockets: with.sockets.clone(),
+                readers: with.readers.clone(),
             };
             let inner = ended.clone();
             let thread = thread::Builder::new().name("discovery".to_owned());
@@ -135,9 +139,11 @@ fn task(work: impl Future<Output = ()> + 'static) -> Task {
 }
 
 async fn serve<S: Sockets>(with: Start<S>, ended: &mut watch::Receiver<bool>) {
-    let Start { home, mut directory, mut sockets } = with;
+    let Start { home, mut directory, mut sockets, readers } = with;
     let house = House::new(home);
     let desk = task(Rc::clone(&house.desk).run());
+    let publish = Rc::clone(&house.readers).publish(Rc::clone(&house.hub), readers.clone());
+    let publish = task(publish);
     let mut faces = Faces::new();
     loop {
         house.hub.follow(Arc::clone(&directory.borrow_and_update()));
@@ -158,6 +164,9 @@ async fn serve<S: Sockets>(with: Start<S>, ended: &mut watch::Receiver<bool>) {
     house.hub.end();
     house.counted.end();
     let _in_time = timeout(END_WAIT, house.counted.emptied()).await;
+    drop(publish);
+    // Whoever goes on tells the same clients, and knows that it does not know them yet.
+    readers.send_replace(Some(Arc::default()));
 }
 
 /// What all faces share.
@@ -168,6 +177,7 @@ struct House {
     hub: Rc<Hub>,
     desk: Rc<Desk>,
     counted: Rc<http::Counted>,
+    readers: Rc<Readers>,
     answers: Rc<Answers>,
     forwarder: Rc<Forwarder>,
 }
@@ -175,11 +185,13 @@ struct House {
 impl House {
     fn new(home: PathBuf) -> Self {
         let hub = Rc::<Hub>::default();
-        let answers = Rc::new(Answers::new(Rc::clone(&hub)));
+        let readers = Readers::new();
+        let answers = Rc::new(Answers::new(Rc::clone(&hub), Rc::clone(&readers)));
         let desk = Desk::new(home, Rc::clone(&hub));
         let (counted, bounds) = (Rc::default(), Bounds::of_this_process());
         let forwarder = Rc::new(Forwarder::new(bounds.forward));
-        Self { bounds, failed: RefCell::default(), hub, desk, counted, answers, forwarder }
+        let failed = RefCell::default();
+        Self { bounds, failed, hub, desk, counted, readers, answers, forwarder }
     }
 
     /// Opens what is wanted and not open, and closes what is no longer wanted. Returns whether
@@ -240,13 +252,18 @@ impl House {
                 Ok(vec![udp, task(dns::serve_tcp(listener, answers, forwarder, self.bounds.tcp))])
             }
             "http" => {
-                let (hub, desk) = (Rc::clone(&self.hub), Rc::clone(&self.desk));
+                let with = http::Server::new(
+                    Rc::clone(&self.hub),
+                    Rc::clone(&self.desk),
+                    Rc::clone(&self.readers),
+                );
                 let (counted, most) = (Rc::clone(&self.counted), self.bounds.http);
-                Ok(vec![task(http::serve(listener, hub, desk, counted, most))])
+                Ok(vec![task(http::serve(listener, with, counted, most))])
             }
             "xds" => {
-                let (hub, counted) = (Rc::clone(&self.hub), Rc::clone(&self.counted));
-                Ok(vec![task(xds::serve(listener, hub, counted, self.bounds.xds))])
+                let (hub, readers) = (Rc::clone(&self.hub), Rc::clone(&self.readers));
+                let (counted, most) = (Rc::clone(&self.counted), self.bounds.xds);
+                Ok(vec![task(xds::serve(listener, hub, readers, counted, most))])
             }
             other => Err(io::Error::other(format!("nobody speaks {other} here"))),
         }

@@ -3,14 +3,15 @@
 //! Nothing of it is on the way of a request: a thread that sees an instance change leaves its name
 //! here, and the manager's thread makes the next directory.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use evenkeel_kernel::layout;
-use evenkeel_kernel::model::InstanceId;
+use evenkeel_kernel::model::{InstanceId, ServiceName};
 use evenkeel_kernel::routing::directory::{Directory, Seen};
+use evenkeel_kernel::world::Readers;
 use tokio::sync::{Notify, watch};
 
 use crate::instance::Instance;
@@ -22,6 +23,8 @@ use crate::table::Table;
 pub struct Outlook {
     /// What there is, as of now.
     pub directory: watch::Receiver<Arc<Directory>>,
+    /// Where whoever tells others says of whom; nothing as long as that is not known.
+    pub readers: watch::Sender<Option<Arc<BTreeMap<ServiceName, Readers>>>>,
     listeners: watch::Receiver<Listeners>,
 }
 
@@ -29,6 +32,7 @@ impl Outlook {
     pub(crate) fn new(shared: &Shared) -> Self {
         Self {
             directory: shared.directory.current.subscribe(),
+            readers: shared.directory.readers.clone(),
             listeners: shared.listeners.subscribe(),
         }
     }
@@ -56,6 +60,8 @@ pub(crate) fn is_discovery(listener: &str) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Current {
     current: watch::Sender<Arc<Directory>>,
+    /// Who goes by it; nothing as long as that is not known.
+    readers: watch::Sender<Option<Arc<BTreeMap<ServiceName, Readers>>>>,
     /// Each once, so never more than there are instances.
     outdated: Mutex<BTreeSet<InstanceId>>,
     added: Notify,
@@ -69,6 +75,19 @@ impl Current {
             *it = Arc::new(it.next(&table.source, &seen));
         };
         self.current.send_modify(next);
+    }
+
+    /// The services whose instances clients may go to by themselves. As long as it is not known,
+    /// that is all of them, unless nobody can ask.
+    pub(crate) fn readers(&self, table: &Table) -> BTreeMap<ServiceName, Readers> {
+        if table.source.discovery.addresses().next().is_none() {
+            return BTreeMap::new();
+        }
+        if let Some(known) = &*self.readers.borrow() {
+            return BTreeMap::clone(known);
+        }
+        let all = table.source.services.keys();
+        all.map(|it| (it.clone(), Readers::default())).collect()
     }
 
     /// Notes that the instance is no longer as it was.

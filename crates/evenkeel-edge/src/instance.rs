@@ -130,6 +130,11 @@ impl Instance {
         self.draining_since_ms.load(Ordering::SeqCst) != 0
     }
 
+    /// Since when it drains, if it does.
+    pub(crate) fn draining_since_ms(&self) -> Option<u64> {
+        Some(self.draining_since_ms.load(Ordering::SeqCst)).filter(|since| *since != 0)
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.in_flight() < self.in_flight_max.load(Ordering::Relaxed)
     }

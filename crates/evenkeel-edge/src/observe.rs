@@ -21,6 +21,7 @@ pub(crate) fn own(shared: &Shared) -> Observation {
         in_flight: it.in_flight(),
         load_milli: it.load.milli(),
         long_lived: it.long_lived(),
+        draining_ms: it.draining_since_ms().map(|since| now.saturating_sub(since)),
         lately: it.tallies.lately(now),
     };
     let counts = |pool: &Arc<crate::table::Pool>| {
@@ -40,6 +41,7 @@ pub(crate) fn own(shared: &Shared) -> Observation {
         pools: table.services.values().flat_map(|it| &it.pools).map(counts).collect(),
         unrouted: shared.rejections.read(),
         certificates: certificates(shared, &table),
+        readers: shared.directory.readers(&table),
         demand: table.services.values().map(demand).collect(),
     }
 }

@@ -1,11 +1,12 @@
 //! What is said at the edge's door: one JSON value per line, each way, with a version in it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use evenkeel_kernel::model::{CertificateName, InstanceId, PoolId, ServiceName};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::time::Timestamp;
-use evenkeel_kernel::world::{self, Counts, Fence, Health, Unrouted};
+use evenkeel_kernel::world::{self, Counts, Fence, Health, Readers, Unrouted};
 use serde::{Deserialize, Serialize};
 
 /// The version spoken here. An unknown one is refused, never guessed.
@@ -52,6 +53,8 @@ pub(crate) struct Observation {
     pub(crate) unrouted: Unrouted,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) certificates: Vec<Certificate>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) readers: BTreeMap<ServiceName, Readers>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) demand: Vec<Demand>,
 }
@@ -112,6 +115,8 @@ pub(crate) struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) load_milli: Option<u32>,
     pub(crate) long_lived: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) draining_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "is_silent")]
     pub(crate) lately: world::Lately,
 }
@@ -125,7 +130,8 @@ impl Observation {
     pub(crate) fn into_edge(self, now: Timestamp) -> world::Edge {
         let instance = |it: Instance| {
             let age = Duration::from_millis(it.age_ms);
-            let since = Timestamp(now.0.saturating_sub(it.age_ms));
+            let ago = |ms: u64| Timestamp(now.0.saturating_sub(ms));
+            let since = ago(it.age_ms);
             debug_assert!(now.since(since) <= age, "an age is only ever cut short");
             let backend = world::Backend {
                 health: it.health,
@@ -133,6 +139,7 @@ impl Observation {
                 in_flight: it.in_flight,
                 load_milli: it.load_milli,
                 long_lived: it.long_lived,
+                draining: it.draining_ms.map(ago),
                 lately: it.lately,
             };
             (it.id, backend)
@@ -149,6 +156,7 @@ impl Observation {
             pools: self.pools.into_iter().collect(),
             unrouted: self.unrouted,
             certificates: self.certificates.into_iter().map(Certificate::into_world).collect(),
+            readers: self.readers,
             demand: self.demand.into_iter().map(demand).collect(),
         }
     }

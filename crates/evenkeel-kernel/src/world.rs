@@ -244,8 +244,28 @@ pub struct Edge {
     pub unrouted: Unrouted,
     /// Each certificate that it is to show.
     pub certificates: BTreeMap<CertificateName, Certificate>,
+    /// The services whose instances clients may go to by themselves, because discovery has told
+    /// somebody of them lately, or may have.
+    pub readers: BTreeMap<ServiceName, Readers>,
     /// What is asked of each service in its table.
     pub demand: BTreeMap<ServiceName, Demand>,
+}
+
+/// Clients that go to the instances of a service by themselves, as discovery told them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Readers {
+    /// The newest decision that all have taken of those who say what they have taken (xDS);
+    /// `None` where there is nobody who says.
+    pub taken: Option<Generation>,
+}
+
+impl Readers {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let taken = self.taken.into_iter().chain(other.taken).min();
+        Self { taken }
+    }
 }
 
 /// What is asked of one service.
@@ -301,6 +321,8 @@ pub struct Backend {
     pub load_milli: Option<u32>,
     /// Upgraded connections it holds now.
     pub long_lived: u32,
+    /// Since when this edge gives it nothing new; `None`: it does, or cannot say.
+    pub draining: Option<Timestamp>,
     /// What it counted lately.
     pub lately: Lately,
 }

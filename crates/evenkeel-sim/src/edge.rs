@@ -6,7 +6,7 @@ use std::rc::Rc;
 use evenkeel_kernel::model::{InstanceId, PoolId, RevisionNumber, ServiceName};
 use evenkeel_kernel::routing::{self, RoutingTable};
 use evenkeel_kernel::time::Timestamp;
-use evenkeel_kernel::world::{self, Counts, Fence, Health};
+use evenkeel_kernel::world::{self, Counts, Fence, Health, Readers};
 
 use crate::load::Demand;
 use crate::platform::Platform;
@@ -31,6 +31,7 @@ struct Known {
     added: u64,
     /// When its last request ends, once it gets no new ones.
     busy_until: Option<u64>,
+    draining: Option<u64>,
 }
 
 /// What the edge has counted of one pool.
@@ -52,6 +53,8 @@ pub(crate) struct Edge {
     known: BTreeMap<InstanceId, Known>,
     pools: BTreeMap<PoolId, Pool>,
     refreshed: u64,
+    /// When clients were first told that an instance gets nothing new.
+    told: BTreeMap<InstanceId, u64>,
     pub(crate) demand: Demand,
 }
 
@@ -66,6 +69,7 @@ impl Edge {
             known: BTreeMap::new(),
             pools: BTreeMap::new(),
             refreshed: 0,
+            told: BTreeMap::new(),
             demand,
         }
     }
@@ -99,12 +103,19 @@ impl Edge {
                         since: now,
                         added: now,
                         busy_until: None,
+                        draining: None,
                     });
                     backend.busy_until = match (instance.draining, backend.busy_until) {
                         (false, _) => None,
                         (true, None) => Some(now + drains()),
                         (true, until) => until,
                     };
+                    if instance.draining {
+                        backend.draining = backend.draining.or(Some(now));
+                        self.told.entry(id.clone()).or_insert(now);
+                    } else {
+                        backend.draining = None;
+                    }
                     self.known.insert(id, backend);
                 }
                 self.pools.insert(id, counted);
@@ -210,6 +221,7 @@ impl Edge {
                 in_flight: u32::from(busy),
                 load_milli: self.load(id, known, now),
                 long_lived: 0,
+                draining: known.draining.map(Timestamp),
                 ..world::Backend::default()
             };
             (id.clone(), backend)
@@ -230,8 +242,25 @@ impl Edge {
             pools: pools.collect(),
             unrouted: world::Unrouted::default(),
             certificates: BTreeMap::new(),
+            readers: self.readers(),
             demand: BTreeMap::new(),
         }
+    }
+
+    /// Whether clients go to the instances of this service by themselves. `web` is reached by way
+    /// of the edge only.
+    pub(crate) fn is_read(name: &ServiceName) -> bool {
+        name.as_str() != "web"
+    }
+
+    fn readers(&self) -> BTreeMap<ServiceName, Readers> {
+        let read = self.table.services.keys().filter(|name| Self::is_read(name));
+        read.map(|name| (name.clone(), Readers::default())).collect()
+    }
+
+    /// Since when clients have been told that the instance gets nothing new.
+    pub(crate) fn told(&self, id: &InstanceId) -> Option<u64> {
+        self.told.get(id).copied()
     }
 }
 

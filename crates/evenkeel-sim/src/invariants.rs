@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use evenkeel_kernel::model::{
-    Digest, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight, When,
+    Digest, Discovery, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight, When,
 };
 use evenkeel_kernel::release::{Because, Decision, Outcome, Phase, Stage, State};
 use evenkeel_kernel::routing::RoutingTable;
@@ -110,7 +111,7 @@ impl Checker {
         now: u64,
     ) -> Checked {
         if let Some(edge) = edge {
-            unrouted_first(before, after, edge)?;
+            unrouted_first(before, after, edge, now)?;
         }
         if after.generation < before.generation {
             return broken(
@@ -346,8 +347,10 @@ pub(crate) fn scaled(before: &State, decision: &Decision, saw: bool) -> Checked 
     Ok(())
 }
 
-/// An instance loses its place only after the edge has stopped sending to it.
-fn unrouted_first(before: &State, after: &State, edge: &Edge) -> Checked {
+/// An instance loses its place only after the edge has stopped sending to it, and clients have had
+/// their time who go to it by themselves.
+fn unrouted_first(before: &State, after: &State, edge: &Edge, now: u64) -> Checked {
+    let linger = Discovery::default().linger;
     for (name, service) in &before.services {
         for (revision, kept) in &service.revisions {
             let later = after.services.get(name).and_then(|it| it.revisions.get(revision));
@@ -356,6 +359,11 @@ fn unrouted_first(before: &State, after: &State, edge: &Edge) -> Checked {
                 let dropped = later.is_none_or(|later| !later.slots.contains_key(number));
                 if dropped && edge.routes_to(&id) {
                     return broken("unrouted-first", format!("{id} is dropped while it is routed"));
+                }
+                let told = edge.told(&id).map(|told| Duration::from_millis(now - told));
+                if dropped && Edge::is_read(name) && told.is_some_and(|told| told < linger) {
+                    let said = format!("{id} is dropped {told:?} after clients were told");
+                    return broken("clients-have-time", said);
                 }
             }
         }

@@ -101,7 +101,12 @@ pub(crate) fn serve(words: &[&str]) -> anyhow::Result<bool> {
     let first = Directory::default().next(&table, &|_| WELL);
     let (directory, receiver) = watch::channel(Arc::new(first));
     let home = tempfile::tempdir()?;
-    let with = Start { home: home.path().to_owned(), directory: receiver, sockets: Held(held) };
+    let with = Start {
+        home: home.path().to_owned(),
+        directory: receiver,
+        sockets: Held(held),
+        readers: watch::Sender::default(),
+    };
     let running = evenkeel_discovery::start(with)?;
     let mut input = std::io::stdin();
     if let [rate] = rate {

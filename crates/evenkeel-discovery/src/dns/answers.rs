@@ -10,6 +10,7 @@ use super::ready::Ready;
 use super::zone;
 use crate::catalog::{ByName, Catalog, changed};
 use crate::hub::Hub;
+use crate::readers::{Mark, Readers};
 
 /// Answers kept at most: some ten names and types for each of ten thousand instances. Beyond it
 /// they are forgotten all at once.
@@ -30,6 +31,7 @@ pub(crate) enum Reply {
 #[derive(Debug)]
 pub(crate) struct Answers {
     hub: Rc<Hub>,
+    readers: Rc<Readers>,
     kept: RefCell<Kept>,
     turn: Cell<usize>,
 }
@@ -38,14 +40,15 @@ pub(crate) struct Answers {
 #[derive(Debug, Default)]
 struct Kept {
     catalog: Arc<Catalog>,
-    ready: HashMap<Box<[u8]>, Rc<Ready>>,
+    /// Each with the mark of the service it speaks of.
+    ready: HashMap<Box<[u8]>, (Rc<Ready>, Rc<Mark>)>,
     /// Which of them speak of a service.
     of_service: ByName<Vec<Box<[u8]>>>,
 }
 
 impl Answers {
-    pub(crate) fn new(hub: Rc<Hub>) -> Self {
-        Self { hub, kept: RefCell::default(), turn: Cell::new(0) }
+    pub(crate) fn new(hub: Rc<Hub>, readers: Rc<Readers>) -> Self {
+        Self { hub, readers, kept: RefCell::default(), turn: Cell::new(0) }
     }
 
     pub(crate) fn hub(&self) -> &Hub {
@@ -86,7 +89,8 @@ impl Answers {
         place.copy_from_slice(name);
         kind.copy_from_slice(&query.kind.to_be_bytes());
         let key: &[u8] = key;
-        if let Some(ready) = kept.ready.get(key) {
+        if let Some((ready, mark)) = kept.ready.get(key) {
+            mark.ask();
             return Some((Rc::clone(ready), forwards));
         }
         let labels = query.name.labels()?;
@@ -99,7 +103,9 @@ impl Answers {
                 kept.ready.clear();
                 kept.of_service.clear();
             }
-            kept.ready.insert(key.into(), Rc::clone(&ready));
+            let mark = self.readers.of(&service);
+            mark.ask();
+            kept.ready.insert(key.into(), (Rc::clone(&ready), mark));
             kept.of_service.entry(service.into()).or_default().push(key.into());
         }
         Some((ready, forwards))

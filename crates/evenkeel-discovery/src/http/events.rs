@@ -16,16 +16,20 @@ use super::answer::{self, Answer};
 use super::own;
 use crate::catalog::{Catalog, changed};
 use crate::hub::{Hub, Interest};
+use crate::readers::Watching;
 
 /// After so long without news a line says that all is well; also how a client that is gone is
 /// noticed.
 const QUIET: Duration = Duration::from_secs(15);
 
 /// Begins a stream of events, of all services or of one.
-pub(super) fn stream(hub: Rc<Hub>, only: Option<String>) -> Answer {
+pub(super) fn stream(hub: Rc<Hub>, only: Option<String>, watching: Watching) -> Answer {
     // One piece under way: the socket's own buffer is queue enough.
     let (send, pieces) = mpsc::channel(1);
-    tokio::task::spawn_local(tell(hub, only, send));
+    tokio::task::spawn_local(async move {
+        tell(hub, only, send).await;
+        drop(watching);
+    });
     answer::stream("text/event-stream", pieces)
 }
 

@@ -8,4 +8,4 @@ mod own;
 mod query;
 mod serve;
 
-pub(crate) use serve::{Counted, serve};
+pub(crate) use serve::{Counted, Server, serve};

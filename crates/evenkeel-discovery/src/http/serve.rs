@@ -24,6 +24,7 @@ use super::query::{Query, accepts_events, segments};
 use super::{events, own};
 use crate::catalog::Catalog;
 use crate::hub::{Hub, Interest};
+use crate::readers::{Readers, Watching};
 use crate::registry::Desk;
 
 /// Between two looks whether there is room, or whether accepting works again.
@@ -91,12 +92,11 @@ impl Drop for Place {
 /// Serves for ever.
 pub(crate) async fn serve(
     listener: TcpListener,
-    hub: Rc<Hub>,
-    desk: Rc<Desk>,
+    server: Server,
     counted: Rc<Counted>,
     most: usize,
 ) {
-    let server = Rc::new(Server { hub, desk, kept: RefCell::default() });
+    let server = Rc::new(server);
     loop {
         while counted.count.get() >= most {
             sleep(PAUSE).await;
@@ -181,9 +181,11 @@ impl Page {
     }
 }
 
-struct Server {
+/// What answers.
+pub(crate) struct Server {
     hub: Rc<Hub>,
     desk: Rc<Desk>,
+    readers: Rc<Readers>,
     kept: RefCell<Kept>,
 }
 
@@ -213,6 +215,10 @@ impl Kept {
 }
 
 impl Server {
+    pub(crate) fn new(hub: Rc<Hub>, desk: Rc<Desk>, readers: Rc<Readers>) -> Self {
+        Self { hub, desk, readers, kept: RefCell::default() }
+    }
+
     async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
         let query = Query::read(head.uri.query().unwrap_or_default());
@@ -221,10 +227,10 @@ impl Server {
         match (&head.method, path.as_slice()) {
             (&Method::GET | &Method::HEAD, ["v1", "directory", "events"]) => {
                 let only = query.get("service").map(str::to_owned);
-                events::stream(Rc::clone(&self.hub), only)
+                self.events(only)
             }
             (&Method::GET, ["v1", "directory"]) if accepts_events(&head.headers) => {
-                events::stream(Rc::clone(&self.hub), None)
+                self.events(None)
             }
             (&Method::GET | &Method::HEAD, path) => match page(path) {
                 Some(page) => self.page(&page, path, &query).await,
@@ -250,9 +256,16 @@ impl Server {
         }
     }
 
+    fn events(&self, only: Option<String>) -> Answer {
+        let interest = only.as_deref().map_or(Interest::Any, Interest::Service);
+        let watching = self.readers.watch(interest);
+        events::stream(Rc::clone(&self.hub), only, watching)
+    }
+
     /// Answers with a page, once it is another than the one that is known.
     async fn page(&self, page: &Page, path: &[&str], query: &Query) -> Answer {
         let interest = page.interest();
+        let _watching = self.watch(page, query);
         if let Some((known, wait)) = query.blocking() {
             self.hub.wait(interest, known, Instant::now() + wait).await;
         }
@@ -270,6 +283,19 @@ impl Server {
         };
         let answer = body.map_or_else(|(status, words)| answer::words(status, words), answer::json);
         answer::index(answer, index)
+    }
+
+    /// Notes who reads, as long as it waits.
+    fn watch(&self, page: &Page, query: &Query) -> Vec<Watching> {
+        let watch = |interest| self.readers.watch(interest);
+        match page {
+            Page::Targets if query.get("service").is_some() => {
+                query.all("service").map(|name| watch(Interest::Service(name))).collect()
+            }
+            Page::Directory | Page::Service(_) | Page::Targets | Page::Consul(_) => {
+                vec![watch(page.interest())]
+            }
+        }
     }
 
     /// What an answer hangs on beside the index.

@@ -29,6 +29,7 @@ use super::stream::{Asked, Push, Stream};
 use crate::http::Counted;
 use crate::hub::{Hub, Interest};
 use crate::log;
+use crate::readers::{Following, Readers};
 
 const WORLD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
@@ -77,7 +78,13 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Here {
 }
 
 /// Serves for ever.
-pub(crate) async fn serve(listener: TcpListener, hub: Rc<Hub>, counted: Rc<Counted>, most: usize) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    hub: Rc<Hub>,
+    readers: Rc<Readers>,
+    counted: Rc<Counted>,
+    most: usize,
+) {
     let connections = Rc::new(Cell::new(0_usize));
     loop {
         while connections.get() >= most {
@@ -90,6 +97,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Rc<Hub>, counted: Rc<Count
         let _set = stream.set_nodelay(true);
         connections.set(connections.get() + 1);
         let (hub, counted) = (Rc::clone(&hub), Rc::clone(&counted));
+        let readers = Rc::clone(&readers);
         let left = Left(Rc::clone(&connections));
         tokio::task::spawn_local(async move {
             let place = counted.enter();
@@ -100,7 +108,7 @@ pub(crate) async fn serve(listener: TcpListener, hub: Rc<Hub>, counted: Rc<Count
                 .keep_alive_interval(ALIVE)
                 .keep_alive_timeout(ALIVE_WAIT);
             let service = service_fn(|request| {
-                let answer = answer(request, Rc::clone(&hub));
+                let answer = answer(request, Rc::clone(&hub), Rc::clone(&readers));
                 async move { Ok::<_, Infallible>(answer) }
             });
             let connection = builder.serve_connection(TokioIo::new(stream), service);
@@ -126,7 +134,7 @@ impl Drop for Left {
     }
 }
 
-fn answer(request: Request<Incoming>, hub: Rc<Hub>) -> Response<Said> {
+fn answer(request: Request<Incoming>, hub: Rc<Hub>, readers: Rc<Readers>) -> Response<Said> {
     let delta = match request.uri().path() {
         WORLD => Some(false),
         DELTA => Some(true),
@@ -137,7 +145,7 @@ fn answer(request: Request<Incoming>, hub: Rc<Hub>) -> Response<Said> {
     let body = request.into_body();
     tokio::task::spawn_local(async move {
         let code = match delta {
-            Some(delta) => talk(body, &hub, delta, &send).await,
+            Some(delta) => talk(body, &hub, &readers, delta, &send).await,
             None => UNIMPLEMENTED,
         };
         let mut trailers = HeaderMap::new();
@@ -196,11 +204,13 @@ impl Messages {
 async fn talk(
     body: Incoming,
     hub: &Hub,
+    readers: &Rc<Readers>,
     delta: bool,
     send: &mpsc::Sender<Frame<Bytes>>,
 ) -> &'static str {
     let mut messages = Messages { body, bytes: BytesMut::new() };
     let mut stream: Option<Stream> = None;
+    let mut following: Option<Following> = None;
     loop {
         if hub.is_ending() {
             return UNAVAILABLE;
@@ -235,6 +245,11 @@ async fn talk(
                 }
             },
         };
+        if let Some(stream) = &mut stream {
+            // Before it is told, so that nobody has heard of an instance who is not known here.
+            let following = following.get_or_insert_with(|| readers.follow(stream.taken()));
+            following.is(stream.services(), stream.taken());
+        }
         for push in pushes {
             if send.send(Frame::data(framed(push, delta))).await.is_err() {
                 return OK;

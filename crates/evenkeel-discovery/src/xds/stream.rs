@@ -8,6 +8,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use evenkeel_kernel::model::Generation;
+
 use super::proto::Any;
 use super::resources::{self, Asker, Type};
 use crate::catalog::{Catalog, changed};
@@ -54,6 +56,8 @@ struct Subscription {
     /// The nonce of the last that was told; and whether an answer to it is missing.
     nonce: String,
     waits: bool,
+    /// The answer was that it cannot be used, so something older is.
+    refused: bool,
     begun: bool,
 }
 
@@ -68,6 +72,8 @@ pub(super) struct Stream {
     last_nonce: u64,
     /// Services that changed since routes were told.
     held_since: Option<Instant>,
+    /// The decision up to which everything that was told has been taken.
+    taken: Generation,
     pub(super) refusals: u64,
 }
 
@@ -80,7 +86,8 @@ fn digest(any: &Any) -> u64 {
 impl Stream {
     pub(super) fn new(delta: bool, asker: Asker, seen: Arc<Catalog>) -> Self {
         let of = BTreeMap::new();
-        Self { delta, asker, seen, of, last_nonce: 0, held_since: None, refusals: 0 }
+        let taken = seen.directory.generation;
+        Self { delta, asker, seen, of, last_nonce: 0, held_since: None, taken, refusals: 0 }
     }
 
     /// Takes a request in, and gives what is to be told for it.
@@ -90,6 +97,7 @@ impl Stream {
         if !asked.nonce.is_empty() {
             if asked.nonce == it.nonce {
                 it.waits = false;
+                it.refused = asked.refused;
                 self.refusals += u64::from(asked.refused);
             } else if !delta {
                 // An answer to something older: another is on its way.
@@ -148,6 +156,30 @@ impl Stream {
         // What was held back for this answer may go now.
         pushes.extend(self.follow_on(now));
         pushes
+    }
+
+    /// The services that it asks for; `None`: all.
+    pub(super) fn services(&self) -> Option<BTreeSet<String>> {
+        let mut services = BTreeSet::new();
+        for (kind, it) in &self.of {
+            if it.all {
+                return None;
+            }
+            for name in &it.names {
+                services.insert(resources::service_of(&self.seen, *kind, name)?.to_owned());
+            }
+        }
+        Some(services)
+    }
+
+    /// The decision up to which everything that was told has been taken, as of now.
+    pub(super) fn taken(&mut self) -> Generation {
+        let wanted = |it: &&Subscription| it.all || !it.names.is_empty();
+        let open = self.of.values().filter(wanted).any(|it| it.waits || it.refused);
+        if !open && self.held_since.is_none() {
+            self.taken = self.seen.directory.generation;
+        }
+        self.taken
     }
 
     /// Whether this is the catalogue that was told last.
@@ -336,6 +368,7 @@ impl Stream {
         }
         nonce.clone_into(&mut it.nonce);
         it.waits = true;
+        it.refused = false;
         let version = self.seen.index().to_string();
         Push { kind, nonce, version, resources, removed: gone }
     }
@@ -427,6 +460,37 @@ mod tests {
         assert_eq!(told(&routes), ["Routes web"], "once there are endpoints");
         let gone = stream.ask(Type::Routes, taken(&routes[0], &["web"]), now);
         assert_eq!(told(&gone), ["Cluster web@r2 -web@r1"]);
+    }
+
+    #[test]
+    fn what_was_told_is_taken_when_all_of_it_was_answered_and_nothing_refused() {
+        let now = Instant::now();
+        let told = |generation, weights: &[(u32, u16)], before: &Catalog| {
+            let mut catalog = Catalog::clone(&catalog(before, weights));
+            let directory = Directory { generation, ..Directory::clone(&catalog.directory) };
+            catalog.directory = Arc::new(directory);
+            Arc::new(catalog)
+        };
+        let first = told(Generation(1), &[(1, 10_000)], &Catalog::default());
+        let mut stream = Stream::new(false, Asker::default(), Arc::clone(&first));
+        assert_eq!(stream.services(), Some(BTreeSet::new()));
+        let clusters = stream.ask(Type::Cluster, names(&["web@r1"]), now);
+        assert_eq!(stream.services(), Some(["web".to_owned()].into()));
+        stream.ask(Type::Cluster, taken(&clusters[0], &["web@r1"]), now);
+        let endpoints = stream.ask(Type::Endpoints, names(&["web@r1"]), now);
+        stream.ask(Type::Endpoints, taken(&endpoints[0], &["web@r1"]), now);
+        let second = told(Generation(2), &[(1, 5_000), (2, 5_000)], &first);
+        stream.follow(Arc::clone(&second), now);
+        assert_eq!(stream.taken(), Generation(2));
+        let both = ["web@r1", "web@r2"];
+        let endpoints = stream.ask(Type::Endpoints, names(&both), now);
+        let third = told(Generation(3), &[(2, 10_000)], &second);
+        stream.follow(third, now);
+        assert_eq!(stream.taken(), Generation(2), "an answer is missing");
+        let refused = Asked { refused: true, ..taken(&endpoints[0], &both) };
+        stream.ask(Type::Endpoints, refused, now);
+        stream.follow_on(now);
+        assert_eq!(stream.taken(), Generation(2), "it was refused");
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use evenkeel_discovery::{Running, Socket, Sockets, Start, start};
+use evenkeel_discovery::{Report, Running, Socket, Sockets, Start, start};
 use evenkeel_kernel::layout::discovery_listener;
-use evenkeel_kernel::model::{Discovery, Probe, Protocol, RevisionNumber, ServiceName, Weight};
+use evenkeel_kernel::model::{
+    Discovery, Epoch, Generation, Probe, Protocol, RevisionNumber, ServiceName, Weight,
+};
 use evenkeel_kernel::routing::directory::{Directory, Seen};
 use evenkeel_kernel::routing::{self, RoutingTable};
-use evenkeel_kernel::world::Health;
+use evenkeel_kernel::world::{Fence, Health};
 use tokio::sync::watch;
 
 pub(crate) const WELL: Seen = Seen { health: Health::Healthy, once: true };
@@ -38,6 +40,8 @@ pub(crate) struct Rig {
     pub(crate) settings: Discovery,
     pub(crate) home: tempfile::TempDir,
     pub(crate) directory: watch::Sender<Arc<Directory>>,
+    pub(crate) readers: watch::Sender<Report>,
+    generation: std::cell::Cell<u64>,
     held: Held,
     running: Option<Running>,
 }
@@ -64,7 +68,10 @@ impl Rig {
         let directory = watch::Sender::default();
         let home = tempfile::tempdir().unwrap();
         let held = Held(held);
-        let mut rig = Self { dns, http, xds, settings, home, directory, held, running: None };
+        let (readers, generation) = (watch::Sender::default(), std::cell::Cell::default());
+        let running = None;
+        let mut rig =
+            Self { dns, http, xds, settings, home, directory, readers, generation, held, running };
         rig.serve(BTreeMap::new());
         rig.start();
         rig
@@ -75,6 +82,7 @@ impl Rig {
             home: self.home.path().to_owned(),
             directory: self.directory.subscribe(),
             sockets: self.held.clone(),
+            readers: self.readers.clone(),
         };
         self.running = Some(start(with).unwrap());
     }
@@ -86,7 +94,10 @@ impl Rig {
     /// Tells it of services, all of whose instances are well: per revision its weight, and where
     /// its instances are, slots from 1.
     pub(crate) fn serve(&self, services: BTreeMap<ServiceName, routing::Service>) {
+        self.generation.set(self.generation.get() + 1);
+        let generation = Generation(self.generation.get());
         let table = RoutingTable {
+            fence: Fence { epoch: Epoch(1), generation },
             stack: Some("shop".parse().unwrap()),
             discovery: self.settings.clone(),
             services,
@@ -98,6 +109,11 @@ impl Rig {
     /// The same with one service, `web`.
     pub(crate) fn serve_web(&self, pools: &[(u16, Vec<SocketAddr>)]) {
         self.serve([("web".parse().unwrap(), service(pools))].into());
+    }
+
+    /// The decision that it was told of last.
+    pub(crate) fn generation(&self) -> Generation {
+        Generation(self.generation.get())
     }
 
     /// Tells it how an instance is.

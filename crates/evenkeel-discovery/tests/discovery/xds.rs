@@ -123,6 +123,10 @@ fn grpc_follows_a_release_with_no_proxy_between() {
     rig.see("web.r1.1", WELL);
     split(0, 10_000);
     until("all to the new one", || (grpc.share() == [0, 100, 0]).then_some(()));
+    until("it is known that all of that was taken", || {
+        let readers = rig.readers.borrow().clone()?;
+        (readers[&"web".parse().unwrap()].taken? == rig.generation()).then_some(())
+    });
     // The old one is forgotten, and nothing breaks.
     rig.serve(
         [("web".parse().unwrap(), {

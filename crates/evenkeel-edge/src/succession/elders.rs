@@ -224,6 +224,11 @@ impl Elders {
                     instance.joins(theirs, elder.gone);
                 }
             }
+            let theirs = elder.seen.iter().filter(|_| !elder.gone).flat_map(|it| &it.readers);
+            for (service, theirs) in theirs {
+                let own = own.readers.entry(service.clone()).or_insert(*theirs);
+                *own = own.and(*theirs);
+            }
         }
         own.serving = self.serving(own.serving);
         for (pool, counts) in &mut own.pools {
@@ -287,7 +292,8 @@ mod as_list {
 
 #[cfg(test)]
 mod tests {
-    use evenkeel_kernel::world::Health;
+    use evenkeel_kernel::model::Generation;
+    use evenkeel_kernel::world::{Health, Readers};
 
     use super::*;
     use crate::fixtures::fence;
@@ -306,6 +312,7 @@ mod tests {
             in_flight,
             load_milli: Some(500),
             long_lived: in_flight,
+            draining_ms: None,
             lately: Lately::default(),
         };
         Observation {
@@ -316,6 +323,7 @@ mod tests {
             pools: vec![(pool(), counts)],
             unrouted: Unrouted { no_route: requests, ..Unrouted::default() },
             certificates: Vec::new(),
+            readers: BTreeMap::new(),
             demand: Vec::new(),
         }
     }
@@ -369,6 +377,31 @@ mod tests {
         assert_eq!(together(&elders, sees(3, 5, 1)), (5, 3, 3, 5, 3));
         elders.heard(7, sees(3, 105, 0), &|_| true);
         assert_eq!(together(&elders, sees(3, 5, 1)), (7, 1, 1, 7, 3));
+    }
+
+    #[test]
+    fn clients_of_an_elders_discovery_count_as_long_as_it_has_any() {
+        let reads = |services: &[(&str, Option<u64>)]| {
+            let readers = services.iter().map(|(name, taken)| {
+                (name.parse().unwrap(), Readers { taken: taken.map(Generation) })
+            });
+            Observation { readers: readers.collect(), ..sees(3, 0, 0) }
+        };
+        let mut elders = Elders::default();
+        elders.inherit(7, reads(&[("web", Some(2)), ("db", None)]), Sums::default(), Vec::new(), 1);
+        let own = || reads(&[("web", Some(3)), ("api", Some(3))]);
+        let together = |elders: &Elders| {
+            let all = elders.join(own()).readers;
+            let said = all.into_iter().map(|(name, it)| format!("{name} {:?}", it.taken));
+            said.collect::<Vec<_>>().join(", ")
+        };
+        let both = "api Some(Generation(3)), db None, web Some(Generation(2))";
+        assert_eq!(together(&elders), both);
+        elders.heard(7, reads(&[]), &|_| true);
+        assert_eq!(together(&elders), "api Some(Generation(3)), web Some(Generation(3))");
+        elders.heard(7, reads(&[("web", Some(2))]), &|_| true);
+        elders.went(7, 5);
+        assert_eq!(together(&elders), "api Some(Generation(3)), web Some(Generation(3))");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Where services are told of, and under which names.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,16 @@ pub struct Discovery {
     pub domain: String,
     /// Who is asked for all other names, in this order.
     pub forward: Vec<SocketAddr>,
+    /// How long clients may go on by what they were told: the longest that one of them keeps an
+    /// answer, and a request that it has begun.
+    #[serde(default = "linger")]
+    pub linger: Duration,
+}
+
+/// Answers of DNS may be kept for one second and are asked for again each second; Traefik takes
+/// over what is new every two seconds; the rest is for requests that are under way.
+fn linger() -> Duration {
+    Duration::from_secs(5)
 }
 
 impl Default for Discovery {
@@ -27,6 +38,7 @@ impl Default for Discovery {
             xds: Vec::new(),
             domain: "internal".to_owned(),
             forward: Vec::new(),
+            linger: linger(),
         }
     }
 }
@@ -38,7 +50,7 @@ impl Discovery {
         *self == Self::default()
     }
 
-    /// How many of the files that its process may have open it may hold, so that requests never
+    /// How many of the files that its process may have open it may linger, so that requests never
     /// lack one because of those who only ask: an eighth, and no more than it can use.
     #[must_use]
     pub fn files(limit: u64) -> u64 {

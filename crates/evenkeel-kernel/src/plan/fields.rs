@@ -341,6 +341,7 @@ fn discovery_fields(discovery: &Discovery) -> Fields {
     let mut fields: Fields = addrs.map(|(name, all)| (name.to_owned(), list(all))).collect();
     if !discovery.is_default() {
         fields.insert("domain".to_owned(), discovery.domain.clone());
+        fields.insert("linger".to_owned(), human(discovery.linger));
     }
     fields
 }

@@ -144,11 +144,14 @@ impl State {
     /// Drops the slots of instances that have finished. Their instances are stopped then.
     ///
     /// An instance has finished when an edge that serves the decision to unroute it holds no
-    /// request on it, or when its time to drain is over.
+    /// request on it, or when its time to drain is over; and when those clients have moved on who
+    /// went to it by themselves.
     pub(super) fn drop_drained(&mut self, world: &World, now: Timestamp) -> Vec<PoolId> {
         let Some(Seen { edge, .. }) = Seen::of(world) else { return Vec::new() };
+        let linger = self.settings().discovery.linger;
         let mut dropped = Vec::new();
         for (name, service) in &mut self.services {
+            let readers = edge.readers.get(name);
             for (revision, kept) in &mut service.revisions {
                 let pool = PoolId::new(name, *revision);
                 let stop = &kept.revision.workload.stop;
@@ -163,7 +166,13 @@ impl State {
                     let waited = now.since(since);
                     let requests = backend.in_flight > 0 && waited < stop.drain;
                     let long = backend.long_lived > 0 && waited < stop.drain_long_lived;
-                    requests || long
+                    // What was decided may have reached the edge later, and clients with it.
+                    let told = now.since(backend.draining.map_or(since, |it| it.max(since)));
+                    let unheard = readers.is_some_and(|readers| {
+                        let taken = readers.taken.is_none_or(|taken| taken >= generation);
+                        told < linger || (!taken && told < stop.drain)
+                    });
+                    requests || long || unheard
                 });
                 if kept.slots.len() < before {
                     dropped.push(pool);

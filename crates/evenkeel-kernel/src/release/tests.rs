@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 use crate::want::Want;
 use crate::world::{
     self, Backend, Counts, Decided, Fence, Health, InstancePhase, Lately, Measured, Observed,
-    Reading, World,
+    Readers, Reading, World,
 };
 
 mod affinity;
@@ -36,6 +36,7 @@ mod gates;
 mod holds;
 mod jobs;
 mod people;
+mod readers;
 mod scaling;
 mod scenarios;
 
@@ -145,6 +146,9 @@ struct Story {
     blind: bool,
     /// The edge takes no table.
     deaf: bool,
+    /// Who goes to instances by itself, and since when the edge gives each nothing new.
+    readers: BTreeMap<ServiceName, Readers>,
+    draining: BTreeMap<InstanceId, Timestamp>,
     /// How many hours the clocks are ahead of the story's; nobody can see them without.
     zone: Option<i32>,
     incarnation: u64,
@@ -189,6 +193,8 @@ impl Story {
             refuses: None,
             blind: false,
             deaf: false,
+            readers: BTreeMap::new(),
+            draining: BTreeMap::new(),
             zone: Some(0),
             incarnation: 1,
             edge_since: 0,
@@ -276,7 +282,10 @@ impl Story {
             match want {
                 Want::Listeners(sockets) => self.listeners = sockets.into_keys().collect(),
                 Want::Table(_) if self.deaf => {}
-                Want::Table(table) => self.serving = table.fence,
+                Want::Table(table) => {
+                    self.serving = table.fence;
+                    self.drain(&table);
+                }
                 Want::Checks(_) => {}
                 Want::Pool(pool) => {
                     for (number, slot) in &pool.slots {
@@ -291,6 +300,19 @@ impl Story {
             }
         }
         self.running.retain(|id, _| wanted.contains(id));
+    }
+
+    /// Notes who gets nothing new from now on.
+    fn drain(&mut self, table: &crate::routing::RoutingTable) {
+        for (name, service) in &table.services {
+            for (revision, pool) in &service.pools {
+                let slots = pool.instances.iter().filter(|(_, it)| it.draining);
+                for (slot, _) in slots {
+                    let id = PoolId::new(name, *revision).instance(*slot);
+                    self.draining.entry(id).or_insert(Timestamp(self.second * 1_000));
+                }
+            }
+        }
     }
 
     fn fate(&self, id: &InstanceId) -> Option<Fate> {
@@ -317,6 +339,7 @@ impl Story {
             incarnation: self.incarnation,
             serving: self.serving,
             listeners: self.listeners.clone(),
+            readers: self.readers.clone(),
             demand: self.demand.clone(),
             ..world::Edge::default()
         };
@@ -361,7 +384,9 @@ impl Story {
             let lately = Lately { errors: load.lately(siblings), ..Lately::default() };
             let busy = self.busy.get(&pool).copied().unwrap_or(Some(0));
             let load_milli = busy.map(|busy| busy * 1_000 / self.ready(&id.pool).max(1));
-            let backend = Backend { health, since, lately, load_milli, ..Backend::default() };
+            let draining = self.draining.get(id).copied();
+            let backend =
+                Backend { health, since, lately, load_milli, draining, ..Backend::default() };
             edge.instances.insert(id.clone(), backend);
             let (requests, status_5xx) = (load.asked, load.bad / 1000);
             let counts = Counts { requests, status_5xx, ..Counts::default() };
@@ -471,6 +496,14 @@ impl Story {
                     self.say(&format!("? {}{error}", wait.what));
                 }
                 return false;
+            }
+            // Somebody goes by DNS; or by xDS, and takes what there is now and nothing more.
+            ["asked", service] => {
+                self.readers.insert(service.parse().unwrap(), Readers::default());
+            }
+            ["takes", service] => {
+                let taken = Some(self.serving.generation);
+                self.readers.insert(service.parse().unwrap(), Readers { taken });
             }
             ["refused"] => self.refused = true,
             ["well", who] => {

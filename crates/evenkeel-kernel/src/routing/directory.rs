@@ -10,7 +10,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::{
-    Discovery, InstanceId, PoolId, Protocol, RevisionNumber, ServiceName, StackName, Weight,
+    Discovery, Generation, InstanceId, PoolId, Protocol, RevisionNumber, ServiceName, StackName,
+    Weight,
 };
 use crate::routing::{self, RoutingTable};
 use crate::world::Health;
@@ -22,6 +23,8 @@ pub struct Directory {
     pub index: u64,
     /// The index of the last change of which services there are.
     pub names_index: u64,
+    /// The decision that its table comes from.
+    pub generation: Generation,
     /// The stack's name, once a table has said it.
     pub stack: Option<StackName>,
     /// What discovery is asked to be.
@@ -113,6 +116,7 @@ impl Directory {
         let mut next = Self {
             index,
             names_index: self.names_index,
+            generation: table.fence.generation,
             stack: table.stack.clone(),
             settings: match table.discovery == *self.settings {
                 true => Arc::clone(&self.settings),

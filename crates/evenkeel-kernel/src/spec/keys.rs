@@ -1022,6 +1022,16 @@ static DISCOVERY: Table = Table {
         )
         .otherwise("other names are refused")
         .elsewhere(&["upstream", "upstreams", "forwarders", "recursors", "resolvers"]),
+        Key::new(
+            "linger",
+            Kind::Span { min: 0, max: HOUR },
+            "\"15s\"",
+            "How long clients may go on by what they were told: the longest that one of them keeps \
+             an answer, and a request that it has begun. An instance of a service that is asked for \
+             here is not stopped sooner after nobody is told of it any more.",
+        )
+        .preset(|| span(Discovery::default().linger))
+        .elsewhere(&["ttl", "hold", "cache", "deregistration_delay"]),
     ],
 };
 

@@ -115,6 +115,7 @@ fn discovery(fields: Option<&Fields>, mistakes: &mut Mistakes) -> Discovery {
         xds: addrs("xds"),
         domain: fields.text("domain").cloned().unwrap_or(preset.domain),
         forward: addrs("forward"),
+        linger: fields.span("linger").copied().unwrap_or(preset.linger),
     };
     if let Some(addr) = discovery.forward.iter().find(|addr| discovery.dns.contains(addr)) {
         let wrong = format!("`{addr}` is where discovery itself listens");

@@ -24,7 +24,8 @@ impl Sockets for OfTheEdge {
 pub(super) fn start(home: &Path, outlook: Outlook) -> Option<Running> {
     let directory = outlook.directory.clone();
     let home = home.to_owned();
-    let with = Start { home, directory, sockets: OfTheEdge(outlook) };
+    let readers = outlook.readers.clone();
+    let with = Start { home, directory, sockets: OfTheEdge(outlook), readers };
     match evenkeel_discovery::start(with) {
         Ok(running) => Some(running),
         Err(error) => {

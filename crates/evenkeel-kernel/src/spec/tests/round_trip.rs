@@ -264,8 +264,17 @@ fn discovery() -> impl Strategy<Value = Discovery> {
         btree_set(addr, 0..3).prop_map(|all| all.into_iter().collect::<Vec<_>>())
     };
     let own = [127, 0, 0, 1];
-    (addrs(own), addrs(own), addrs(own), "[a-z]{1,5}", addrs([192, 0, 2, 1]))
-        .prop_map(|(dns, http, xds, domain, forward)| Discovery { dns, http, xds, domain, forward })
+    let linger = (0_u64..100_000).prop_map(Duration::from_millis);
+    (addrs(own), addrs(own), addrs(own), "[a-z]{1,5}", addrs([192, 0, 2, 1]), linger).prop_map(
+        |(dns, http, xds, domain, forward, linger)| Discovery {
+            dns,
+            http,
+            xds,
+            domain,
+            forward,
+            linger,
+        },
+    )
 }
 
 fn stack() -> impl Strategy<Value = Stack> {
@@ -341,7 +350,7 @@ fn print(stack: &Stack) -> String {
 }
 
 fn print_discovery(out: &mut String, it: &Discovery) -> std::fmt::Result {
-    writeln!(out, "[discovery]\ndomain = \"{}\"", it.domain)?;
+    writeln!(out, "[discovery]\ndomain = \"{}\"\nlinger = {}", it.domain, ms(it.linger))?;
     let all = [("dns", &it.dns), ("http", &it.http), ("xds", &it.xds), ("forward", &it.forward)];
     all.into_iter().try_for_each(|(key, addrs)| {
         let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
