@@ -33,6 +33,12 @@ pub(crate) const EVENTS: Script =
 pub(crate) const GRPC: Script =
     script("grpc_client", include_str!("programs/grpc_client.py"), "grpc");
 pub(crate) const TCP: Script = script("tcp_client", include_str!("programs/tcp_client.py"), "");
+pub(crate) const PROXIED: Script =
+    script("proxied_client", include_str!("programs/proxied_client.py"), "");
+pub(crate) const CONSUL: Script =
+    script("consul_client", include_str!("programs/consul_client.py"), "consul");
+pub(crate) const PROMETHEUS: Script =
+    script("prometheus_client", include_str!("programs/prometheus_client.py"), "");
 pub(crate) const WEB_SOCKET: Script = script(
     "web_socket_client",
     include_str!("programs/web_socket_client.py"),
@@ -56,6 +62,16 @@ impl Script {
 
     /// Starts it, if it can run here.
     pub(crate) fn start(&self, house: &House, args: &[&str]) -> Option<Client> {
+        self.start_with(house, args, &[])
+    }
+
+    /// The same with something in its environment.
+    pub(crate) fn start_with(
+        &self,
+        house: &House,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Option<Client> {
         let python = self.python()?;
         house.write("tally.py", TALLY);
         let file = format!("{}.py", self.name);
@@ -65,6 +81,7 @@ impl Script {
             .args(args)
             .current_dir(house.folder())
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(env.iter().copied())
             // It ends when this does.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -106,6 +123,14 @@ pub(crate) struct Client {
 impl Client {
     fn told(&self) -> Told {
         self.told.lock().unwrap().clone()
+    }
+
+    /// What it has met so far, in a line.
+    pub(crate) fn summary(&self) -> String {
+        let told = self.told();
+        let count = |by: &BTreeMap<String, u64>| by.values().sum::<u64>();
+        let kinds = told.answers.iter().map(|(kind, by)| format!("{kind} {}", count(by)));
+        format!("{}; {} failed", kinds.collect::<Vec<_>>().join(", "), told.failed)
     }
 
     /// Waits until it has been answered by this version, in each of its ways so many times more.

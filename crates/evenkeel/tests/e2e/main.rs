@@ -4,6 +4,8 @@
 #[cfg(test)]
 mod affinity;
 #[cfg(test)]
+mod campaign;
+#[cfg(test)]
 mod certificates;
 #[cfg(test)]
 mod changes;
@@ -15,6 +17,8 @@ mod clients;
 mod control;
 #[cfg(test)]
 mod deaths;
+#[cfg(test)]
+mod direct;
 #[cfg(test)]
 mod discovery;
 #[cfg(test)]
@@ -45,6 +49,8 @@ mod preloaded;
 mod programs;
 #[cfg(test)]
 mod protocols;
+#[cfg(test)]
+mod proxies;
 #[cfg(test)]
 mod saved;
 #[cfg(test)]

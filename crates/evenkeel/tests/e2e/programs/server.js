@@ -98,6 +98,9 @@ const server = http.createServer((request, response) => {
     const sick = process.env.HEALTH === 'never' || broken;
     return answer(response, sick ? 503 : 200, sick ? 'not yet' : 'well');
   }
+  if (url.pathname === '/metrics') {
+    return answer(response, 200, `version_info{version="${version}"} 1\n`, { 'content-type': 'text/plain' });
+  }
   if (panics) process.exit(9);
   sickAfter -= 1;
   if (process.env.FAIL === 'all' || sickAfter < 0) return answer(response, 500, 'broken');
@@ -152,6 +155,9 @@ server.on('upgrade', (request, socket) => {
     }
   });
 });
+
+// Longer than any proxy leaves a connection idle, so that it is never the server who ends one first.
+if (process.env.KEEP_ALIVE) server.keepAliveTimeout = Number(process.env.KEEP_ALIVE);
 
 server.listen(port, '127.0.0.1', () => {
   if (process.env.CRASH === 'later') setTimeout(() => process.exit(7), 1500);
