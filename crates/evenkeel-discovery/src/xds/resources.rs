@@ -194,10 +194,16 @@ fn endpoints(catalog: &Catalog, name: &str) -> Option<ClusterLoadAssignment> {
     Some(ClusterLoadAssignment { cluster_name: name.to_owned(), endpoints: vec![locality] })
 }
 
-/// The slots of a revision that may be used. Where nobody is well it is all who were: routes lead
-/// elsewhere then, and calls that are on their way should not lose the last they could reach.
+/// The slots of a revision that may be used. Where nobody is well it is all who were, and where all
+/// drain it is all of them: routes lead elsewhere then, or will in a moment, and until somebody has
+/// taken that, calls should not lose the last they could reach.
 fn offered(listing: &Listing, revision: RevisionNumber) -> BTreeSet<u32> {
-    listing.offers_of(revision).iter().map(|it| it.slot).collect()
+    let offers: BTreeSet<u32> = listing.offers_of(revision).iter().map(|it| it.slot).collect();
+    if !offers.is_empty() {
+        return offers;
+    }
+    let pool = listing.pools.get(&revision).into_iter().flat_map(|it| &it.instances);
+    pool.filter(|it| it.seen.once).map(|it| it.slot).collect()
 }
 
 fn manager(routes: &str) -> Any {

@@ -513,6 +513,28 @@ mod tests {
     }
 
     #[test]
+    fn a_revision_that_drains_as_a_whole_keeps_its_endpoints_until_routes_have_left_it() {
+        let now = Instant::now();
+        let first = catalog(&Catalog::default(), &[(1, 5_000), (2, 5_000)]);
+        let mut stream = Stream::new(false, Asker::default(), Arc::clone(&first));
+        let both = ["web@r1", "web@r2"];
+        for (kind, list) in [(Type::Endpoints, &both[..]), (Type::Routes, &["web"][..])] {
+            let push = stream.ask(kind, names(list), now);
+            stream.ask(kind, taken(&push[0], list), now);
+        }
+        // It is taken back: no weight any more, and on its way out, all at once.
+        let mut directory = Directory::clone(&first.directory);
+        let web = directory.services.values_mut().next().unwrap();
+        let pools = &mut Arc::make_mut(web).pools;
+        Arc::make_mut(pools.get_mut(&RevisionNumber(1)).unwrap()).weight = Weight(10_000);
+        let leaving = Arc::make_mut(pools.get_mut(&RevisionNumber(2)).unwrap());
+        leaving.weight = Weight(0);
+        leaving.instances[0].draining = true;
+        let next = Arc::new(Catalog { directory: Arc::new(directory), ..Catalog::default() });
+        assert_eq!(told(&stream.follow(next, now)), ["Routes web"], "endpoints are as they were");
+    }
+
+    #[test]
     fn an_answer_to_something_older_is_passed_over_and_a_refusal_is_counted() {
         let now = Instant::now();
         let first = catalog(&Catalog::default(), &[(1, 10_000)]);
