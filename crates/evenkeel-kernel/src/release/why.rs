@@ -111,7 +111,7 @@ impl State {
                 since: release.since,
                 until: None,
                 last_error: None,
-                unblock: "it ends by itself after their drain and grace times".to_owned(),
+                unblock: leaves(release, world),
             }),
             Phase::TurningBack(because) => waits.push(Wait {
                 what: format!("release {} is taken back: the new instances drain", release.id),
@@ -121,7 +121,7 @@ impl State {
                     (at, "the old instances take over whether they are well or not".to_owned())
                 }),
                 last_error: because.is_failure().then(|| because.to_string()),
-                unblock: "it ends by itself after their drain and grace times".to_owned(),
+                unblock: leaves(release, world),
             }),
         }
         waits
@@ -390,6 +390,17 @@ fn told(rollout: &Rollout, check: &CheckName) -> Option<String> {
 }
 
 /// What cannot be seen at all.
+/// What ends the wait for instances that leave.
+fn leaves(release: &Release, world: &World) -> String {
+    let readers = world.edge.known().map(|edge| &edge.readers);
+    let read = readers.is_some_and(|it| release.rollouts.keys().any(|name| it.contains_key(name)));
+    let linger = match read {
+        true => ", and `linger` of `[discovery]` for clients that were told of them",
+        false => "",
+    };
+    format!("it ends by itself after their drain and grace times{linger}")
+}
+
 fn blind(world: &World, now: Timestamp) -> Vec<Wait> {
     let mut waits = Vec::new();
     let mut look = |what: &str, error: Option<&String>| {

@@ -40,6 +40,8 @@ pub const STEPS_MAX: usize = 20;
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
+/// Half of the time that a release may go without progress: every batch of it waits for this.
+const LINGER_MAX: u64 = 5 * MINUTE;
 
 /// The file itself.
 pub(crate) static STACK: Table = Table {
@@ -1024,7 +1026,7 @@ static DISCOVERY: Table = Table {
         .elsewhere(&["upstream", "upstreams", "forwarders", "recursors", "resolvers"]),
         Key::new(
             "linger",
-            Kind::Span { min: 0, max: HOUR },
+            Kind::Span { min: 0, max: LINGER_MAX },
             "\"15s\"",
             "How long clients may go on by what they were told: the longest that one of them keeps \
              an answer, and a request that it has begun. An instance of a service that is asked for \

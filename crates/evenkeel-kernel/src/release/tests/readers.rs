@@ -49,6 +49,18 @@ fn who_is_asked_for_by_discovery_is_stopped_only_when_clients_have_had_their_tim
 }
 
 #[test]
+fn why_says_that_clients_are_waited_for() {
+    let waits = |script: &str| {
+        let mut story = play("web 1 blue-green", script);
+        story.run_until(36);
+        let waits = story.state.waits(&story.world(), story.now());
+        waits.into_iter().map(|it| it.unblock).collect::<Vec<_>>().join("; ")
+    };
+    let script = "0 apply\n20 asked web\n20 apply web:v2\n35 end";
+    assert!(waits(script).contains("`linger` of `[discovery]`"), "{}", waits(script));
+}
+
+#[test]
 fn a_client_of_xds_has_taken_what_is_new_before_the_old_is_stopped_or_has_had_its_time_to_drain() {
     // At 34 or 35 the old one gets nothing new.
     let ends = |takes: &str| {
