@@ -56,6 +56,8 @@ pub(crate) struct Edge {
     /// When clients were first told that an instance gets nothing new.
     told: BTreeMap<InstanceId, u64>,
     pub(crate) demand: Demand,
+    /// When each service was asked last.
+    asked: BTreeMap<ServiceName, u64>,
 }
 
 impl Edge {
@@ -71,6 +73,7 @@ impl Edge {
             refreshed: 0,
             told: BTreeMap::new(),
             demand,
+            asked: BTreeMap::new(),
         }
     }
 
@@ -83,6 +86,10 @@ impl Edge {
         mut drains: impl FnMut() -> u64,
     ) {
         self.table = Rc::clone(table);
+        self.asked.retain(|name, _| table.services.contains_key(name));
+        for name in table.services.keys() {
+            self.asked.entry(name.clone()).or_insert(now);
+        }
         let mut known = std::mem::take(&mut self.known);
         let mut pools = std::mem::take(&mut self.pools);
         for (name, service) in &table.services {
@@ -129,6 +136,7 @@ impl Edge {
         self.incarnation += 1;
         self.known.clear();
         self.pools.clear();
+        self.asked.clear();
         let table = Rc::clone(&self.table);
         self.install(&table, now, || 0);
     }
@@ -158,6 +166,11 @@ impl Edge {
             }
             if let Some(found) = found {
                 found.was_healthy |= well && backend.health == Health::Healthy;
+            }
+        }
+        for (name, asked) in &mut self.asked {
+            if self.demand.of(name, now) > 0 {
+                *asked = now;
             }
         }
         for (id, pool) in &mut self.pools {
@@ -211,10 +224,22 @@ impl Edge {
         u32::try_from(of_pool / sharing.max(1)).ok()
     }
 
+    /// Who waits: where there is nobody to answer, one of all that ask.
+    fn demands(&self, now: u64) -> BTreeMap<ServiceName, world::Demand> {
+        let demand = |(name, service): (&ServiceName, &routing::Service)| {
+            let mut instances = service.pools.values().flat_map(|pool| pool.instances.values());
+            let waits = self.demand.of(name, now) > 0 && instances.all(|it| it.draining);
+            let asked = Timestamp(self.asked.get(name).copied().unwrap_or(now));
+            (name.clone(), world::Demand { waiting: u32::from(waits), asked })
+        };
+        self.table.services.iter().map(demand).collect()
+    }
+
     /// What an observer sees.
     pub(crate) fn observe(&self, now: u64) -> world::Edge {
         let instances = self.known.iter().map(|(id, known)| {
-            let busy = known.busy_until.is_none_or(|until| now < until);
+            let asked = || self.demand.of(&id.pool.service, now) > 0;
+            let busy = known.busy_until.map_or_else(asked, |until| now < until);
             let backend = world::Backend {
                 health: known.health,
                 since: Timestamp(known.since),
@@ -243,7 +268,7 @@ impl Edge {
             unrouted: world::Unrouted::default(),
             certificates: BTreeMap::new(),
             readers: self.readers(),
-            demand: BTreeMap::new(),
+            demand: self.demands(now),
         }
     }
 

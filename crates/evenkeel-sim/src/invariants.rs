@@ -7,7 +7,7 @@ use std::time::Duration;
 use evenkeel_kernel::model::{
     Digest, Discovery, InstanceId, PoolId, ReleaseId, ServiceName, Strategy, Weight, When,
 };
-use evenkeel_kernel::release::{Because, Decision, Outcome, Phase, Stage, State};
+use evenkeel_kernel::release::{Because, Decision, Outcome, Phase, Service, Stage, State};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::world::InstancePhase;
 
@@ -253,6 +253,11 @@ impl Checker {
         let certain = self.roughness < Roughness::Machine;
         for (name, service) in &new.services {
             let Some(required) = required(state, name) else { continue };
+            let slept = |it: &State| it.services.get(name).is_some_and(Service::sleeps);
+            if before.iter().any(|it| slept(it)) {
+                // It was told to do without any instance until somebody asks for it.
+                continue;
+            }
             // A service that was scaled a moment ago cannot be as large yet.
             let smaller = before.iter().filter_map(|it| self::required(it, name));
             let required = smaller.filter(|it| *it > 0).fold(required, u32::min);

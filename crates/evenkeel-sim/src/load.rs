@@ -10,8 +10,12 @@ use crate::scenario::{Scenario, What};
 
 /// For how long the same is asked of a service.
 const SPELL_MS: u64 = 10_000;
+/// For how long nobody asks, where that happens.
+const PAUSE_MS: u64 = 4_000;
 /// Requests in flight that an instance is to have.
 const TARGET: u32 = 10;
+/// What makes the stream by which services may sleep another one than that of their bounds.
+const SLEEP: u64 = 0x51EE9;
 /// The most that is asked of a service: beyond the largest size that any may have.
 const MOST: u64 = 100;
 
@@ -37,6 +41,12 @@ impl Demand {
     pub(crate) fn of(&self, name: &ServiceName, now: u64) -> u64 {
         let spell = self.since.unwrap_or(now) / SPELL_MS;
         let mut rng = Rng::new(self.seed ^ number(name) ^ (spell << 20), Purpose::Load);
+        // Whom nobody needs all the time is asked now and then.
+        let pause = self.since.unwrap_or(now) / PAUSE_MS;
+        let mut paused = Rng::new(self.seed ^ number(name) ^ (pause << 24), Purpose::Load);
+        if sleepers(self.seed).0[place(name)] && paused.chance(600) {
+            return 0;
+        }
         // Half of the time hardly anybody asks, or as many as ever will.
         let asked = match rng.below(6) {
             0 | 1 => rng.below(5),
@@ -56,19 +66,36 @@ fn number(name: &ServiceName) -> u64 {
 pub(crate) fn scale_some(seed: u64, scenario: &mut Scenario) {
     let mut rng = Rng::new(seed, Purpose::Load);
     let scales: Vec<bool> = (0..3).map(|_| rng.chance(500)).collect();
+    let (sleeps, mut sleep) = sleepers(seed);
     for act in &mut scenario.acts {
         if let What::Apply { stack, .. } = &mut act.what {
             scale_stack(stack, &scales, &mut rng);
+            let all = stack.services.iter_mut();
+            let scales = all.filter_map(|(name, it)| Some((name, it.scale.as_mut()?)));
+            for (_, scale) in scales.filter(|(name, _)| sleeps[place(name)]) {
+                scale.min = 0;
+                scale.zero_after = Duration::from_millis(sleep.between(1_000, 4_000));
+            }
         }
     }
 }
 
+/// Which lots of services may have no instance, and the stream that goes on from there.
+fn sleepers(seed: u64) -> ([bool; 3], Rng) {
+    let mut rng = Rng::new(seed ^ SLEEP, Purpose::Load);
+    ([(); 3].map(|()| rng.chance(400)), rng)
+}
+
+/// Which of three lots a service has drawn.
+fn place(name: &ServiceName) -> usize {
+    usize::try_from(number(name) % 3).unwrap_or(0)
+}
+
 fn scale_stack(stack: &mut Stack, scales: &[bool], rng: &mut Rng) {
     for (name, service) in &mut stack.services {
-        let place = usize::try_from(number(name) % 3).unwrap_or(0);
         let bounds = (rng.small(1, 3), rng.small(0, 5));
         let spans = (rng.between(0, 3_000), rng.between(1_000, 6_000));
-        if !scales[place] || service.workload.exclusive {
+        if !scales[place(name)] || service.workload.exclusive {
             continue;
         }
         let scale = Scale {
@@ -78,6 +105,7 @@ fn scale_stack(stack: &mut Stack, scales: &[bool], rng: &mut Rng) {
             cpu: None,
             up_after: Duration::from_millis(spans.0),
             down_after: Duration::from_millis(spans.1),
+            zero_after: Scale::ZERO_AFTER,
         };
         service.replicas = scale.within(service.replicas);
         service.scale = Some(scale);

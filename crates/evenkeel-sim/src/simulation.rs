@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use evenkeel_kernel::model::{Epoch, Generation, InstanceId, Stack};
+use evenkeel_kernel::model::{Epoch, Generation, InstanceId, Scale, Stack};
 use evenkeel_kernel::release::{Ports, State};
 use evenkeel_kernel::routing::RoutingTable;
 use evenkeel_kernel::want;
@@ -500,6 +500,15 @@ impl Simulation {
             let size = kept.slots.len();
             // One of a bad revision that lost its shim waits for others to be well.
             let bad = Behaviour::of(&kept.revision.workload) != Behaviour::Good;
+            let asked = self.edge.demand.of(name, self.now) > 0;
+            if service.sleeps() && asked {
+                return Some(format!("{name} sleeps and is asked for"));
+            }
+            let scale = state.stack.services.get(name).and_then(|it| it.scale.as_ref());
+            let may_sleep = scale.is_some_and(Scale::sleeps) && !bad;
+            if may_sleep && !service.sleeps() && !asked {
+                return Some(format!("{name} does not sleep and is asked by nobody"));
+            }
             if size != service.replicas as usize && !bad {
                 return Some(format!("{name} has {size} of {}", service.replicas));
             }

@@ -15,7 +15,7 @@ const PLANTED: [(Bug, u64); 10] = [
     (Bug::ActBeforeCommit, 0),
     (Bug::RandomNames, 0),
     (Bug::UnknownIsEmpty, 4),
-    (Bug::RollbackInContract, 43),
+    (Bug::RollbackInContract, 21),
     (Bug::CachedWorld, 0),
     (Bug::NoStopPrecondition, 454),
     (Bug::NoStoreFence, 1),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use evenkeel_kernel::routing::directory::{Listed, Listing};
+use evenkeel_kernel::routing::directory::{DOOR, Listed, Listing};
 use evenkeel_kernel::world::Health;
 use serde::Serialize;
 
@@ -139,14 +139,17 @@ pub(super) struct Targets {
     labels: BTreeMap<&'static str, String>,
 }
 
-/// Every instance, also those that are ill: they are watched all the same.
+/// Every instance, also those that are ill: they are watched all the same. A door is none; to ask
+/// there would wake its service again and again.
 pub(super) fn targets(catalog: &Catalog, only: &[&str]) -> Vec<Targets> {
     let mut all = Vec::new();
     for (name, service) in catalog.services() {
         if !only.is_empty() && !only.contains(&name) {
             continue;
         }
-        for it in entry(name, service).instances {
+        let door = DOOR.to_string();
+        let instances = entry(name, service).instances.into_iter();
+        for it in instances.filter(|it| it.revision.as_ref() != Some(&door)) {
             let labels = [
                 ("__meta_evenkeel_stack", catalog.stack().to_owned()),
                 ("__meta_evenkeel_service", name.to_owned()),

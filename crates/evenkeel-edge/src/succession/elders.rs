@@ -353,6 +353,21 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_at_an_elder_waits_and_who_was_asked_there_was_asked() {
+        let web: evenkeel_kernel::model::ServiceName = "web".parse().unwrap();
+        let asks = |waiting, age_ms| {
+            let demand = vec![Demand { service: web.clone(), waiting, age_ms }];
+            Observation { demand, ..sees(3, 0, 0) }
+        };
+        let mut elders = Elders::default();
+        elders.inherit(7, asks(3, 50), Sums::default(), Vec::new(), 1);
+        let together = |elders: &Elders| elders.join(asks(2, 900)).demand;
+        assert_eq!(together(&elders), asks(5, 50).demand);
+        elders.went(7, 10);
+        assert_eq!(together(&elders), asks(2, 900).demand);
+    }
+
+    #[test]
     fn counts_go_on_over_several_heirs() {
         let mut first = Elders::default();
         first.inherit(7, sees(3, 100, 4), Sums::default(), Vec::new(), 1);

@@ -52,3 +52,5 @@ mod successions;
 mod telemetry;
 #[cfg(test)]
 mod timeouts;
+#[cfg(test)]
+mod zero;

@@ -12,7 +12,7 @@ use super::service::Weight;
 /// With both targets the one that asks for more instances counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scale {
-    /// Never fewer instances than this, at least 1.
+    /// Never fewer instances than this. With 0 it has none while nobody asks for it.
     pub min: u32,
     /// Never more than this, at least `min`.
     pub max: u32,
@@ -24,6 +24,13 @@ pub struct Scale {
     pub up_after: Duration,
     /// How long fewer instances must have been enough before it shrinks.
     pub down_after: Duration,
+    /// How long nobody must have asked for it before it has none, where `min` is 0.
+    #[serde(default = "zero_after")]
+    pub zero_after: Duration,
+}
+
+fn zero_after() -> Duration {
+    Scale::ZERO_AFTER
 }
 
 impl Scale {
@@ -33,6 +40,14 @@ impl Scale {
     pub const UP_AFTER: Duration = Duration::from_secs(15);
     /// [`Scale::down_after`] where it is not said: as long as Kubernetes waits.
     pub const DOWN_AFTER: Duration = Duration::from_secs(300);
+    /// [`Scale::zero_after`] where it is not said: starting again costs somebody a wait.
+    pub const ZERO_AFTER: Duration = Duration::from_secs(300);
+
+    /// Whether it may have no instance at all.
+    #[must_use]
+    pub fn sleeps(&self) -> bool {
+        self.min == 0
+    }
 
     /// `size` within the bounds.
     #[must_use]

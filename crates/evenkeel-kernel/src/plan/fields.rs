@@ -462,6 +462,9 @@ fn scale_fields(scale: &Scale, fields: &mut Fields) {
     }
     set("up_after", human(scale.up_after));
     set("down_after", human(scale.down_after));
+    if scale.sleeps() {
+        set("zero_after", human(scale.zero_after));
+    }
 }
 
 fn rollout_fields(service: &Service, fields: &mut Fields) {

@@ -213,7 +213,11 @@ fn describe(
             plan.shift.push(crate::rollout::describe(name, from, to, &moved));
             if let (Some(from), Some(deployed)) = (from, deployed) {
                 plan.contract.push(format!("stop {name} {from}"));
-                plan.destroys.push(format!("{} of {name} {from}", instances(deployed.replicas)));
+                // One that sleeps is woken for the release, and has nothing to lose.
+                if deployed.replicas > 0 {
+                    plan.destroys
+                        .push(format!("{} of {name} {from}", instances(deployed.replicas)));
+                }
             }
         }
         None => {

@@ -36,9 +36,9 @@ pub(super) struct Subject {
 
 impl Subject {
     /// How many instances it needs. Only a whole service has the least that its file names; one of
-    /// two revisions is as small as its part of the traffic.
+    /// two revisions is as small as its part of the traffic. To none it goes by other rules.
     pub(super) fn need(&self, measured: &Measured) -> Need {
-        let min = if self.part == Part::Whole { self.scale.min } else { 1 };
+        let min = if self.part == Part::Whole { self.scale.min.max(1) } else { 1 };
         need(&Scale { min, ..self.scale.clone() }, measured)
     }
 }
@@ -182,7 +182,8 @@ impl State {
         let subjects = self.subjects().into_iter();
         let waits = subjects.filter_map(|subject| {
             let measured = self.measured(&subject, seen);
-            self.scaling_wait(&subject, &measured, now)
+            let size = self.scaling_wait(&subject, &measured, now);
+            size.or_else(|| self.sleeping_wait(&subject, &measured, seen))
         });
         waits.collect()
     }
@@ -228,6 +229,49 @@ impl State {
             }
         };
         wait(what, since, until, format!("`evenkeel scale {name}={needed}` does not wait"))
+    }
+
+    /// Since when nobody has asked for a pool that may have no instance then: it may, everybody is
+    /// well, and nobody holds anything there. `None`: it has to stay.
+    pub(super) fn idle_since(
+        &self,
+        subject: &Subject,
+        measured: &Measured,
+        seen: Seen<'_>,
+    ) -> Option<Timestamp> {
+        // A change that comes next would have to wake it again.
+        let may = subject.part == Part::Whole
+            && subject.shrinks
+            && subject.scale.sleeps()
+            && self.queued.is_none();
+        // Of what the edge does not tell of, nobody knows whether it is asked for.
+        let demand = seen.edge.demand.get(&subject.name).filter(|it| may && it.waiting == 0)?;
+        let pool = PoolId::new(&subject.name, subject.revision);
+        let its = seen.edge.instances.range(pool.instance(0)..=pool.instance(u32::MAX));
+        let free = its.map(|(_, it)| it).all(|it| it.in_flight == 0 && it.long_lived == 0);
+        let whole = measured.ready == measured.size;
+        // Whoever started the newest wants it to be there for a while.
+        let kept = self.kept(&subject.name, subject.revision)?;
+        let newest = kept.active().map(|(_, slot)| slot.since).max()?;
+        (free && whole).then(|| demand.asked.max(newest))
+    }
+
+    /// A pool that goes to none unless somebody asks for it.
+    fn sleeping_wait(
+        &self,
+        subject: &Subject,
+        measured: &Measured,
+        seen: Seen<'_>,
+    ) -> Option<Wait> {
+        let since = self.idle_since(subject, measured, seen)?;
+        let (name, until) = (&subject.name, since.after(subject.scale.zero_after));
+        Some(Wait {
+            what: format!("nobody asks for {name}"),
+            since,
+            until: Some((until, "it has no instance until somebody does".to_owned())),
+            last_error: None,
+            unblock: format!("a request for it, or another `min` in [service.{name}.scale]"),
+        })
     }
 
     pub(super) fn watch(&self, subject: &Subject) -> Option<&crate::scaling::Watch> {

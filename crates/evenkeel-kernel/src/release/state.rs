@@ -603,6 +603,12 @@ impl Service {
         self.stable.is_some() || self.serving().any(|(_, kept)| !kept.slots.is_empty())
     }
 
+    /// Whether it has no instance until somebody asks for it.
+    #[must_use]
+    pub fn sleeps(&self) -> bool {
+        self.stable.is_some() && self.replicas == 0
+    }
+
     /// The kept revision with this content.
     #[must_use]
     pub fn find(&self, digest: &Digest) -> Option<RevisionNumber> {

@@ -39,6 +39,7 @@ mod people;
 mod readers;
 mod scaling;
 mod scenarios;
+mod zero;
 
 /// Seconds from the start of an instance until it is healthy.
 const STARTS_IN: u64 = 2;
@@ -757,5 +758,6 @@ fn scales(bounds: &str) -> Scale {
         cpu: None,
         up_after: Duration::from_secs(4),
         down_after: Duration::from_secs(30),
+        zero_after: Duration::from_secs(60),
     }
 }

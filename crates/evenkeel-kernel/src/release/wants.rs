@@ -8,7 +8,7 @@ use super::hold::Held;
 use super::state::{Phase, Release, Service, Stage, State, service_listener};
 use crate::layout;
 use crate::model::{
-    Epoch, Exposed, PoolId, Probe, Protocol, RevisionNumber, Route, RouteName, ServiceName,
+    Epoch, Exposed, PoolId, Probe, Protocol, RevisionNumber, Route, RouteName, Scale, ServiceName,
     Strategy, TcpRoute, Workload,
 };
 use crate::routing::{self, RoutingTable};
@@ -107,10 +107,13 @@ impl State {
                 (*revision, pool)
             })
             .collect();
+        // One that sleeps sends nothing to those who are on their way out.
+        let asleep = service.sleeps();
         let split = service
             .split
             .iter()
-            .filter(|(revision, weight)| weight.0 > 0 && pools.contains_key(revision));
+            .filter(|(revision, weight)| weight.0 > 0 && pools.contains_key(revision))
+            .filter(|_| !asleep);
         routing::Service {
             listener: Some(service_listener(name)),
             door: Some(([127, 0, 0, 1], service.port).into()),
@@ -119,6 +122,7 @@ impl State {
             pools,
             slow: service.slow,
             hold: self.holds.get(name).map(Held::order),
+            by_door: self.by_door(name),
             traffic: self
                 .settings()
                 .services
@@ -129,6 +133,14 @@ impl State {
             testers: self.met(name, |exposed| exposed.testers.clone()),
             mirror: self.met(name, |exposed| exposed.mirror.clone()),
         }
+    }
+
+    /// What is spoken at the door of a service that may have no instance: who is told of one could
+    /// not wake it, and would not be seen.
+    fn by_door(&self, name: &ServiceName) -> Option<Protocol> {
+        let described = self.settings().services.get(name)?;
+        let sleeps = described.scale.as_ref().is_some_and(Scale::sleeps);
+        sleeps.then_some(described.workload.protocol)
     }
 
     /// What of a service's rollout concerns single requests, and its new revision while it is on

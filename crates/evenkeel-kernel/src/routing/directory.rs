@@ -16,6 +16,12 @@ use crate::model::{
 use crate::routing::{self, RoutingTable};
 use crate::world::Health;
 
+/// The revision as which the door of a service is told of that may have no instance. No revision
+/// has this number.
+pub const DOOR: RevisionNumber = RevisionNumber(0);
+/// The slot of its only instance.
+const DOOR_SLOT: u32 = 1;
+
 /// All services of one stack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Directory {
@@ -181,19 +187,30 @@ fn listing(
     index: u64,
     seen: &dyn Fn(&InstanceId) -> Seen,
 ) -> Listing {
+    let by_door = service.by_door.zip(service.door);
     let pools = service.pools.iter().map(|(revision, source)| {
         let id = PoolId::new(name, *revision);
         let instances = source.instances.iter().map(|(slot, it)| {
             let seen = seen(&id.instance(*slot));
             Listed { slot: *slot, addr: it.addr, seen, draining: it.draining }
         });
-        let weight = service.split.get(revision).copied().unwrap_or_default();
+        let split = service.split.get(revision).filter(|_| by_door.is_none());
+        let weight = split.copied().unwrap_or_default();
         let protocol = source.protocol;
         let pool = Pool { weight, protocol, instances: instances.collect() };
-        let kept = before.and_then(|it| it.pools.get(revision)).filter(|it| ***it == pool);
-        (*revision, kept.map_or_else(|| Arc::new(pool), Arc::clone))
+        (*revision, pool)
     });
-    Listing { index, door: service.door, pools: pools.collect() }
+    let door = by_door.map(|(protocol, addr)| {
+        let seen = Seen { health: Health::Healthy, once: true };
+        let instances = vec![Listed { slot: DOOR_SLOT, addr, seen, draining: false }];
+        (DOOR, Pool { weight: Weight::ALL, protocol, instances })
+    });
+    let kept = |(revision, pool)| {
+        let kept = before.and_then(|it| it.pools.get(&revision)).filter(|it| ***it == pool);
+        (revision, kept.map_or_else(|| Arc::new(pool), Arc::clone))
+    };
+    let pools = door.into_iter().chain(pools).map(kept).collect();
+    Listing { index, door: service.door, pools }
 }
 
 impl Listing {
@@ -368,6 +385,31 @@ mod tests {
         let directory = Directory::default().next(&table, &|_| WELL);
         assert_eq!(offers(web(&directory)), "r1.2=65535 r1.3=65535 r2.1=14563");
         assert_eq!(web(&directory).offers_of(RevisionNumber(1)).len(), 2);
+    }
+
+    #[test]
+    fn who_may_have_no_instance_is_told_of_by_its_door() {
+        let mut table = table();
+        let web_name: ServiceName = "web".parse().unwrap();
+        let service = table.services.get_mut(&web_name).unwrap();
+        service.door = Some(([127, 0, 0, 1], 9).into());
+        service.by_door = Some(Protocol::H2c);
+        let awake = Directory::default().next(&table, &|_| WELL);
+        assert_eq!(offers(web(&awake)), "r0.1=65535");
+        let offer = web(&awake).offers()[0];
+        assert_eq!(offer.addr, ([127, 0, 0, 1], 9).into());
+        // Its instances are there for those who look at each, and change nothing.
+        assert_eq!(web(&awake).pools.len(), 3);
+        let ill = awake.with([(id("web.r1.1"), ILL)]).unwrap();
+        assert_eq!(offers(web(&ill)), "r0.1=65535");
+        let service = table.services.get_mut(&web_name).unwrap();
+        service.pools.clear();
+        service.split.clear();
+        let asleep = ill.next(&table, &|_| WELL);
+        assert_eq!(offers(web(&asleep)), "r0.1=65535");
+        let door = |it: &Directory| Arc::clone(&web(it).pools[&DOOR]);
+        assert!(Arc::ptr_eq(&door(&awake), &door(&asleep)));
+        assert_eq!(door(&asleep).protocol, Protocol::H2c);
     }
 
     #[test]

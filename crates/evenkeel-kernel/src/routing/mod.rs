@@ -73,6 +73,10 @@ pub struct Service {
     /// From when on an answer is slow, once that is known.
     #[serde(default)]
     pub slow: Option<Slow>,
+    /// Discovery tells of its door and not of its instances, because it may have none; what is
+    /// spoken there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by_door: Option<Protocol>,
     /// Its requests wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<Hold>,

@@ -17,6 +17,7 @@ fn scale(min: u32, max: u32) -> Scale {
         in_flight: Some(10),
         cpu: None,
         up_after: 15 * SECOND,
+        zero_after: Scale::ZERO_AFTER,
         down_after: 300 * SECOND,
     }
 }

@@ -440,9 +440,10 @@ static SCALE: Table = Table {
     keys: &[
         Key::new(
             "min",
-            Kind::Count { min: 1, max: REPLICAS_MAX },
+            Kind::Count { min: 0, max: REPLICAS_MAX },
             "2",
-            "Never fewer instances than this.",
+            "Never fewer instances than this. With 0 it has none while nobody asks for it; who asks \
+             then waits until one has started, as `traffic.queue_wait` says (10s as preset then).",
         )
         .preset(|| "1".to_owned())
         .elsewhere(&["min_replicas", "minimum", "floor", "min_count"]),
@@ -487,6 +488,14 @@ static SCALE: Table = Table {
         )
         .preset(|| span(Scale::DOWN_AFTER))
         .elsewhere(&["cooldown", "scale_down_delay", "down_delay", "stabilization_window"]),
+        Key::new(
+            "zero_after",
+            Kind::Span { min: 1_000, max: DAY },
+            "\"15m\"",
+            "With `min = 0`: how long nobody must have asked for it before it has none.",
+        )
+        .preset(|| span(Scale::ZERO_AFTER))
+        .elsewhere(&["idle_timeout", "idle_after", "scale_to_zero_after", "cooldown_period"]),
     ],
 };
 

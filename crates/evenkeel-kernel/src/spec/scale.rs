@@ -32,6 +32,7 @@ pub(crate) fn build(fields: &Fields, mistakes: &mut Mistakes) -> Scale {
         cpu,
         up_after: fields.span("up_after").copied().unwrap_or(Scale::UP_AFTER),
         down_after: fields.span("down_after").copied().unwrap_or(Scale::DOWN_AFTER),
+        zero_after: fields.span("zero_after").copied().unwrap_or(Scale::ZERO_AFTER),
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) fn build(
     let fields = named.fields.as_ref()?;
     let name: ServiceName = named.name.parse().ok()?;
     let scale = fields.table("scale").map(|it| scale::build(it, mistakes));
-    let replicas = fields.count("replicas").or(scale.as_ref().map(|it| it.min)).unwrap_or(1);
+    let replicas = fields.count("replicas").or(scale.as_ref().map(|it| it.min.max(1))).unwrap_or(1);
     let exclusive = fields.flag("exclusive").copied().unwrap_or(false);
     scale::agree(fields, scale.as_ref(), exclusive, mistakes);
     if exclusive && replicas > 1 {
@@ -55,7 +55,7 @@ pub(crate) fn build(
     let workload = Workload { exclusive, tls, protocol, ..workload };
     let rollout =
         rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
-    let traffic = traffic::build(fields.table("traffic"), mistakes);
+    let traffic = traffic::build(fields.table("traffic"), scale.as_ref(), mistakes);
     Some((name, Service { workload, replicas, rollout, scale, traffic }))
 }
 

@@ -6,7 +6,7 @@ use super::check::Fields;
 use super::problem::{Mistake, Mistakes};
 use super::route;
 use super::schema::{Key, Kind, Table, span_text};
-use crate::model::{Balance, Exposed, HashKey, Mirror, Sticky, Traffic, Weight};
+use crate::model::{Balance, Exposed, HashKey, Hold, Mirror, Scale, Sticky, Traffic, Weight};
 
 const MINUTE: u64 = 60 * 1_000;
 /// The most requests that one instance can have at a time, or that wait for one.
@@ -73,7 +73,8 @@ pub(super) static TRAFFIC: Table = Table {
             Kind::Span { min: 0, max: 10 * MINUTE },
             "\"10s\"",
             "How long each of them waits. A service whose instances are replaced stop-first, or \
-             that is started only now, is waited for as long.",
+             that is started only now, is waited for as long. With `scale.min = 0` the preset is \
+             \"10s\".",
         )
         .preset(|| preset(Traffic::default().queue_wait))
         .elsewhere(&["hold", "pause_timeout", "queue_timeout"]),
@@ -133,8 +134,16 @@ pub(super) static MIRROR: Table = Table {
 };
 
 /// Builds `[service.NAME.traffic]`.
-pub(super) fn build(fields: Option<&Fields>, mistakes: &mut Mistakes) -> Traffic {
-    let preset = Traffic::default();
+pub(super) fn build(
+    fields: Option<&Fields>,
+    scale: Option<&Scale>,
+    mistakes: &mut Mistakes,
+) -> Traffic {
+    let preset = match scale.is_some_and(Scale::sleeps) {
+        // Whoever wakes it waits for a whole start.
+        true => Traffic { queue_wait: Hold::EACH, ..Traffic::default() },
+        false => Traffic::default(),
+    };
     let Some(fields) = fields else { return preset };
     Traffic {
         balance: balance(fields, mistakes),

@@ -63,6 +63,12 @@ fn s05_operators_kill_remove_and_add_instances_and_put_old_tables_back() {
 }
 
 #[test]
+fn services_sleep_while_nobody_asks_and_wake_for_who_waits() {
+    occurs(&["to 0 instances: nobody asked"], 8);
+    occurs(&["wakes: 1 request waits for it"], 8);
+}
+
+#[test]
 fn s14_ways_back_are_asked_for_in_every_phase() {
     occurs(&["someone: rollback: release", "is taken back"], 4);
     occurs(&["someone: abort: release", "is taken back"], 4);

@@ -169,6 +169,11 @@ fn service_rows(services: &[ServiceView]) -> Vec<Vec<String>> {
     let head = ["SERVICE", "REVISION", "ROLE", "TRAFFIC", "READY"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for service in services {
+        if service.pools.is_empty() && service.replicas == 0 {
+            // Who asks for it wakes it.
+            let cells = [service.name.as_str(), "", "asleep", "", "0/0"];
+            rows.push(cells.map(str::to_owned).to_vec());
+        }
         for (i, pool) in service.pools.iter().enumerate() {
             let name = if i == 0 { service.name.clone() } else { String::new() };
             rows.push(vec![

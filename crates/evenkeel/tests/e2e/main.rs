@@ -71,3 +71,5 @@ mod upgrades;
 mod ways_back;
 #[cfg(test)]
 mod whole;
+#[cfg(test)]
+mod zero;

@@ -273,6 +273,13 @@ impl State {
             let live = self.services.get(name).filter(|live| live.stable.is_some());
             if let (Some(live), Some(scale)) = (live, &service.scale) {
                 service.replicas = scale.within(live.replicas);
+                let kept = live.stable.and_then(|stable| live.revisions.get(&stable));
+                let moves =
+                    kept.is_none_or(|kept| kept.revision.digest != service.workload.digest());
+                // What sleeps cannot be judged: a release wakes it.
+                if moves {
+                    service.replicas = service.replicas.max(1);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Accepted, Change, Refusal};
-use crate::model::ServiceName;
+use crate::model::{Scale, ServiceName};
 use crate::release::state::{Kind, Note, Phase, State};
 use crate::time::Timestamp;
 use crate::world::World;
@@ -26,20 +26,27 @@ impl State {
                 "`evenkeel status` lists the services",
             ));
         };
-        if replicas == 0 {
+        let described = self.described(name);
+        let scale = described.and_then(|service| service.scale.as_ref());
+        if replicas == 0 && !scale.is_some_and(Scale::sleeps) {
             return Err(Refusal::new(
                 format!("{name} would have no instance"),
-                "remove it from the stack file to take it away",
+                "remove it from the stack file to take it away, or write `min = 0` in its \
+                 [service.NAME.scale] to let it sleep until somebody asks for it",
             ));
         }
-        let described = self.described(name);
+        if replicas == 0 && self.release.as_ref().is_some_and(|it| it.rollouts.contains_key(name)) {
+            return Err(Refusal::new(
+                format!("a release moves {name}, and what has no instance cannot be judged"),
+                "it sleeps by itself once the release has ended and nobody asks for it",
+            ));
+        }
         if replicas > 1 && described.is_some_and(|service| service.workload.exclusive) {
             return Err(Refusal::new(
                 format!("{name} is exclusive: only one instance may run"),
                 "take `exclusive` out of the stack file first",
             ));
         }
-        let scale = described.and_then(|service| service.scale.as_ref());
         if let Some(scale) = scale.filter(|scale| !scale.allows(replicas)) {
             return Err(Refusal::new(
                 format!("{name} scales by itself, from {scale} instances"),

@@ -12,6 +12,7 @@ use crate::release::judge::Seen;
 use crate::release::scale::{Part, Subject, told};
 use crate::release::state::State;
 use crate::scaling::Watch;
+use crate::time::human;
 
 impl Deciding<'_> {
     /// Gives every pool that scales the size that its load asks for.
@@ -30,9 +31,13 @@ impl Deciding<'_> {
     fn scale_pool(&mut self, subject: &Subject, seen: Seen<'_>) {
         let Subject { scale, size, shrinks, .. } = subject;
         if *size == 0 {
-            return;
+            return self.wake(subject, seen);
         }
         let measured = self.state.measured(subject, seen);
+        let idle = self.state.idle_since(subject, &measured, seen);
+        if idle.is_some_and(|since| self.moment.now.since(since) >= scale.zero_after) {
+            return self.send_to_sleep(subject);
+        }
         let needed = subject.need(&measured);
         let nothing = Watch::default();
         let watch = self.state.watch(subject).unwrap_or(&nothing);
@@ -63,6 +68,31 @@ impl Deciding<'_> {
                 self.state.grow_new(&subject.name, subject.revision, to);
             }
         }
+    }
+}
+
+impl Deciding<'_> {
+    /// A service without instances gets one as soon as somebody asks for it.
+    fn wake(&mut self, subject: &Subject, seen: Seen<'_>) {
+        let Subject { name, part, .. } = subject;
+        let waiting = seen.edge.demand.get(name).map_or(0, |it| it.waiting);
+        if *part != Part::Whole || waiting == 0 {
+            return;
+        }
+        let wait = if waiting == 1 { "request waits" } else { "requests wait" };
+        self.note("scale.changed", format!("{name} wakes: {waiting} {wait} for it"));
+        self.state.scaling.remove(name);
+        self.state.set_size(name, 1);
+    }
+
+    fn send_to_sleep(&mut self, subject: &Subject) {
+        let Subject { name, scale, size, .. } = subject;
+        let long = human(scale.zero_after);
+        let text =
+            format!("{name} scales from {size} to 0 instances: nobody asked for it for {long}");
+        self.note("scale.changed", text);
+        self.state.scaling.remove(name);
+        self.state.set_size(name, 0);
     }
 }
 

@@ -46,6 +46,10 @@ impl State {
             }
             let Some(service) = self.services.get_mut(name) else { continue };
             service.slow = None;
+            if service.stable.is_some() {
+                // What is left must be able to take everything back, also one that slept.
+                service.replicas = service.replicas.max(1);
+            }
             if kind != Kind::Rollback && hotfix.is_none() {
                 service.released = Some(now);
             }

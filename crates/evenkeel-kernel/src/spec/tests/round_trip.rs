@@ -141,15 +141,18 @@ fn rollout(exclusive: bool) -> impl Strategy<Value = Rollout> {
 
 fn scale(exclusive: bool) -> impl Strategy<Value = Option<Scale>> {
     let targets = (proptest::option::of(1_u32..=1_000), proptest::option::of(1_u16..=10_000));
-    let parts = (1_u32..=5_000, 0_u32..=5_000, targets, span(3_600), span(86_400));
-    let some = parts.prop_map(|(min, more, (in_flight, cpu), up_after, down_after)| Scale {
-        min,
-        max: min + more,
-        in_flight: in_flight.or(cpu.is_none().then_some(Scale::IN_FLIGHT)),
-        cpu: cpu.map(Weight),
-        up_after,
-        down_after,
-    });
+    let spans = (span(3_600), span(86_400), span(86_400));
+    let parts = (0_u32..=5_000, 1_u32..=5_000, targets, spans);
+    let some =
+        parts.prop_map(|(min, more, (in_flight, cpu), (up_after, down_after, zero_after))| Scale {
+            min,
+            max: min + more,
+            in_flight: in_flight.or(cpu.is_none().then_some(Scale::IN_FLIGHT)),
+            cpu: cpu.map(Weight),
+            up_after,
+            down_after,
+            zero_after,
+        });
     if exclusive { Just(None).boxed() } else { proptest::option::of(some).boxed() }
 }
 
@@ -437,6 +440,7 @@ fn print_scale(out: &mut String, name: &ServiceName, scale: &Scale) -> std::fmt:
     if let Some(cpu) = scale.cpu {
         writeln!(out, "cpu = \"{cpu}\"")?;
     }
+    writeln!(out, "zero_after = {}", ms(scale.zero_after))?;
     writeln!(out, "up_after = {}\ndown_after = {}", ms(scale.up_after), ms(scale.down_after))
 }
 
