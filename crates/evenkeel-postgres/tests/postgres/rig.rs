@@ -1,7 +1,11 @@
 //! A PostgreSQL of the tests' own, and databases in it.
 //!
-//! One server serves all tests of the process. It listens on a socket in a folder of its own and
-//! ends when the process does, however that ends: it is told by a pipe.
+//! One server of each version serves all tests of the process. It listens on a socket in a folder of
+//! its own and ends when the process does, however that ends: it is told by a pipe.
+//!
+//! Tests run on the PostgreSQL that is installed; those that ask for it ([`Database::each`]) also on
+//! the other versions that `.ci/run` fetched. `EVENKEEL_POSTGRES_BIN` names the programs of another
+//! one, which is then the only one.
 
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -27,37 +31,68 @@ pub(crate) struct Server {
     folder: PathBuf,
 }
 
-/// The server of this process; nothing, and why, if there is no PostgreSQL here.
-fn server() -> Result<&'static Server, &'static String> {
-    static SERVER: OnceLock<Result<Server, String>> = OnceLock::new();
-    SERVER.get_or_init(start).as_ref()
-}
-
-/// The folder with `initdb` and `postgres`.
-fn programs() -> Option<PathBuf> {
+/// The folders with the programs of each version that is here: first the one that is installed.
+fn programs() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("EVENKEEL_POSTGRES_BIN") {
-        return Some(PathBuf::from(folder));
+        return vec![PathBuf::from(folder)];
     }
-    let mut all: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some(it.ok()?.path().join("bin")))
-        .filter(|it| it.join("initdb").exists())
-        .collect();
-    all.sort();
-    all.pop()
+    let within = |folder: PathBuf, prefix: &str| {
+        let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .filter(|it| it.file_name().to_string_lossy().starts_with(prefix))
+            .map(|it| it.path().join("bin"))
+            .filter(|it| it.join("initdb").exists())
+            .collect();
+        all.sort();
+        all
+    };
+    let mut all: Vec<PathBuf> =
+        within(PathBuf::from("/usr/lib/postgresql"), "").pop().into_iter().collect();
+    all.extend(within(cache(), "postgres-"));
+    all
 }
 
-fn start() -> Result<Server, String> {
-    let programs = programs().ok_or("PostgreSQL is not installed")?;
+/// Where `.ci/run` keeps what it fetched.
+pub(crate) fn cache() -> PathBuf {
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map(|it| PathBuf::from(it).join(".cache"));
+    cache.or(home).unwrap_or_default().join("evenkeel-ci")
+}
+
+/// The servers of this process, in the order of [`programs`]; each is started when it is first asked
+/// for. A server that cannot be started says why.
+fn servers() -> Vec<Result<&'static Server, &'static String>> {
+    (0..all().len()).map(server).collect()
+}
+
+type Cell = (PathBuf, OnceLock<Result<Server, String>>);
+
+fn all() -> &'static [Cell] {
+    static ALL: OnceLock<Vec<Cell>> = OnceLock::new();
+    ALL.get_or_init(|| programs().into_iter().map(|it| (it, OnceLock::new())).collect())
+}
+
+fn server(at: usize) -> Result<&'static Server, &'static String> {
+    static NONE: OnceLock<String> = OnceLock::new();
+    match all().get(at) {
+        Some((programs, cell)) => cell.get_or_init(|| start(programs)).as_ref(),
+        None => Err(NONE.get_or_init(|| "PostgreSQL is not installed".to_owned())),
+    }
+}
+
+fn start(programs: &Path) -> Result<Server, String> {
     let folder = tempfile::Builder::new().prefix("evenkeel-postgres-").tempdir();
     // The server's guard removes it: it lives as long as the server.
     let folder = folder.map_err(|error| error.to_string())?.keep();
+    let mut programs = programs.to_path_buf();
     let mut guard = Command::new("setpriv");
     // PostgreSQL refuses to run as root.
     if rustix::process::geteuid().is_root() {
         let (user, group) = somebody()?;
         chown(&folder, Some(user), Some(group)).map_err(|error| error.to_string())?;
+        programs = readable(&programs, &folder)?;
         guard.args([
             format!("--reuid={user}"),
             format!("--regid={group}"),
@@ -97,6 +132,25 @@ fn start() -> Result<Server, String> {
     Ok(server)
 }
 
+/// The programs where everybody can read them: what is kept below a home cannot be.
+fn readable(programs: &Path, folder: &Path) -> Result<PathBuf, String> {
+    if !programs.starts_with(cache()) {
+        return Ok(programs.to_path_buf());
+    }
+    let here = folder.join("programs");
+    let version = programs.parent().ok_or("the programs are in no folder")?;
+    // Links where they can be had; both on one disk.
+    for how in ["-al", "-a"] {
+        let done =
+            Command::new("cp").arg(how).arg(version).arg(&here).stderr(Stdio::null()).status();
+        if done.is_ok_and(|it| it.success()) {
+            return Ok(here.join("bin"));
+        }
+        drop(std::fs::remove_dir_all(&here));
+    }
+    Err(format!("could not copy {}", version.display()))
+}
+
 /// Whom the server runs as, if the tests run as root.
 fn somebody() -> Result<(u32, u32), String> {
     let id = |flag: &str, user: &str| -> Option<u32> {
@@ -126,20 +180,42 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// A new database; nothing, and a line that says why, if there is no PostgreSQL here.
+    /// A new database on the server that is installed; nothing, and a line that says why, if there
+    /// is no PostgreSQL here.
     pub(crate) fn new() -> Option<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let server = match server() {
-            Ok(server) => server,
+        match server(0) {
+            Ok(server) => Some(Self::on(server)),
             Err(why) => {
                 skipped(why);
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// A new database on a server of each version that is here.
+    pub(crate) fn each() -> Vec<Self> {
+        let servers = servers();
+        if servers.is_empty() {
+            skipped("PostgreSQL is not installed");
+        }
+        servers
+            .into_iter()
+            .filter_map(|server| match server {
+                Ok(server) => Some(Self::on(server)),
+                Err(why) => {
+                    skipped(why);
+                    None
+                }
+            })
+            .collect()
+    }
+
+    fn on(server: &'static Server) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let mut client = server.connect("postgres").expect("the server answers");
         client.batch_execute(&format!("CREATE DATABASE {name}")).expect("a new database");
-        Some(Self { server, name })
+        Self { server, name }
     }
 
     /// A connection.

@@ -49,6 +49,4 @@ fn a_column_changes_its_type_while_both_shapes_are_written() {
     assert_eq!(ask(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
     ask(&mut new, "INSERT INTO orders (note) VALUES ('y')");
     assert_eq!(ask(&mut new, "SELECT amount_cents FROM orders WHERE note = 'y'"), "0");
-    let shape = database.shape();
-    println!("{shape:#?}");
 }
