@@ -79,6 +79,20 @@ impl<'a> Campaign<'a> {
     /// Goes through everything, and ends the clients.
     #[track_caller]
     pub(crate) fn run(mut self) {
+        self.releases();
+        self.goes_back();
+        self.ends();
+    }
+
+    /// The same without a way back after everything met the next one, for clients that are slow.
+    #[track_caller]
+    pub(crate) fn run_to_the_abort(mut self) {
+        self.releases();
+        self.ends();
+    }
+
+    #[track_caller]
+    fn releases(&mut self) {
         self.meets("v1");
         self.after("the start");
         for (before, version, rollout, name) in [
@@ -106,8 +120,11 @@ impl<'a> Campaign<'a> {
         apply.wait().exits(3).says("aborted");
         self.meets("v4");
         self.after("its abort");
+    }
 
-        // A way back after everything met the next one.
+    /// A way back after everything met the next one.
+    #[track_caller]
+    fn goes_back(&mut self) {
         self.stack("v6", SWITCH);
         self.leaves("v4");
         self.house.run(&["apply", "--yes"]).exits(0);
@@ -118,9 +135,14 @@ impl<'a> Campaign<'a> {
 
         // Its instances are on their way out when the next edge comes.
         self.house.run(&["upgrade", "--again"]).exits(0);
+    }
+
+    /// Waits until all that was to end has ended, and ends the clients.
+    #[track_caller]
+    fn ends(self) {
         self.house.until_settled();
         self.meets("v4");
-        self.after("a rollback and an upgrade");
+        self.after("everything");
         let Self { clients, cuts_from, .. } = self;
         for client in clients {
             client.ends_unharmed(&cuts_from);

@@ -75,7 +75,7 @@ fn calls_of_grpcio_follow_every_release_and_upgrade_by_xds() {
 }
 
 #[test]
-fn prometheus_finds_every_target_alive_through_every_release_and_upgrade() {
+fn prometheus_finds_every_target_alive_through_releases_an_upgrade_and_an_abort() {
     let house = House::new();
     let discovery = Discovery::new();
     let service = |version: &str| service(&house, version);
@@ -86,5 +86,5 @@ fn prometheus_finds_every_target_alive_through_every_release_and_upgrade() {
     house.up();
     let Some(prometheus) = discovery.prometheus(&house) else { return };
     campaign.clients.extend(PROMETHEUS.start(&house, &[&prometheus.listen.to_string()]));
-    campaign.run();
+    campaign.run_to_the_abort();
 }
