@@ -57,10 +57,11 @@ fn calls_of_grpcio_follow_every_release_and_upgrade_by_xds() {
     let house = House::new();
     let discovery = Discovery::new();
     house.write("grpc_server.py", include_str!("programs/grpc_server.py"));
+    // It ends at once when it is told to, with whatever it still has.
     let service = |version: &str| {
         format!(
             "run = [\"python3\", \"grpc_server.py\"]\nhealth = {{ grpc = true }}\n\
-             env = {{ VERSION = \"{version}\", PYTHONPATH = \"{}\" }}",
+             env = {{ VERSION = \"{version}\", GRACE = \"0\", PYTHONPATH = \"{}\" }}",
             packages.display()
         )
     };

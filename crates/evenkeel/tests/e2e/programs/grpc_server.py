@@ -12,8 +12,8 @@ TICKS = 10
 TICK = 0.1
 # A quarter of the ways that wait are streams.
 WORKERS = 64
-# Calls that run when it is told to end.
-GRACE = 10
+# How long calls may take that run when it is told to end.
+GRACE = float(os.environ.get("GRACE", 10))
 
 
 def unary(request, _context):
