@@ -125,3 +125,32 @@ pub(crate) async fn keep(shared: Arc<Shared>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use evenkeel_kernel::model::{Discovery, Weight};
+
+    use super::*;
+    use crate::fixtures::{pool, service_table};
+    use crate::table::Surroundings;
+
+    #[test]
+    fn as_long_as_it_is_not_known_who_reads_everybody_may_unless_nobody_can() {
+        let current = Current::default();
+        let table = |discovery| {
+            let mut source = service_table(1, vec![(1, Weight::ALL, pool(Vec::new()))]);
+            source.discovery = discovery;
+            Table::default().next(source, &Surroundings::plain(), &|_| true)
+        };
+        let off = table(Discovery::default());
+        let on =
+            table(Discovery { dns: vec!["127.0.0.1:53".parse().unwrap()], ..Discovery::default() });
+        let all: BTreeMap<ServiceName, Readers> =
+            [("web".parse().unwrap(), Readers::default())].into();
+        assert_eq!((current.readers(&off), current.readers(&on)), (BTreeMap::new(), all.clone()));
+        current.readers.send_replace(Some(Arc::default()));
+        assert_eq!(current.readers(&on), BTreeMap::new());
+        current.readers.send_replace(Some(Arc::new(all.clone())));
+        assert_eq!((current.readers(&off), current.readers(&on)), (BTreeMap::new(), all));
+    }
+}
