@@ -3,10 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::clock::ms;
 use crate::instance::Instance;
 use crate::limits::{UPSTREAM_IDLE_MAX, UPSTREAM_IDLE_MS};
 
@@ -22,7 +26,43 @@ struct Lane<C> {
     /// Oldest first.
     idle: Vec<(C, u64)>,
     /// What drives each connection, and whether it is an upgraded one, with its jitter.
-    drivers: BTreeMap<u64, (AbortHandle, Kind)>,
+    drivers: BTreeMap<u64, (Driver, Kind)>,
+}
+
+/// How long one that is told to end has for that before it is cut: a farewell takes two seconds.
+const TOLD_WAIT: Duration = Duration::from_secs(3);
+
+/// What drives a connection, and how it is ended.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    cut: AbortHandle,
+    /// It ends by itself when it is told to.
+    tell: Option<Rc<Notify>>,
+    /// When it was told.
+    told_ms: Option<u64>,
+}
+
+impl From<AbortHandle> for Driver {
+    fn from(cut: AbortHandle) -> Self {
+        Self { cut, tell: None, told_ms: None }
+    }
+}
+
+impl Driver {
+    /// One that is told to end before it is cut.
+    pub(crate) fn told(cut: AbortHandle, tell: Rc<Notify>) -> Self {
+        Self { cut, tell: Some(tell), told_ms: None }
+    }
+
+    /// Its time is over. Returns what is to be cut.
+    fn end(&mut self, now_ms: u64) -> Option<AbortHandle> {
+        let Some(tell) = &self.tell else { return Some(self.cut.clone()) };
+        let told_ms = *self.told_ms.get_or_insert_with(|| {
+            tell.notify_one();
+            now_ms
+        });
+        (now_ms.saturating_sub(told_ms) >= ms(TOLD_WAIT)).then(|| self.cut.clone())
+    }
 }
 
 /// What a connection is used for.
@@ -66,11 +106,17 @@ impl<C> Lanes<C> {
     }
 
     /// Notes what drives a connection.
-    pub(crate) fn driven(&self, instance: &Arc<Instance>, id: u64, by: AbortHandle, kind: Kind) {
+    pub(crate) fn driven(
+        &self,
+        instance: &Arc<Instance>,
+        id: u64,
+        by: impl Into<Driver>,
+        kind: Kind,
+    ) {
         let new =
             || Lane { instance: Arc::clone(instance), idle: Vec::new(), drivers: BTreeMap::new() };
         let mut lanes = self.lanes.borrow_mut();
-        lanes.entry(instance.key).or_insert_with(new).drivers.insert(id, (by, kind));
+        lanes.entry(instance.key).or_insert_with(new).drivers.insert(id, (by.into(), kind));
     }
 
     /// Forgets what drove a connection that ended.
@@ -97,8 +143,8 @@ impl<C> Lanes<C> {
                     lane.instance.long_lived_overdue(now_ms, *jitter) || is_over(*jitter)
                 }
             };
-            let ending = lane.drivers.values().filter(|(_, kind)| overdue(kind));
-            cut.extend(ending.map(|(driver, _)| driver.clone()));
+            let ending = lane.drivers.values_mut().filter(|(_, kind)| overdue(kind));
+            cut.extend(ending.filter_map(|(driver, _)| driver.end(now_ms)));
             !lane.idle.is_empty() || !lane.drivers.is_empty()
         });
         // Outside of the borrow: what is closed may come back here.
@@ -109,7 +155,6 @@ impl<C> Lanes<C> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::instance::Patience;

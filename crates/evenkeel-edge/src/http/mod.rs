@@ -25,6 +25,7 @@ mod tcp;
 mod upgrade;
 mod verdict;
 mod watch;
+mod web_socket;
 mod worker;
 
 pub(crate) use worker::Worker;

@@ -5,18 +5,20 @@ use std::rc::Rc;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
 
 use super::answer::Answer;
 use super::exchange::Exchange;
 use super::headers;
 use super::watch::Turn;
+use super::web_socket;
 use super::worker::Worker;
-use crate::lanes::Kind;
+use crate::lanes::{Driver, Kind};
 
 const WEB_SOCKET_KEY: HeaderName = HeaderName::from_static("sec-websocket-key");
 const WEB_SOCKET_ACCEPT: HeaderName = HeaderName::from_static("sec-websocket-accept");
@@ -54,6 +56,12 @@ impl Upgrade {
     }
 }
 
+/// Whether an instance consents to a WebSocket.
+fn is_web_socket(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|upgrade| upgrade.trim().eq_ignore_ascii_case("websocket"))
+}
+
 /// Passes an instance's consent on, and joins the two connections once it is sent.
 pub(crate) fn join(
     worker: &Rc<Worker>,
@@ -65,20 +73,33 @@ pub(crate) fn join(
     let instance = hyper::upgrade::on(&mut response);
     let held = turn.hold();
     let stream = upgrade.stream;
+    // Only of a WebSocket it is known how to take leave.
+    let tell = is_web_socket(response.headers()).then(|| Rc::new(Notify::new()));
+    let told = tell.clone();
     if let Some(claim) = exchange.upgrade() {
         let at = std::sync::Arc::clone(claim.instance());
         let id = worker.next_id();
         let joined = Rc::clone(worker);
         let task = tokio::task::spawn_local(async move {
-            let _counted = (held, Ended::new(joined, claim.instance().key, id), claim);
+            let _counted = (held, Ended::new(joined, claim.instance().key, id));
             if let Ok((client, instance)) = tokio::try_join!(upgrade.client, instance) {
                 let (mut client, mut instance) = (TokioIo::new(client), TokioIo::new(instance));
-                // Either side may break off at any time; there is nobody to tell.
-                let _ended = tokio::io::copy_bidirectional(&mut client, &mut instance).await;
+                match told {
+                    Some(told) => {
+                        let leaves = || claim.instance().is_draining();
+                        web_socket::join(client, instance, &told, leaves).await;
+                    }
+                    // Either side may break off at any time; there is nobody to tell.
+                    None => drop(tokio::io::copy_bidirectional(&mut client, &mut instance).await),
+                }
             }
         });
         let kind = Kind::LongLived { jitter: fastrand::f32() };
-        worker.lanes.driven(&at, id, task.abort_handle(), kind);
+        let driver = match tell {
+            Some(tell) => Driver::told(task.abort_handle(), tell),
+            None => task.abort_handle().into(),
+        };
+        worker.lanes.driven(&at, id, driver, kind);
     }
     let (mut parts, _no_body) = response.into_parts();
     headers::strip_hop_by_hop(&mut parts.headers);

@@ -53,4 +53,6 @@ mod telemetry;
 #[cfg(test)]
 mod timeouts;
 #[cfg(test)]
+mod web_sockets;
+#[cfg(test)]
 mod zero;

@@ -19,8 +19,8 @@ const HALF: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready 
 const SWITCH: &str = "strategy = \"blue-green\"\nmin_ready = \"0s\"\nbake = \"60s\"";
 
 /// The time that what lives long has to drain; the edge spreads the ends over the last quarter.
-const LONG_LIVED: &str = "2s";
-const LONG_LIVED_LEAST: Duration = Duration::from_millis(1_500);
+const LONG_LIVED: &str = "4s";
+const LONG_LIVED_LEAST: Duration = Duration::from_secs(3);
 /// How often each client meets a version in each of its ways before it goes on.
 const MEETINGS: u64 = 1;
 

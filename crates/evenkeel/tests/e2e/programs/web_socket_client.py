@@ -1,7 +1,7 @@
 """WebSockets by the library `websockets`: some that live for ever, and some for a second.
 
-One that is ended from outside, in the middle of its life, is told as cut; whoever reads this knows
-when that is allowed. Arguments: the address of the edge, the host of the route.
+One that is ended from outside, in the middle of its life, is told as cut, if it was told so itself (close
+code 1001); whoever reads this knows when that is allowed. Arguments: the address of the edge, the host of the route.
 """
 import asyncio
 import sys
@@ -46,7 +46,9 @@ async def talk(kind, url, address, most):
         if most is not None and sent == most:
             tally.good(kind, version)
     except websockets.ConnectionClosed as closed:
-        if most is None:
+        # Whoever ends it says that it goes away, and nothing else.
+        code = closed.rcvd.code if closed.rcvd else None
+        if most is None and code == 1001:
             tally.cut(kind, version)
         else:
             tally.bad(kind, f"after {sent} messages with {version}: {closed!r}")
