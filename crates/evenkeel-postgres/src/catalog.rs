@@ -100,7 +100,12 @@ const CONSTRAINTS: &str = "
            ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (num, at)
                  JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num
                  ORDER BY u.at),
-           pg_get_constraintdef(k.oid), pg_get_expr(k.conbin, k.conrelid)
+           pg_get_constraintdef(k.oid), pg_get_expr(k.conbin, k.conrelid),
+           ARRAY(SELECT a.attname::text FROM pg_index x
+                 CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS u (num, at)
+                 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num
+                 WHERE x.indexrelid = k.conindid AND u.at > x.indnkeyatts AND k.contype = 'u'
+                 ORDER BY u.at)
     FROM pg_constraint k
     JOIN pg_class c ON c.oid = k.conrelid
     LEFT JOIN pg_class f ON f.oid = k.confrelid
@@ -197,7 +202,7 @@ impl Reader<'_> {
         let definition: &str = row.get(6);
         let rule = match row.get::<_, &str>(2) {
             "p" => Rule::Primary { columns },
-            "u" => Rule::Unique { columns, rest: unique_rest(definition) },
+            "u" => Rule::Unique { columns, include: names(row, 8), rest: unique_rest(definition) },
             "f" => Rule::Foreign {
                 columns,
                 table: name(row, 4),
@@ -261,7 +266,7 @@ fn unique_rest(definition: &str) -> String {
         rest.push_str("NULLS NOT DISTINCT ");
     }
     // `UNIQUE (a, b) INCLUDE (c) DEFERRABLE`.
-    if let Some(at) = definition.find(')') {
+    if let Some(at) = definition.rfind(')') {
         rest.push_str(definition[at + 1..].trim());
     }
     rest.trim().to_owned()

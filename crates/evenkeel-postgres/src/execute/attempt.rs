@@ -62,6 +62,9 @@ fn once(
     patience: Patience,
 ) -> Result<(), Failed> {
     let lock = patience.per_try.as_millis();
+    for statement in &phase.alone {
+        session.run(statement)?;
+    }
     session.run(&format!(
         // Locks are held until the commit is through, so it does not wait for the disk.
         "BEGIN; SET LOCAL lock_timeout = '{lock}ms'; SET LOCAL synchronous_commit = off; \

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::layout::{Fresh, Layout, is_volatile, next_value};
 use super::{Phase, put, sync};
-use crate::name::{Name, list};
+use crate::name::{Name, list, literal};
 use crate::shape::{Column, Made, Shape};
 use crate::wanted::{Wanted, WantedTable, When};
 
@@ -15,20 +15,26 @@ pub(super) fn expand(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views
     let mut phase = Phase::default();
     phase.first.push(search_path(&[&now.schema]));
     for carried in &wanted.carried {
-        if let When::Beginning { .. } = carried.when {
-            phase.first.push(carried.sql.clone());
+        match carried.when {
+            When::Beginning { .. } => phase.first.push(carried.sql.clone()),
+            When::Alone => phase.alone.push(format!(
+                "BEGIN; {}; {}; COMMIT",
+                search_path(&[&now.schema]),
+                carried.sql
+            )),
+            When::PerRevision { .. } | When::End => {}
         }
     }
     phase.first.push(format!("CREATE SCHEMA {views}"));
     let is_fresh = |table: &WantedTable| {
         let layout = layouts.iter().find(|it| it.new.table.name == table.table.name);
-        layout.is_none_or(|it| !it.fresh.is_empty())
+        layout.is_none_or(Layout::is_changed)
     };
     // A table that is not changed need not be locked for its view.
     for table in wanted.tables.values().filter(|it| !is_fresh(it)) {
         phase.first.extend(view(now, table, layouts, views));
     }
-    for layout in layouts.iter().filter(|it| !it.fresh.is_empty()) {
+    for layout in layouts.iter().filter(|it| it.is_changed()) {
         phase.first.extend(sync::functions(layout, views));
         phase.locks.push(layout.table());
         phase.statements.extend(columns(layout));
@@ -63,9 +69,14 @@ fn columns(layout: &Layout<'_>) -> Vec<String> {
     let mut added = Vec::new();
     let plain: BTreeSet<&Name> = layout.plain().map(|it| &it.name).collect();
     for it in &layout.fresh {
-        if let Some(sequence) = layout.new_sequence(it) {
+        if let Some(sequence) = &it.made {
             let kind = &it.column.kind;
             all.push(format!("CREATE SEQUENCE {sequence} AS {kind}"));
+            // Whoever writes rows takes its numbers.
+            let writers = layout.old.grants.iter().filter(|it| it.right == "INSERT");
+            all.extend(writers.map(|it| {
+                format!("GRANT USAGE ON SEQUENCE {sequence} TO {}", role(it.role.as_ref()))
+            }));
         }
         let mut one = format!("ADD COLUMN {} {}", it.physical, typed(&it.column));
         // Anything else would have to be computed for every row, and everybody would wait.
@@ -80,7 +91,9 @@ fn columns(layout: &Layout<'_>) -> Vec<String> {
         added.push(one);
         added.extend(it.marker.as_ref().map(|it| format!("ADD COLUMN {it} boolean")));
     }
-    all.push(format!("ALTER TABLE {} {}", layout.table(), added.join(", ")));
+    if !added.is_empty() {
+        all.push(format!("ALTER TABLE {} {}", layout.table(), added.join(", ")));
+    }
     all
 }
 
@@ -132,11 +145,35 @@ fn view(now: &Shape, table: &WantedTable, layouts: &[Layout<'_>], views: &Name) 
     for (column, default) in layout.map(defaults).unwrap_or_default() {
         all.push(format!("ALTER VIEW {views}.{name} ALTER COLUMN {column} SET DEFAULT {default}"));
     }
+    if table.is_new() {
+        all.push(copied_grants(now, table, views));
+    }
     for grant in &table.table.grants {
         let role = role(grant.role.as_ref());
         all.push(format!("GRANT {} ON {views}.{name} TO {role}", grant.right));
     }
     all
+}
+
+/// Gives whoever may use a new table its view: what is granted by default the server knows.
+fn copied_grants(now: &Shape, table: &WantedTable, views: &Name) -> String {
+    let name = &table.table.name;
+    let body = format!(
+        "DECLARE it record; BEGIN FOR it IN \
+             SELECT a.privilege_type AS what, coalesce(quote_ident(r.rolname), 'PUBLIC') AS role \
+             FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a \
+             LEFT JOIN pg_roles r ON r.oid = a.grantee \
+             WHERE c.oid = {}::regclass AND a.grantee <> c.relowner \
+               AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') \
+         LOOP \
+             EXECUTE 'GRANT ' || it.what || {} || it.role; \
+             EXECUTE {} || it.role; \
+         END LOOP; END",
+        literal(&format!("{}.{name}", now.schema)),
+        literal(&format!(" ON {views}.{name} TO ")),
+        literal(&format!("GRANT USAGE ON SCHEMA {views} TO ")),
+    );
+    format!("DO {}", literal(&body))
 }
 
 /// Defaults that the new shape has and the table has not, or has otherwise.
@@ -169,12 +206,12 @@ pub(super) fn defaults(layout: &Layout<'_>) -> Vec<(Name, String)> {
 
 /// What the new shape puts into a new column of which nothing is said.
 pub(super) fn fresh_default(layout: &Layout<'_>, it: &Fresh) -> Option<String> {
-    match (&it.column.default, &it.column.sequence, layout.new_sequence(it)) {
-        (Some(default), _, _) => Some(default.text().to_owned()),
-        (None, Some(sequence), _) => Some(next_value(sequence)),
-        (None, None, Some(sequence)) => Some(next_value(&sequence)),
-        (None, None, None) => None,
+    if let Some(default) = &it.column.default {
+        return Some(default.text().to_owned());
     }
+    // Numbers that the server gives out come by way of the old column.
+    let own = it.column.sequence.as_ref().filter(|_| !layout.goes_on(it));
+    own.or(it.made.as_ref()).map(|it| next_value(it))
 }
 
 /// Whether a new column has to be filled row by row.

@@ -31,6 +31,8 @@ pub(super) struct Fresh {
     /// A column that says of a NULL that it was written, where it could not be told from one that is
     /// not filled yet.
     pub(super) marker: Option<Name>,
+    /// The sequence that is made for it, if it is numbered anew.
+    pub(super) made: Option<String>,
     /// Where it was asked for.
     pub(super) at: Place,
 }
@@ -49,6 +51,7 @@ impl<'a> Layout<'a> {
                 column: column.clone(),
                 up: up.clone(),
                 marker: None,
+                made: None,
                 at: at.clone(),
             });
         }
@@ -62,26 +65,22 @@ impl<'a> Layout<'a> {
                 {
                     Some(default.clone())
                 }
-                (None, _) => layout.numbered(it),
+                (None, _) => layout.new_sequence(it).map(|it| Expression::plain(next_value(&it))),
             };
+            let made = layout.new_sequence(it);
             let it = &layout.fresh[at];
             let ambiguous =
                 up.is_some() && !it.column.not_null && !layout.is_faithful(it, up.as_ref());
             let marker = ambiguous.then(|| layout.own(&["set", it.name.as_str()]));
+            layout.fresh[at].made = made;
             layout.fresh[at].up = up;
             layout.fresh[at].marker = marker;
         }
         layout
     }
 
-    /// What fills a new column that is numbered by a sequence.
-    fn numbered(&self, it: &Fresh) -> Option<Expression> {
-        let sequence = self.new_sequence(it)?;
-        Some(Expression::plain(next_value(&sequence)))
-    }
-
-    /// The sequence that is made for a new column that is numbered.
-    pub(super) fn new_sequence(&self, it: &Fresh) -> Option<String> {
+    /// The sequence that a new column needs which is numbered and takes no other's place.
+    fn new_sequence(&self, it: &Fresh) -> Option<String> {
         let numbered = match it.column.made {
             Made::Serial | Made::IdentityAlways | Made::IdentityByDefault => true,
             Made::Written | Made::Computed => false,
@@ -187,6 +186,18 @@ impl<'a> Layout<'a> {
     /// New columns that keep no other in step, and that the server fills by itself.
     pub(super) fn plain(&self) -> impl Iterator<Item = &Fresh> {
         self.fresh.iter().filter(|it| it.up.is_none() && !self.is_written_back(&it.name))
+    }
+
+    /// Whether a new column goes on with the numbers of the one whose place it takes, which the
+    /// server gives out.
+    pub(super) fn goes_on(&self, it: &Fresh) -> bool {
+        let identity = matches!(it.column.made, Made::IdentityAlways | Made::IdentityByDefault);
+        identity && it.column.sequence.is_some() && it.made.is_none()
+    }
+
+    /// Whether expand changes the table at all.
+    pub(super) fn is_changed(&self) -> bool {
+        !self.fresh.is_empty() || self.is_synced()
     }
 
     /// Whether triggers are needed.

@@ -62,6 +62,10 @@ pub struct Plan {
 /// A phase that is one transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Phase {
+    /// What is run before, each in a transaction of its own, as what it makes can only be used by
+    /// later ones. Each can be repeated.
+    #[serde(default)]
+    pub alone: Vec<String>,
     /// What is run before anything is locked.
     pub first: Vec<String>,
     /// The tables that nobody may use while it runs, in the order in which they are locked; with

@@ -39,21 +39,21 @@ pub(super) fn triggers(layout: &Layout<'_>) -> Vec<String> {
     }
     let table = layout.table();
     let moved = groups.iter().flat_map(|group| conditions(layout, group)).collect::<Vec<_>>();
-    let mut all = vec![
-        format!(
-            "CREATE TRIGGER {} BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {}",
-            trigger(layout, "insert"),
-            function(layout),
-        ),
-        format!(
+    let mut all = vec![format!(
+        "CREATE TRIGGER {} BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION {}",
+        trigger(layout, "insert"),
+        function(layout),
+    )];
+    if !moved.is_empty() {
+        all.push(format!(
             "CREATE TRIGGER {} BEFORE UPDATE ON {table} FOR EACH ROW WHEN \
              (current_setting('{BACKFILL}', true) IS DISTINCT FROM 'on' AND ({})) \
              EXECUTE FUNCTION {}",
             trigger(layout, "update"),
             moved.join(" OR "),
             function(layout),
-        ),
-    ];
+        ));
+    }
     for it in groups.iter().flat_map(|group| &group.fresh).filter(|it| may_be_null(it)) {
         let column = &it.physical;
         let unmarked =
@@ -81,7 +81,7 @@ pub(super) fn remove(layout: &Layout<'_>) -> Vec<String> {
     let table = layout.table();
     let mut all: Vec<String> = ["insert", "update"]
         .iter()
-        .map(|word| format!("DROP TRIGGER {} ON {table}", trigger(layout, word)))
+        .map(|word| format!("DROP TRIGGER IF EXISTS {} ON {table}", trigger(layout, word)))
         .collect();
     all.push(format!("DROP FUNCTION {}", function(layout)));
     for it in layout.groups().iter().flat_map(|group| &group.fresh) {
@@ -121,7 +121,22 @@ fn conditions(layout: &Layout<'_>, group: &Group<'_>) -> Vec<String> {
     for source in sources(group) {
         all.extend(layout.old.column(source).map(|it| differs(source, it)));
     }
+    all.extend(kept(layout, group));
     all
+}
+
+/// Whether columns that both shapes have have changed, from which columns that go are made.
+fn kept(layout: &Layout<'_>, group: &Group<'_>) -> Vec<String> {
+    let named: std::collections::BTreeSet<&Name> =
+        group.back.iter().flat_map(|(_, down)| down.columns()).collect();
+    named
+        .into_iter()
+        .filter(|name| !layout.is_fresh(name))
+        .filter_map(|name| {
+            let physical = layout.physical(name);
+            layout.old.column(&physical).map(|it| differs(&physical, it))
+        })
+        .collect()
 }
 
 /// The old columns that new ones of a group are filled from.
@@ -148,10 +163,15 @@ fn by_new(views: &Name) -> String {
 }
 
 fn insert(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
-    let written: Vec<String> =
-        group.fresh.iter().map(|it| format!("NEW.{} IS NOT NULL", it.physical)).collect();
-    let mut out = format!("    IF {} OR {} THEN\n", written.join(" OR "), by_new(views));
+    let written = group.fresh.iter().map(|it| format!("NEW.{} IS NOT NULL", it.physical));
+    let written: Vec<String> = written.chain([by_new(views)]).collect();
+    let mut out = format!("    IF {} THEN\n", written.join(" OR "));
     for it in &group.fresh {
+        if layout.goes_on(it) {
+            put(&mut out, format_args!("      IF NEW.{} IS NULL THEN\n", it.physical));
+            out.push_str(&fill(it, "        "));
+            out.push_str("      END IF;\n");
+        }
         if it.column.not_null {
             out.push_str(&refuse_null(layout, it));
         } else if let Some(marker) = &it.marker {
@@ -176,6 +196,14 @@ fn update(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
         by_new_shape.push(differs(&it.physical, &it.column));
         by_new_shape
             .extend(it.marker.as_ref().map(|it| format!("NEW.{it} IS DISTINCT FROM OLD.{it}")));
+    }
+    // Columns that go may be made from such that both shapes have.
+    let kept = kept(layout, group);
+    if !kept.is_empty() {
+        by_new_shape.push(format!("(({}) AND {})", kept.join(" OR "), by_new(views)));
+    }
+    if by_new_shape.is_empty() {
+        return String::new();
     }
     let mut out = format!("  IF {} THEN\n", by_new_shape.join(" OR "));
     for it in &group.fresh {

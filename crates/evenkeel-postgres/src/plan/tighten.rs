@@ -1,7 +1,7 @@
 //! Tighten: the rules of the new shape, built and checked while everybody works on.
 
-use super::Step;
 use super::layout::Layout;
+use super::{Step, put};
 use crate::name::{Name, list};
 use crate::shape::{Constraint, Rule};
 use crate::wanted::Source;
@@ -39,11 +39,16 @@ fn indexes(layout: &Layout<'_>) -> Vec<Step> {
         };
         if let Fate::Built { physical } = constraint_fate(layout, constraint) {
             let columns: Vec<Name> = columns.iter().map(|it| layout.physical(it)).collect();
-            let rest = if let Rule::Unique { rest, .. } = &constraint.rule {
-                index_part(rest)
-            } else {
-                String::new()
-            };
+            let mut rest = String::new();
+            if let Rule::Unique { include, rest: said, .. } = &constraint.rule {
+                if !include.is_empty() {
+                    let include: Vec<Name> = include.iter().map(|it| layout.physical(it)).collect();
+                    put(&mut rest, format_args!(" INCLUDE ({})", list(&include)));
+                }
+                if said.to_lowercase().contains("nulls not distinct") {
+                    rest.push_str(" NULLS NOT DISTINCT");
+                }
+            }
             push(physical, true, format!("({}){rest}", list(&columns)));
         }
     }
@@ -54,20 +59,6 @@ fn indexes(layout: &Layout<'_>) -> Vec<Step> {
         }
     }
     all
-}
-
-/// What of a unique constraint belongs to its index.
-fn index_part(rest: &str) -> String {
-    let lower = rest.to_lowercase();
-    let mut out = String::new();
-    if lower.contains("nulls not distinct") {
-        out.push_str(" NULLS NOT DISTINCT");
-    }
-    if let Some(at) = lower.find("include") {
-        let end = rest[at..].find(')').map_or(rest.len(), |end| at + end + 1);
-        out.insert_str(0, &format!(" {}", &rest[at..end]));
-    }
-    out
 }
 
 fn constraints(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Step> {

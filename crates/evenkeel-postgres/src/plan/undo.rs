@@ -11,7 +11,7 @@ use crate::wanted::{Wanted, When};
 pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
     let locks = layouts
         .iter()
-        .filter(|it| !it.fresh.is_empty() || !rules(layouts, it).is_empty())
+        .filter(|it| it.is_changed() || !rules(layouts, it).is_empty())
         .map(Layout::table)
         .collect();
     let mut phase = Phase { locks, ..Phase::default() };
@@ -41,7 +41,7 @@ pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: 
         if !columns.is_empty() {
             out.push(format!("ALTER TABLE {} {}", layout.table(), columns.join(", ")));
         }
-        let sequences = layout.fresh.iter().filter_map(|it| layout.new_sequence(it));
+        let sequences = layout.fresh.iter().filter_map(|it| it.made.as_ref());
         out.extend(sequences.map(|it| format!("DROP SEQUENCE {it}")));
     }
     for carried in wanted.carried.iter().rev() {

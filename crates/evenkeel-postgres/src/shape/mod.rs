@@ -174,7 +174,9 @@ pub enum Rule {
     Unique {
         /// The columns, in the order of the index.
         columns: Vec<Name>,
-        /// What else was said: `NULLS NOT DISTINCT`, `INCLUDE (…)`, `DEFERRABLE`.
+        /// Columns that the index holds beside them (`INCLUDE`).
+        include: Vec<Name>,
+        /// What else was said: `NULLS NOT DISTINCT`, `DEFERRABLE`.
         rest: String,
     },
     /// `CHECK (…)`.
@@ -206,8 +208,8 @@ impl Rule {
     /// The columns of its own table that it speaks of.
     pub fn columns(&self) -> BTreeSet<&Name> {
         match self {
+            Self::Unique { columns, include, .. } => columns.iter().chain(include).collect(),
             Self::Primary { columns }
-            | Self::Unique { columns, .. }
             | Self::Foreign { columns, .. }
             | Self::Other { columns, .. } => columns.iter().collect(),
             Self::Check { expression } => expression.columns().collect(),

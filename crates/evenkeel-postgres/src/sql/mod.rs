@@ -135,6 +135,9 @@ pub enum Action {
         /// What takes it back; nothing if it does no harm to stay.
         undo: Option<String>,
     },
+    /// A new value of an enum. It cannot be taken back, and nobody who does not know it can meet it
+    /// before it is written.
+    Value,
     /// Something that may only go once nobody knows it any more.
     Farewell,
     /// Something about how the file is run, not what it does (`BEGIN`, `SET lock_timeout`).

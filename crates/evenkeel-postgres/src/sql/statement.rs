@@ -83,6 +83,13 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
             Some(action) => one(action, None),
             None => one(Action::Raw, None),
         },
+        ast::Stmt::AlterType(it)
+            if matches!(it.action(), Some(ast::AlterTypeAction::AddValue(_))) =>
+        {
+            let mut all = one(Action::Value, None);
+            all.iter_mut().for_each(|it| it.sql = repeatable(node));
+            all
+        }
         ast::Stmt::Update(it) => match fill(it) {
             Some((table, columns)) => {
                 one(Action::Fill { table: table.clone(), columns }, Some(table))
@@ -115,14 +122,8 @@ fn other(stmt: &ast::Stmt) -> Action {
         ast::Stmt::CreateType(_) => undo("TYPE", child_text::<ast::TypeName>(node)),
         ast::Stmt::CreateSequence(_) => undo("SEQUENCE", child_text::<ast::Sequence>(node)),
         ast::Stmt::CreateDomain(_) => undo("DOMAIN", child_text::<ast::TypeName>(node)),
-        // An extension may have been there; a value of an enum cannot be taken back, and nobody who
-        // does not know it can meet it before it is written.
+        // It may have been there.
         ast::Stmt::CreateExtension(_) => Action::Object { undo: None },
-        ast::Stmt::AlterType(it)
-            if matches!(it.action(), Some(ast::AlterTypeAction::AddValue(_))) =>
-        {
-            Action::Object { undo: None }
-        }
         ast::Stmt::CommentOn(_)
         | ast::Stmt::DropType(_)
         | ast::Stmt::DropSequence(_)
@@ -417,7 +418,7 @@ impl Reader<'_> {
             return Some(Constraint { name: named("check"), rule: Rule::Check { expression } });
         }
         if ast::UniqueConstraint::can_cast(node.kind()) {
-            let rule = Rule::Unique { columns, rest: unique_rest(node) };
+            let rule = Rule::Unique { columns, include: included(node), rest: unique_rest(node) };
             return Some(Constraint { name: named("key"), rule });
         }
         if ast::PrimaryKeyConstraint::can_cast(node.kind()) {
@@ -462,7 +463,7 @@ impl Reader<'_> {
             let name = named(&columns, "key");
             return Some(Constraint {
                 name,
-                rule: Rule::Unique { columns, rest: unique_rest(node) },
+                rule: Rule::Unique { columns, include: included(node), rest: unique_rest(node) },
             });
         }
         if ast::PrimaryKeyConstraint::can_cast(node.kind()) {
@@ -586,17 +587,23 @@ fn listed_in(list: &SyntaxNode) -> Vec<Name> {
         .collect()
 }
 
+/// The columns that the index of a unique constraint holds beside its own.
+fn included(node: &SyntaxNode) -> Vec<Name> {
+    node.descendants()
+        .find(|it| it.kind() == SyntaxKind::CONSTRAINT_INCLUDE_CLAUSE)
+        .into_iter()
+        .flat_map(|it| it.descendants().filter_map(ast::NameRef::cast).collect::<Vec<_>>())
+        .map(|it| Name::new(it.text()))
+        .collect()
+}
+
 /// What a unique constraint says beside its columns.
 fn unique_rest(node: &SyntaxNode) -> String {
     let options = node
         .descendants()
         .filter(|it| {
-            matches!(
-                it.kind(),
-                SyntaxKind::NULLS_DISTINCT
-                    | SyntaxKind::NULLS_NOT_DISTINCT
-                    | SyntaxKind::CONSTRAINT_INCLUDE_CLAUSE
-            ) || ast::ConstraintOption::can_cast(it.kind())
+            matches!(it.kind(), SyntaxKind::NULLS_DISTINCT | SyntaxKind::NULLS_NOT_DISTINCT)
+                || ast::ConstraintOption::can_cast(it.kind())
         })
         .map(|it| it.text().to_string());
     options.collect::<Vec<_>>().join(" ")
@@ -670,12 +677,33 @@ fn offset(node: &SyntaxNode) -> usize {
     usize::from(node.text_range().start())
 }
 
+/// `ALTER TYPE … ADD VALUE` so that it can be run twice.
+fn repeatable(node: &SyntaxNode) -> String {
+    let says = |kind: SyntaxKind| {
+        node.descendants_with_tokens().filter_map(|it| it.into_token()).find(|it| it.kind() == kind)
+    };
+    let text = sql(node);
+    match says(SyntaxKind::VALUE_KW) {
+        Some(value) if says(SyntaxKind::IF_KW).is_none() => {
+            let before = sql_until(node, usize::from(value.text_range().end()));
+            format!("{before} IF NOT EXISTS{}", &text[before.len()..])
+        }
+        Some(_) | None => text,
+    }
+}
+
 /// The statement as SQL, without comments and the semicolon.
 fn sql(node: &SyntaxNode) -> String {
+    sql_until(node, end(node)).trim_end_matches(';').trim().to_owned()
+}
+
+/// The statement as [`sql`] gives it, up to a byte of the file.
+fn sql_until(node: &SyntaxNode, end: usize) -> String {
     let mut out = String::new();
-    for token in node.descendants_with_tokens().filter_map(|it| it.into_token()) {
+    let tokens = node.descendants_with_tokens().filter_map(|it| it.into_token());
+    for token in tokens.take_while(|it| usize::from(it.text_range().end()) <= end) {
         let text = if token.kind() == SyntaxKind::COMMENT { " " } else { token.text() };
         out.push_str(text);
     }
-    out.trim().trim_end_matches(';').trim().to_owned()
+    out.trim().to_owned()
 }

@@ -156,8 +156,11 @@ impl Alter<'_> {
         }
         for constraint in &mut table.constraints {
             match &mut constraint.rule {
+                Rule::Unique { columns, include, .. } => {
+                    swap(columns);
+                    swap(include);
+                }
                 Rule::Primary { columns }
-                | Rule::Unique { columns, .. }
                 | Rule::Foreign { columns, .. }
                 | Rule::Other { columns, .. } => swap(columns),
                 Rule::Check { expression } => *expression = expression.renamed(other),

@@ -48,6 +48,7 @@ impl Fold<'_> {
             Action::DropIndex { index, .. } | Action::RenameIndex { index, .. } => has(index),
             Action::Code { .. }
             | Action::Object { .. }
+            | Action::Value
             | Action::Farewell
             | Action::Manner
             | Action::Raw => None,
@@ -80,6 +81,10 @@ impl Fold<'_> {
             }
             Action::Object { undo } => {
                 self.carry(statement, When::Beginning { undo: undo.clone() });
+                Ok(())
+            }
+            Action::Value => {
+                self.carry(statement, When::Alone);
                 Ok(())
             }
             Action::Farewell => {

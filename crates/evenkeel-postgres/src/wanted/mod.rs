@@ -96,6 +96,8 @@ pub enum When {
         /// What takes it back, if anything has to.
         undo: Option<String>,
     },
+    /// Before the beginning, in a transaction of its own; it cannot be taken back.
+    Alone,
     /// At the end.
     End,
 }

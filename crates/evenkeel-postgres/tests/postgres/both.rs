@@ -242,8 +242,9 @@ fn check(change: &Change) {
             play(change, &database, contract, seed);
         }
     }
-    for (at, database) in (0..).zip(Database::each().into_iter().skip(1)) {
-        play(change, &database, at % 2 == 0, 0);
+    // The newest server is the last.
+    if let Some(database) = Database::each().into_iter().skip(1).last() {
+        play(change, &database, true, 0);
     }
 }
 

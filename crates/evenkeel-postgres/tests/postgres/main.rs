@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod both;
 #[cfg(test)]
+mod catalog;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod stories;
+#[cfg(test)]
+mod ways;

@@ -22,7 +22,7 @@ use evenkeel_postgres::plan::{self, Plan};
 use evenkeel_postgres::shape::Shape;
 use evenkeel_postgres::sql::{Grammar as _, Squawk};
 use evenkeel_postgres::wanted::Wanted;
-use postgres::{Client, Config, NoTls};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -218,6 +218,11 @@ impl Database {
         Self { server, name }
     }
 
+    /// Another new database on the same server.
+    pub(crate) fn another(&self) -> Self {
+        Self::on(self.server)
+    }
+
     /// A connection.
     pub(crate) fn connect(&self) -> Client {
         self.server.connect(&self.name).expect("the server answers")
@@ -233,6 +238,13 @@ impl Database {
     /// A connection as code of a revision has it.
     pub(crate) fn through(&self, views: &Name) -> Client {
         self.with(&format!("SET search_path = {views}, public"))
+    }
+
+    /// The major version of its server.
+    pub(crate) fn version(&self) -> u32 {
+        lines(&mut self.connect(), "SELECT current_setting('server_version_num')::int / 10000")
+            .parse()
+            .expect("a number")
     }
 
     pub(crate) fn executor(&self) -> Executor {
@@ -265,16 +277,22 @@ impl Database {
     }
 }
 
-impl Drop for Database {
-    fn drop(&mut self) {
-        if let Ok(mut client) = self.server.connect("postgres") {
-            drop(client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)));
-        }
-    }
-}
-
 pub(crate) fn public() -> Name {
     Name::new("public")
+}
+
+/// What a query gives, a line per row.
+pub(crate) fn lines(client: &mut Client, query: &str) -> String {
+    let rows =
+        client.simple_query(query).unwrap_or_else(|error| panic!("{query:.200}: {}", told(&error)));
+    let mut out = Vec::new();
+    for row in rows {
+        if let SimpleQueryMessage::Row(row) = row {
+            let cells: Vec<&str> = (0..row.len()).map(|at| row.get(at).unwrap_or("~")).collect();
+            out.push(cells.join(" "));
+        }
+    }
+    out.join("\n")
 }
 
 /// An error with what the database said.

@@ -1,20 +1,6 @@
 //! One change at a time, looked at through both shapes in every phase.
 
-use crate::rig::{Database, told};
-
-/// What a query gives, a line per row.
-fn ask(client: &mut postgres::Client, query: &str) -> String {
-    let rows =
-        client.simple_query(query).unwrap_or_else(|error| panic!("{query}: {}", told(&error)));
-    let mut out = Vec::new();
-    for row in rows {
-        if let postgres::SimpleQueryMessage::Row(row) = row {
-            let cells: Vec<&str> = (0..row.len()).map(|at| row.get(at).unwrap_or("~")).collect();
-            out.push(cells.join(" "));
-        }
-    }
-    out.join("\n")
-}
+use crate::rig::{Database, lines, told};
 
 #[test]
 fn a_column_changes_its_type_while_both_shapes_are_written() {
@@ -30,23 +16,23 @@ fn a_column_changes_its_type_while_both_shapes_are_written() {
     executor.expand(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
     let mut new = database.through(&plan.views);
 
-    ask(&mut old, "INSERT INTO orders (amount_cents) VALUES (7)");
-    ask(&mut new, "INSERT INTO orders (amount_cents) VALUES (8)");
-    ask(&mut new, "UPDATE orders SET amount_cents = 99 WHERE id = 5");
-    ask(&mut old, "UPDATE orders SET amount_cents = 77 WHERE id = 6");
-    ask(&mut old, "UPDATE orders SET note = 'x' WHERE id = 7");
+    lines(&mut old, "INSERT INTO orders (amount_cents) VALUES (7)");
+    lines(&mut new, "INSERT INTO orders (amount_cents) VALUES (8)");
+    lines(&mut new, "UPDATE orders SET amount_cents = 99 WHERE id = 5");
+    lines(&mut old, "UPDATE orders SET amount_cents = 77 WHERE id = 6");
+    lines(&mut old, "UPDATE orders SET note = 'x' WHERE id = 7");
     let query = "SELECT id, amount_cents FROM orders WHERE id IN (5, 6, 7, 1001, 1002) ORDER BY id";
-    assert_eq!(ask(&mut old, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
-    assert_eq!(ask(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
+    assert_eq!(lines(&mut old, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
+    assert_eq!(lines(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
 
     assert!(executor.fill(&plan, &mut |_| true).unwrap_or_else(|error| panic!("{}", told(&error))));
     assert_eq!(
-        ask(&mut new, "SELECT count(*), sum(amount_cents) FROM orders"),
-        ask(&mut old, "SELECT count(*), sum(amount_cents) FROM orders")
+        lines(&mut new, "SELECT count(*), sum(amount_cents) FROM orders"),
+        lines(&mut old, "SELECT count(*), sum(amount_cents) FROM orders")
     );
     executor.tighten(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
     executor.contract(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
-    assert_eq!(ask(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
-    ask(&mut new, "INSERT INTO orders (note) VALUES ('y')");
-    assert_eq!(ask(&mut new, "SELECT amount_cents FROM orders WHERE note = 'y'"), "0");
+    assert_eq!(lines(&mut new, query), "5 99\n6 77\n7 7\n1001 7\n1002 8");
+    lines(&mut new, "INSERT INTO orders (note) VALUES ('y')");
+    assert_eq!(lines(&mut new, "SELECT amount_cents FROM orders WHERE note = 'y'"), "0");
 }
