@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -230,4 +235,102 @@ fn s35_a_keeper_that_does_not_answer_is_said_and_costs_nothing() {
     load.until_more(50);
     load.stop_unharmed();
     assert!(Path::new(&house.program).exists());
+}
+
+fn may_run(program: &Path, may: bool) {
+    let mode = if may { 0o755 } else { 0o644 };
+    fs::set_permissions(program, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn s35_control_that_does_not_come_up_as_the_next_program_comes_back_as_the_former() {
+    let mut house = house(2, QUICK);
+    let first = house.program.clone();
+    let load = Load::start(house.listen, ALL);
+    load.until_answered("v1", 100);
+    let (before, instances) = (roles(&house), house.instances("web"));
+
+    // The next program becomes the keeper, and from then on nobody can start it.
+    let next = house.folder().join("evenkeel-next");
+    fs::copy(&first, &next).unwrap();
+    signal(before["keeper"], Signal::STOP);
+    let mut upgrade = Command::new(&next)
+        .arg("upgrade")
+        .env("EVENKEEL_HOME", house.file(""))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut checked = String::new();
+    let mut said = BufReader::new(upgrade.stdout.take().unwrap());
+    said.read_line(&mut checked).unwrap();
+    assert!(checked.contains("it can read what is saved"), "{checked}");
+    // It cannot have gone further than to the keeper; control does not end before it goes on.
+    signal(before["control"], Signal::STOP);
+    signal(before["keeper"], Signal::CONT);
+    until("it is the next", || (program_of(before["keeper"]) == next).then_some(()));
+    may_run(&next, false);
+    signal(before["control"], Signal::CONT);
+
+    let ended = upgrade.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    let back = format!("control does not answer as this program; it runs from {}", first.display());
+    assert!(told.contains(&back), "{told}");
+    let now = roles(&house);
+    assert!(now.values().all(|pid| program_of(*pid) == first), "{now:?}");
+    let others = |roles: &BTreeMap<String, u32>| {
+        let others = roles.iter().filter(|(name, _)| *name != "control");
+        others.map(|(name, pid)| (name.clone(), *pid)).collect::<Vec<_>>()
+    };
+    assert_eq!(others(&now), others(&before), "nobody else was touched");
+    load.until_more(100);
+
+    // Put right, the same command goes all the way.
+    may_run(&next, true);
+    house.program = next;
+    house.run(&["upgrade"]).exits(0).says("2 of 2 instances are the processes they were");
+    assert_eq!(house.instances("web"), instances);
+    load.until_more(100);
+    load.stop_unharmed();
+    house.bring_down();
+}
+
+#[test]
+fn s28_a_program_that_is_older_than_what_runs_is_refused_before_anything_is_done() {
+    let house = house(1, QUICK);
+    let load = Load::start(house.listen, ALL);
+    // A control that is newer than this program: so it looks from outside.
+    let keeper = house.pid("keeper").unwrap();
+    signal(keeper, Signal::STOP);
+    house.kill("control");
+    let lock = fs::File::open(house.file("run/control.lock")).unwrap();
+    until("control is gone", || lock.try_lock().is_ok().then_some(()));
+    let door = house.file(evenkeel_kernel::layout::CONTROL_SOCKET);
+    fs::remove_file(&door).unwrap();
+    let listener = UnixListener::bind(&door).unwrap();
+    let format = evenkeel_control::FORMAT + 1;
+    let newer = thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let asked = BufReader::new(&stream).lines().next().unwrap().unwrap();
+            assert!(asked.starts_with("GET /v1/version "), "{asked}");
+            let body = format!("{{\"version\":\"9.9.9\",\"api\":1,\"pid\":1,\"format\":{format}}}");
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+            write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        }
+    });
+    let others = ["keeper", "edge"].map(|role| house.pid(role));
+    let refusal = format!("the state is saved in format {format}, and this program reads up to");
+    for command in [&["upgrade", "--check"][..], &["upgrade", "--again"]] {
+        house.run(command).exits(1).says(&refusal).says("it is older than what runs");
+    }
+    newer.join().unwrap();
+    drop(lock);
+    signal(keeper, Signal::CONT);
+    house.until("control is back", |status| status["services"].as_array().map(drop));
+    assert_eq!(["keeper", "edge"].map(|role| house.pid(role)), others, "nothing was done");
+    load.until_more(50);
+    load.stop_unharmed();
+    house.bring_down();
 }
