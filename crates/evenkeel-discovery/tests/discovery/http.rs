@@ -1,5 +1,7 @@
 //! The HTTP interfaces, as curl and Consul's rules see them.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -182,13 +184,12 @@ fn who_waits_is_told_of_what_it_waits_for_and_only_of_that() {
     let (_, names, _) = curl.ask(&["/v1/catalog/services"]);
     let mut web = curl.start(&format!("{path}&index={index}&wait=20s"));
     let mut services = curl.start(&format!("/v1/catalog/services?index={names}&wait=20s"));
-    // Another service, and nothing of the names.
+    // Another service, and nothing of the names. Who waits for that one is told.
+    let (_, of_api, _) = curl.ask(&["/v1/health/service/api"]);
+    let api = curl.start(&format!("/v1/health/service/api?index={of_api}&wait=20s"));
     rig.see("api.r1.1", ILL);
-    until("it is seen", || {
-        let health = &curl.json("/v1/directory/api")["instances"][0]["health"];
-        (health == "unhealthy").then_some(())
-    });
-    std::thread::sleep(Duration::from_millis(200));
+    let (_, next, _, took) = api.end();
+    assert!(next > of_api && took < Duration::from_secs(10), "{next} {took:?}");
     assert!(web.is_waiting() && services.is_waiting());
     rig.see("web.r1.1", ILL);
     let (status, next, body, took) = web.end();
@@ -299,10 +300,15 @@ fn who_waits_is_not_cut_off_when_a_process_ends() {
     let Some(curl) = Curl::of(&rig) else { return };
     let path = "/v1/health/service/web";
     let (_, index, _) = curl.ask(&[path]);
-    let waiting = curl.start(&format!("{path}?index={index}&wait=60s"));
-    std::thread::sleep(Duration::from_millis(300));
+    let mut waiting = TcpStream::connect(rig.http).unwrap();
+    write!(waiting, "GET {path}?index={index}&wait=60s HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    // Its one thread takes connections and requests in their order: when a later one is answered, this
+    // one waits.
+    assert_eq!(curl.ask(&[path]).1, index);
     rig.stop();
-    let (status, same, body, _) = waiting.end();
+    let mut answer = Vec::new();
+    waiting.read_to_end(&mut answer).unwrap();
+    let (status, same, body) = Curl::read(&answer);
     assert_eq!((status, same), (200, index));
     assert_eq!(ids(&serde_json::from_str(&body).unwrap()).len(), 3);
 }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -59,7 +59,10 @@ pub(crate) fn reigns(home: &Path, child: &Child) -> bool {
 struct Crowd {
     addrs: Vec<SocketAddr>,
     waiting_max: Arc<AtomicUsize>,
-    answering: Arc<AtomicBool>,
+    /// Connections so far.
+    accepted: Arc<AtomicUsize>,
+    /// How many are still to be answered.
+    answers: Arc<AtomicUsize>,
 }
 
 impl Crowd {
@@ -72,25 +75,29 @@ impl Crowd {
         let crowd = Self {
             addrs: (0..count).map(addr).collect(),
             waiting_max: Arc::default(),
-            answering: Arc::default(),
+            accepted: Arc::default(),
+            answers: Arc::default(),
         };
-        let (waiting_max, answering) =
-            (Arc::clone(&crowd.waiting_max), Arc::clone(&crowd.answering));
+        let (waiting_max, accepted) = (Arc::clone(&crowd.waiting_max), Arc::clone(&crowd.accepted));
+        let answers = Arc::clone(&crowd.answers);
         thread::spawn(move || {
             listener.set_nonblocking(true).unwrap();
             let mut waiting = Vec::new();
             loop {
                 match listener.accept() {
-                    Ok((stream, _)) => waiting.push(stream),
+                    Ok((stream, _)) => {
+                        waiting.push(stream);
+                        accepted.fetch_add(1, Ordering::SeqCst);
+                    }
                     Err(_none) => thread::sleep(Duration::from_millis(1)),
                 }
                 waiting_max.fetch_max(waiting.len(), Ordering::SeqCst);
-                if answering.load(Ordering::SeqCst) {
-                    for mut stream in waiting.drain(..) {
-                        // A probe that has given up is gone.
-                        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
-                    }
+                let answered = waiting.len().min(answers.load(Ordering::SeqCst));
+                for mut stream in waiting.drain(..answered) {
+                    // A probe that has given up is gone.
+                    let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
                 }
+                answers.fetch_sub(answered, Ordering::SeqCst);
             }
         });
         crowd
@@ -122,16 +129,18 @@ fn a_thousand_instances_are_probed_and_not_all_at_a_time() {
     health.timeout = Duration::from_secs(60);
     rig.door().apply(&it).unwrap();
     until("as many as may be are asked", || crowd.waiting_max.load(Ordering::SeqCst) >= 256);
-    // Time for more to come.
-    thread::sleep(Duration::from_millis(300));
-    assert_eq!(crowd.waiting_max.load(Ordering::SeqCst), 256);
     assert!(rig.observe().instances.values().all(|it| it.health == Health::Unknown));
-    crowd.answering.store(true, Ordering::SeqCst);
+    // For each that is answered another one is asked.
+    crowd.answers.store(300, Ordering::SeqCst);
+    until("others are asked", || crowd.accepted.load(Ordering::SeqCst) >= 256 + 300);
+    assert_eq!(crowd.waiting_max.load(Ordering::SeqCst), 256);
+    crowd.answers.store(usize::MAX, Ordering::SeqCst);
     until("all are well", || {
         rig.observe().instances.values().all(|it| it.health == Health::Healthy)
     });
     let (began, before) = (Instant::now(), cpu_of(edge.id(), "edge-manager"));
-    thread::sleep(Duration::from_secs(2));
+    let asked = crowd.accepted.load(Ordering::SeqCst);
+    until("all were asked twice", || crowd.accepted.load(Ordering::SeqCst) >= asked + 2_000);
     let used = cpu_of(edge.id(), "edge-manager") - before;
     println!(
         "1,000 probes each second: {:.1?} of a second",

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use evenkeel_kernel::model::RevisionNumber;
 use evenkeel_kernel::world::Health;
@@ -125,7 +125,7 @@ fn a_request_waits_for_the_first_instance() {
     rig.door().apply(&table_at(1, &[(10_000, vec![addr])])).unwrap();
     let mut client = rig.client();
     let asking = thread::spawn(move || client.get("/"));
-    thread::sleep(Duration::from_millis(100));
+    until("it waits", || rig.observe().demand[&"web".parse().unwrap()].waiting == 1);
     let _late = Instance::at(addr, |_, stream| crate::instance::answer(stream, "200 OK", "late"));
     assert_eq!(asking.join().unwrap().body, "late");
 }
@@ -203,6 +203,8 @@ fn a_shim_is_asked_for_what_only_it_knows() {
     let shim = UnixListener::bind(socket).unwrap();
     let ready = Arc::new(AtomicBool::new(false));
     let says = Arc::clone(&ready);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
     // Ends with the test's process.
     thread::spawn(move || {
         for mut stream in shim.incoming().flatten() {
@@ -214,12 +216,14 @@ fn a_shim_is_asked_for_what_only_it_knows() {
                 (false, _) => "what\n",
             };
             let _gone = stream.write_all(answer.as_bytes());
+            counted.fetch_add(1, Ordering::SeqCst);
         }
     });
     let mut it = table(1, &[(10_000, &[&instance])]);
     pool_of(&mut it, 1).health.probe = evenkeel_kernel::model::Probe::Notify;
     rig.door().apply(&it).unwrap();
-    thread::sleep(Duration::from_millis(100));
+    // One after the other, so what the first were answered is taken in.
+    until("the shim was asked", || asked.load(Ordering::SeqCst) >= 3);
     assert_eq!(rig.health("web.r1.1"), Health::Unknown);
     ready.store(true, Ordering::SeqCst);
     until("the shim is believed", || rig.health("web.r1.1") == Health::Healthy);
