@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
+use evenkeel_journal::{Journal, Row, Store as _};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -296,6 +297,19 @@ fn s35_control_that_does_not_come_up_as_the_next_program_comes_back_as_the_forme
     house.bring_down();
 }
 
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.as_ref().unwrap(), to.join(entry.as_ref().unwrap().file_name()));
+        match entry.file_type().unwrap().is_dir() {
+            true => copy(&entry.path(), &to),
+            false => drop(fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
 #[test]
 fn s28_a_program_that_is_older_than_what_runs_is_refused_before_anything_is_done() {
     let house = house(1, QUICK);
@@ -326,7 +340,27 @@ fn s28_a_program_that_is_older_than_what_runs_is_refused_before_anything_is_done
         house.run(command).exits(1).says(&refusal).says("it is older than what runs");
     }
     newer.join().unwrap();
+    fs::remove_file(&door).unwrap();
     drop(lock);
+
+    // The same where nobody can be asked, but the state is there.
+    let state = house.file("state");
+    let kept = house.folder().join("state-kept");
+    copy(&state, &kept);
+    let mut journal = Journal::open(&state, format).unwrap();
+    let (version, epoch) = (journal.load().unwrap().unwrap().version, journal.claim().unwrap());
+    let row = Row {
+        release: None,
+        at: 1,
+        actor: "ann".to_owned(),
+        kind: "release.started".to_owned(),
+        body: "{}".to_owned(),
+    };
+    journal.commit(version, epoch, &[row], format, "{}").unwrap();
+    drop(journal);
+    house.run(&["upgrade", "--again"]).exits(1).says(&refusal);
+    fs::remove_dir_all(&state).unwrap();
+    fs::rename(&kept, &state).unwrap();
     signal(keeper, Signal::CONT);
     house.until("control is back", |status| status["services"].as_array().map(drop));
     assert_eq!(["keeper", "edge"].map(|role| house.pid(role)), others, "nothing was done");

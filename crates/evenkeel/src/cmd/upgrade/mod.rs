@@ -9,9 +9,12 @@ mod roles;
 mod shims;
 mod who;
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail};
 use evenkeel_control::api::types::VersionView;
 use evenkeel_edge::client::Client as Door;
+use evenkeel_journal::{Journal, Kind};
 use evenkeel_kernel::layout;
 use evenkeel_kernel::time::Timestamp;
 use serde::Serialize;
@@ -84,7 +87,7 @@ async fn check(context: &Context<'_>) -> anyhow::Result<()> {
         )?;
         version.format
     } else {
-        0
+        saved_format(&context.home.join(layout::STATE), reads)
     };
     if let Some(refusal) = refusal(format, reads) {
         bail!("{refusal}");
@@ -98,6 +101,18 @@ async fn check(context: &Context<'_>) -> anyhow::Result<()> {
     );
     let step = Step { role: "check", instance: None, before: None, after: None, text };
     say(context, &step)
+}
+
+/// The format of what is saved, if it is newer than what this program reads; else zero, and whatever
+/// is wrong with it is control's to say.
+fn saved_format(state: &Path, reads: u32) -> u32 {
+    let opened = Journal::open(state, reads).map(drop);
+    if let Err(error) = opened
+        && let Kind::Newer { found, .. } = error.kind
+    {
+        return found;
+    }
+    0
 }
 
 /// Why a state of this format must not be handed to a program that reads so far.
