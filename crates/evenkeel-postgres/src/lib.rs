@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod catalog;
+pub mod connect;
 pub mod execute;
 pub mod kind;
 pub mod name;

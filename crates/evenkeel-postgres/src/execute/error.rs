@@ -106,6 +106,29 @@ impl Failed {
         }
     }
 
+    /// Whether trying again does not help: rows break a rule, or the database does not want a
+    /// statement. A connection that is lost, or a lock that is not to be had, is another matter.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Violated { .. } | Self::Lacking { .. } | Self::Ledger { .. } => true,
+            Self::Database { .. } => {
+                // Classes 08, 53, 55, 57 and 58 are about the server, not about what it was asked.
+                let about_server = |code: &SqlState| {
+                    ["08", "40", "53", "55", "57", "58"]
+                        .iter()
+                        .any(|it| code.code().starts_with(it))
+                };
+                self.code().is_some_and(|code| !about_server(code))
+            }
+            Self::Locked { .. }
+            | Self::Busy
+            | Self::Unfinished { .. }
+            | Self::NotExpanded { .. }
+            | Self::NotFilled { .. }
+            | Self::Contracted { .. } => false,
+        }
+    }
+
     /// Whether the same may well go better in a moment: a lock, a deadlock.
     pub(super) fn passes(&self) -> bool {
         self.code().is_some_and(|code| {

@@ -1,12 +1,13 @@
 //! What is written down in the database itself: which revisions of the schema there were, and how
 //! far each is. It is written in the transaction that does the work, so it is never wrong.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::{Failed, Session};
 use crate::name::{Name, literal};
-use crate::plan::{OWN, Plan};
+use crate::plan::{File, OWN, Plan};
 
 /// How far a revision is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,6 +67,8 @@ pub struct Entry {
     pub began: String,
     /// When it came to this stage, as the database says it.
     pub changed: String,
+    /// How many rows have been filled for it.
+    pub filled: u64,
 }
 
 /// All that is written down of a schema.
@@ -84,6 +87,12 @@ impl Ledger {
     /// The number of the next revision.
     pub fn next(&self) -> u32 {
         self.entries.iter().map(|it| it.revision).max().unwrap_or_default() + 1
+    }
+
+    /// The migrations that the schema is made of, by their names.
+    pub fn files(&self) -> BTreeMap<&str, &File> {
+        let kept = self.entries.iter().filter(|it| it.stage == Stage::Contracted);
+        kept.flat_map(|it| &it.plan.files).map(|file| (file.name.as_str(), file)).collect()
     }
 
     /// The schema of the views that code uses by now: those of the last revision that was
@@ -148,13 +157,24 @@ pub(super) fn create(session: &mut Session) -> Result<(), Failed> {
     Ok(())
 }
 
+/// Reads all of a schema; nothing where nothing was ever written.
+pub(super) fn look(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
+    let own = literal(&format!("{}.revision", Name::new(OWN)));
+    match session.one(&format!("SELECT to_regclass({own})"))? {
+        Some(_) => read(session, schema),
+        None => Ok(Ledger::default()),
+    }
+}
+
 /// Reads all of a schema.
 pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
     let rows = session.rows(&format!(
-        "SELECT number, stage, plan, began, changed FROM {}.revision WHERE schema = {} \
-         ORDER BY number",
-        Name::new(OWN),
-        literal(schema.as_str())
+        "SELECT number, stage, plan, began, changed, \
+             (SELECT coalesce(sum(rows), 0) FROM {own}.backfill b \
+              WHERE b.schema = r.schema AND b.number = r.number) \
+         FROM {own}.revision r WHERE schema = {} ORDER BY number",
+        literal(schema.as_str()),
+        own = Name::new(OWN),
     ))?;
     let mut ledger = Ledger::default();
     for row in rows {
@@ -162,23 +182,35 @@ pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Faile
         let revision = text(0).parse().unwrap_or_default();
         let plan =
             serde_json::from_str(&text(2)).map_err(|source| Failed::Ledger { revision, source })?;
+        let filled = text(5).parse().unwrap_or_default();
         let Some(stage) = Stage::read(&text(1)) else { continue };
-        ledger.entries.push(Entry { revision, stage, plan, began: text(3), changed: text(4) });
+        ledger.entries.push(Entry {
+            revision,
+            stage,
+            plan,
+            began: text(3),
+            changed: text(4),
+            filled,
+        });
     }
     Ok(ledger)
 }
 
-/// The statement that begins a revision.
-pub(super) fn enter(schema: &Name, plan: &Plan) -> Result<String, Failed> {
+/// The statement that begins a revision, or begins it again after it was undone.
+pub(super) fn enter(schema: &Name, plan: &Plan, stage: Stage) -> Result<String, Failed> {
     let text = serde_json::to_string(plan)
         .map_err(|source| Failed::Ledger { revision: plan.revision, source })?;
     Ok(format!(
-        "INSERT INTO {}.revision (schema, number, stage, plan) VALUES ({}, {}, {}, {})",
-        Name::new(OWN),
-        literal(schema.as_str()),
-        plan.revision,
-        literal(Stage::Expanded.word()),
-        literal(&text)
+        "DELETE FROM {own}.backfill WHERE schema = {schema} AND number = {number}; \
+         INSERT INTO {own}.revision (schema, number, stage, plan) \
+         VALUES ({schema}, {number}, {stage}, {text}) \
+         ON CONFLICT (schema, number) DO UPDATE SET stage = excluded.stage, \
+         plan = excluded.plan, began = clock_timestamp(), changed = clock_timestamp()",
+        own = Name::new(OWN),
+        schema = literal(schema.as_str()),
+        number = plan.revision,
+        stage = literal(stage.word()),
+        text = literal(&text)
     ))
 }
 

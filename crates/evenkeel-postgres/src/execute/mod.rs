@@ -10,10 +10,11 @@ mod error;
 mod ledger;
 mod pace;
 mod session;
+mod stragglers;
 mod tighten;
 
 use crate::name::Name;
-use crate::plan::Plan;
+use crate::plan::{File, Plan};
 
 pub use self::attempt::Patience;
 pub use self::backfill::{Filled, Tuning};
@@ -33,6 +34,15 @@ pub struct Executor {
     pub patience: Patience,
     /// How rows are filled.
     pub tuning: Tuning,
+}
+
+/// What is written down of a schema, without anything being changed or taken over.
+///
+/// # Errors
+///
+/// What the database said.
+pub fn look(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
+    ledger::look(session, schema)
 }
 
 impl Executor {
@@ -66,19 +76,39 @@ impl Executor {
         ledger::read(&mut self.session, &self.schema)
     }
 
+    /// Writes down which migrations have made the schema as it is, when others than Evenkeel ran
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed::Unfinished`] if a revision is under way; otherwise what the database said.
+    pub fn adopt(&mut self, files: Vec<File>) -> Result<(), Failed> {
+        let ledger = self.ledger()?;
+        if let Some(active) = ledger.active() {
+            return Err(Failed::Unfinished { revision: active.revision, stage: active.stage });
+        }
+        let mut plan = Plan::as_it_is(ledger.next(), &self.schema, files);
+        // Code goes on to read by the views that it has.
+        if let Some(views) = ledger.views() {
+            plan.views = views.clone();
+        }
+        let enter = ledger::enter(&self.schema, &plan, Stage::Contracted)?;
+        self.session.run(&format!("BEGIN; {enter}; COMMIT"))
+    }
+
     /// Gives the data its new shape beside the old one.
     ///
     /// # Errors
     ///
     /// [`Failed::Unfinished`] if another revision is under way; otherwise what the database said.
     pub fn expand(&mut self, plan: &Plan) -> Result<(), Failed> {
-        if self.stage(plan)?.is_some() {
+        if self.stage(plan)?.is_some_and(|stage| stage != Stage::Undone) {
             return Ok(());
         }
         if let Some(active) = self.ledger()?.active() {
             return Err(Failed::Unfinished { revision: active.revision, stage: active.stage });
         }
-        let enter = ledger::enter(&self.schema, plan)?;
+        let enter = ledger::enter(&self.schema, plan, Stage::Expanded)?;
         attempt::phase(&mut self.session, &plan.expand, &[enter], self.patience)
     }
 
@@ -132,6 +162,15 @@ impl Executor {
             tighten::step(&mut self.session, step, self.patience)?;
         }
         self.write_down(plan, Stage::Ready)
+    }
+
+    /// Connections of code that still reads the old shape, by name and process.
+    ///
+    /// # Errors
+    ///
+    /// What the database said.
+    pub fn stragglers(&mut self, plan: &Plan) -> Result<Vec<String>, Failed> {
+        stragglers::find(&mut self.session, plan)
     }
 
     /// Takes the old shape away. There is no way back from here.

@@ -35,9 +35,29 @@ pub(super) fn derive(
         contract: contract::contract(now, wanted, &layouts, &views, before.as_ref()),
         undo: undo::undo(now, wanted, &layouts, &views),
         hazards: hazard::hazards(wanted, &layouts),
+        loses: loses(wanted, &layouts),
+        files: Vec::new(),
         views,
         before,
     })
+}
+
+/// What code of the old shape may name and the new one does not have under that name.
+fn loses(wanted: &Wanted, layouts: &[Layout<'_>]) -> Vec<String> {
+    let mut all: Vec<String> = wanted.dropped.keys().map(|it| it.as_str().to_owned()).collect();
+    for layout in layouts {
+        let table = layout.old.name.as_str();
+        if layout.old.name != layout.new.table.name {
+            all.push(table.to_owned());
+            continue;
+        }
+        for column in &layout.old.columns {
+            if layout.new.table.column(&column.name).is_none() {
+                all.push(format!("{table}.{}", column.name.as_str()));
+            }
+        }
+    }
+    all
 }
 
 /// What cannot be done in a way that blocks nobody and can be undone.

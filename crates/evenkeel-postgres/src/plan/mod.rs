@@ -23,6 +23,7 @@ mod tighten;
 mod undo;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::name::Name;
 use crate::problem::Problem;
@@ -57,6 +58,49 @@ pub struct Plan {
     pub undo: Phase,
     /// What people should know before any of it is run.
     pub hazards: Vec<Hazard>,
+    /// What code of the old shape may name and the new one does not have: `orders.full_name`.
+    pub loses: Vec<String>,
+    /// The migrations that it is made of.
+    #[serde(default)]
+    pub files: Vec<File>,
+}
+
+/// A migration, as it was when it was planned.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct File {
+    /// Its name, below the folder of the migrations.
+    pub name: String,
+    /// A digest of its text: SHA-256, as hexadecimal digits.
+    pub digest: String,
+}
+
+impl Plan {
+    /// A revision that changes nothing: a schema as it is, made by these migrations.
+    pub fn as_it_is(revision: u32, schema: &Name, files: Vec<File>) -> Self {
+        Self {
+            revision,
+            schema: schema.clone(),
+            views: schema.clone(),
+            before: None,
+            expand: Phase::default(),
+            backfills: Vec::new(),
+            tighten: Vec::new(),
+            contract: Phase::default(),
+            undo: Phase::default(),
+            hazards: Vec::new(),
+            loses: Vec::new(),
+            files,
+        }
+    }
+}
+
+impl File {
+    /// The migration of that name with that text.
+    pub fn of(name: impl Into<String>, text: &str) -> Self {
+        let digest = Sha256::digest(text.as_bytes());
+        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { name: name.into(), digest }
+    }
 }
 
 /// A phase that is one transaction.
@@ -132,6 +176,8 @@ pub fn derive(
     revision: u32,
     before: Option<Name>,
 ) -> Result<Plan, Vec<Problem>> {
+    // Code that reads the tables themselves has no views that could go.
+    let before = before.filter(|it| *it != now.schema);
     derive::derive(now, wanted, revision, before)
 }
 

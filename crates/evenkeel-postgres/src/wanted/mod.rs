@@ -129,6 +129,12 @@ impl Wanted {
         }
     }
 
+    /// The shape that is wanted, without where it comes from: what the next change begins with.
+    pub fn shape(&self, now: &Shape) -> Shape {
+        let tables = self.tables.iter().map(|(name, it)| (name.clone(), it.table.clone()));
+        Shape { tables: tables.collect(), ..now.clone() }
+    }
+
     /// The shape after the statements, in their order.
     ///
     /// # Errors
