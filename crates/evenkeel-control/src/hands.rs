@@ -17,6 +17,7 @@ use evenkeel_local::Local;
 
 use crate::checks::Checks;
 use crate::orders::Orders;
+use crate::schemas::Schemas;
 use crate::{calendar, log};
 
 /// The rooms around control.
@@ -32,6 +33,7 @@ pub(crate) struct Hands {
     listeners: BTreeMap<String, SocketAddr>,
     keeper: Observed<Keeper>,
     checks: Checks,
+    schemas: Schemas,
     routed: Arc<Routed>,
 }
 
@@ -68,6 +70,7 @@ impl Hands {
     ) -> Self {
         let home = home.to_owned();
         let routed = Routed { home: home.clone(), client: Mutex::new(None) };
+        let schemas = Schemas::new(home.clone(), orders.clone());
         let checks = Checks::new(home.clone(), holder, orders);
         Self {
             home,
@@ -78,6 +81,7 @@ impl Hands {
             listeners: BTreeMap::new(),
             keeper: World::unknown().keeper,
             checks,
+            schemas,
             routed: Arc::new(routed),
         }
     }
@@ -93,6 +97,7 @@ impl Hands {
             edge: self.observe_edge(now),
             keeper: self.keeper.clone(),
             checks: self.checks.answers(),
+            schemas: self.schemas.seen(),
             calendar: Observed::Known(calendar::now(zones), now),
         }
     }
@@ -126,6 +131,7 @@ impl Hands {
             Want::Listeners(listeners) => self.open(listeners, now),
             Want::Table(table) => self.serve(&table),
             Want::Checks(checks) => self.checks.make_true(checks),
+            Want::Schemas(schemas) => self.schemas.make_true(schemas),
             Want::Pool(pool) => {
                 let routed = Arc::clone(&self.routed);
                 self.local.make_true(*pool, Arc::new(move |id: &InstanceId| routed.ask(id)));

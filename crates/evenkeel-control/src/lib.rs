@@ -20,6 +20,7 @@ mod orders;
 pub mod outbound;
 mod role;
 mod saved;
+mod schemas;
 mod snapshot;
 mod startable;
 #[cfg(test)]

@@ -6,9 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Ask, CheckId, GateWebhook, PoolId, Probe, RevisionNumber, StackName, Workload};
+use crate::model::{
+    Ask, CheckId, DatabaseName, GateWebhook, KeptSecret, PoolId, Probe, RevisionNumber,
+    SchemaChange, StackName, Workload,
+};
 use crate::routing::RoutingTable;
-use crate::world::Fence;
+use crate::world::{Fence, SchemaTarget};
 
 /// One state to make true, for whichever room can.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +31,23 @@ pub enum Want {
     /// For whoever asks: exactly these questions are answered. One that is not listed any more
     /// is given up.
     Checks(Vec<Check>),
+    /// For whoever changes schemas: exactly these are changed.
+    Schemas(Vec<Schema>),
+}
+
+/// Where the schema of one database is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schema {
+    /// Which database.
+    pub database: DatabaseName,
+    /// Where it is.
+    pub url: KeptSecret,
+    /// The schema that holds its tables.
+    pub schema: String,
+    /// What is done.
+    pub change: Arc<SchemaChange>,
+    /// How far; none holds it where it is.
+    pub target: Option<SchemaTarget>,
 }
 
 /// One question of a check or a gate. The same number is the same question, however often it is wanted.

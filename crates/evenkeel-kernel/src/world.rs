@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::analysis::{Batch, Tally, Track};
 use crate::calendar::Calendar;
-use crate::model::{CertificateName, CheckId, Epoch, Generation, InstanceId, PoolId, ServiceName};
+use crate::model::{
+    CertificateName, CheckId, DatabaseName, Epoch, Generation, InstanceId, PoolId, ServiceName,
+};
 use crate::time::Timestamp;
 
 /// A value with the moment it was seen, or the fact that it could not be seen.
@@ -42,6 +44,8 @@ pub struct World {
     pub keeper: Observed<Keeper>,
     /// The answers that checks and gates have got. A question that is not here has none yet.
     pub checks: BTreeMap<CheckId, Answer>,
+    /// How far the schemas of databases are. One that is not here was not looked at yet.
+    pub schemas: BTreeMap<DatabaseName, Schema>,
     /// What the clocks say in the zones that the state names.
     pub calendar: Observed<Calendar>,
 }
@@ -57,8 +61,49 @@ impl World {
             keeper: Observed::Unknown(not_yet.clone()),
             calendar: Observed::Unknown(not_yet),
             checks: BTreeMap::new(),
+            schemas: BTreeMap::new(),
         }
     }
+}
+
+/// How far the schema of one database is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Schema {
+    /// The revision of the schema that it is about.
+    pub revision: u32,
+    /// The last target that was reached; none at the beginning.
+    pub done: Option<SchemaTarget>,
+    /// How much of the way to the next one is done, in thousandths.
+    pub permille: u16,
+    /// What is being done, for people: a fragment.
+    pub doing: Option<String>,
+    /// Why it does not get on, for people: a fragment.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a schema does not get on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// For people: a fragment.
+    pub why: String,
+    /// Trying again does not help: rows break a rule, a statement is wrong.
+    pub is_final: bool,
+}
+
+/// Where the schema of a database is to be brought.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchemaTarget {
+    /// The new shape is there beside the old one, and both are kept in step.
+    Expanded,
+    /// All rows have their new values, and the new shape is held to its rules.
+    Ready,
+    /// The old shape is gone.
+    Contracted,
+    /// The new shape is gone.
+    Undone,
 }
 
 /// The answer to one question of a check or a gate.

@@ -54,6 +54,14 @@ pub fn look(home: &Path, from: &SecretSource) -> Result<Digest, String> {
     Ok(Digest::of(&keyed))
 }
 
+/// Reads a secret that is text, without keeping it.
+///
+/// # Errors
+/// As [`keep`].
+pub fn read_text(from: &SecretSource) -> Result<String, String> {
+    String::from_utf8(fetched(from)?).map_err(|_private| "it is not UTF-8 text".to_owned())
+}
+
 fn fetched(from: &SecretSource) -> Result<Vec<u8>, String> {
     let content = match from {
         SecretSource::Env(name) => std::env::var_os(name)

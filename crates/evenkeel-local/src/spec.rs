@@ -43,6 +43,10 @@ pub(crate) struct Spec {
     /// environment.
     #[serde(default)]
     pub(crate) secrets: BTreeMap<String, (Digest, bool)>,
+    /// Which of them are addresses of databases: where it looks for tables there, and who it says
+    /// it is.
+    #[serde(default)]
+    pub(crate) databases: BTreeMap<String, (String, String)>,
     /// It is started once, and its end is the end.
     #[serde(default)]
     pub(crate) once: bool,
@@ -97,6 +101,15 @@ impl Spec {
                 .iter()
                 .filter_map(|(name, secret)| {
                     Some((name.clone(), (secret.digest.clone()?, secret.in_env)))
+                })
+                .collect(),
+            databases: workload
+                .databases
+                .iter()
+                .map(|(name, path)| {
+                    let views = path.split(',').next().unwrap_or_default();
+                    let application = format!("{}@{views}", instance.pool.service);
+                    (name.url_variable(), (path.clone(), application))
                 })
                 .collect(),
             once: workload.once,

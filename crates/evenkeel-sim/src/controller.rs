@@ -223,6 +223,7 @@ impl Simulation {
                 true => blind("the keeper"),
             },
             checks: self.asked.answers(id, &self.controllers[id].state, now),
+            schemas: std::collections::BTreeMap::new(),
             calendar: World::unknown().calendar,
         };
         self.faults.saw = known_platform && known_edge;
@@ -458,6 +459,7 @@ fn believed(state: &State, at: Timestamp) -> World {
         edge: Observed::Known(edge, at),
         keeper: Observed::Known(world::Keeper::default(), at),
         checks: std::collections::BTreeMap::new(),
+        schemas: std::collections::BTreeMap::new(),
         calendar: World::unknown().calendar,
     }
 }

@@ -36,6 +36,8 @@ impl Batch {
             Want::Pool(pool) => Some(Message::Pool(Rc::from(pool))),
             // The controller asks itself; nothing is on its way.
             Want::Checks(_) => None,
+            // No stack here has a database.
+            Want::Schemas(_) => None,
         });
         Self { fence, messages: messages.collect() }
     }

@@ -175,6 +175,7 @@ fn add_service(stack: &mut Stack, name: &str, rng: &mut Rng) {
         env: BTreeMap::new(),
         env_files: Vec::new(),
         files: BTreeMap::new(),
+        databases: BTreeMap::new(),
         uses,
         health: Health::default(),
         stop: Stop {

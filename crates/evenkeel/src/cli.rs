@@ -88,6 +88,9 @@ pub(crate) enum Command {
     Notify(Notify),
     /// Show where a service leads: its instances, how they are and what they get
     Resolve(Resolve),
+    /// See how schemas of databases change, before, while and after they do
+    #[command(subcommand)]
+    Schema(Schema),
     /// Check that everything is as it should be
     Doctor,
     /// Replace every role on this machine by this program, and lose nothing
@@ -266,6 +269,55 @@ pub(crate) struct Unhold {
 /// A span as in the stack file.
 fn time(text: &str) -> Result<Duration, String> {
     evenkeel_kernel::spec::span(text).ok_or_else(|| "no time; write 10s or 1m".to_owned())
+}
+
+/// What to do about the schemas of databases.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Schema {
+    /// Show what the migrations that were not run yet come to
+    #[command(after_help = "\
+The same is part of `evenkeel plan`; here it is shown alone, and with --sql every statement of it.
+Nothing is changed. Exit code 2: there is something to do.")]
+    Plan {
+        #[command(flatten)]
+        file: File,
+        /// Show every statement, by phase
+        #[arg(long)]
+        sql: bool,
+    },
+    /// Show how far each schema is
+    Status {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Say what is wrong with migrations, or dangerous, without a database
+    #[command(after_help = "\
+All migrations are read in their order; said is what concerns the named ones, or the newest.
+
+Example, in CI:
+  evenkeel schema lint db/migrations/0042_split_name.sql")]
+    Lint {
+        #[command(flatten)]
+        file: File,
+        /// Migrations, by their files
+        #[arg(value_name = "MIGRATION")]
+        migrations: Vec<PathBuf>,
+    },
+    /// List the revisions that each schema has had
+    History {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Write down that migrations were run by others than Evenkeel; nothing else is changed
+    Adopt {
+        /// The database
+        database: String,
+        #[command(flatten)]
+        file: File,
+        /// The last migration that was run [default: all in the folder]
+        #[arg(long, value_name = "MIGRATION")]
+        through: Option<String>,
+    },
 }
 
 /// What of the past to show.

@@ -10,6 +10,7 @@ mod cmd;
 mod exit;
 mod follow;
 mod home;
+mod migrations;
 mod role;
 mod stackfile;
 mod term;

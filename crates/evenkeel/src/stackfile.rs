@@ -11,6 +11,8 @@ use evenkeel_kernel::model::{Stack, Workload};
 use evenkeel_kernel::spec::{self, Materials, Obstacle, Part};
 use evenkeel_local::{self as local, artifact, look, secret};
 
+use crate::migrations;
+
 /// The name that is looked for when none is given.
 pub(crate) const NAME: &str = "evenkeel.toml";
 
@@ -112,6 +114,12 @@ fn gather(text: &str, base_dir: &str, home: &Path, files: Files) -> anyhow::Resu
             false => why,
         });
         materials.secrets.insert(from.to_string(), read);
+    }
+    let migrated =
+        draft.migrated().map(|(name, it, folder)| (name.clone(), it.clone(), folder.to_owned()));
+    let migrated: Vec<_> = migrated.collect();
+    if !migrated.is_empty() {
+        materials.schemas = migrations::changes(migrated)?;
     }
     for (service, workload, parts) in draft.workloads(&materials) {
         let found = obstacles(home, &workload, &parts).into_iter();

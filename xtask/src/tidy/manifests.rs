@@ -18,7 +18,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("evenkeel-local", &["evenkeel-kernel"]),
     (
         "evenkeel-control",
-        &["evenkeel-kernel", "evenkeel-sim", "evenkeel-journal", "evenkeel-edge", "evenkeel-local"],
+        &[
+            "evenkeel-kernel",
+            "evenkeel-sim",
+            "evenkeel-journal",
+            "evenkeel-edge",
+            "evenkeel-local",
+            "evenkeel-postgres",
+        ],
     ),
     (
         "evenkeel",

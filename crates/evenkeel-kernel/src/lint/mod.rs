@@ -43,6 +43,8 @@ pub enum HazardKind {
     MissingFile,
     /// Service and something it uses change in one release.
     TogetherWithDependency,
+    /// Something to know of a schema that changes.
+    SchemaChange,
 }
 
 impl fmt::Display for HazardKind {
@@ -56,6 +58,7 @@ impl fmt::Display for HazardKind {
             Self::SlowRollback => "slow-rollback",
             Self::MissingFile => "missing-file",
             Self::TogetherWithDependency => "together-with-dependency",
+            Self::SchemaChange => "schema-change",
         })
     }
 }

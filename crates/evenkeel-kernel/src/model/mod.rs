@@ -1,6 +1,7 @@
 //! The nouns: what a stack is made of. Plain values; nothing here decides anything.
 
 mod check;
+mod database;
 mod discovery;
 mod door;
 mod freeze;
@@ -16,14 +17,16 @@ mod telemetry;
 pub mod traffic;
 
 pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
+pub use database::{Database, SchemaChange, address};
 pub use discovery::Discovery;
 pub use door::{Acme, Certificate, CertificateSource, Edge, Network};
 pub use freeze::{Freeze, Gate, GateWebhook, Pace};
 pub use hold::Hold;
 pub use job::{Job, JobWhen};
 pub use names::{
-    CertificateName, CheckName, Digest, Epoch, FreezeName, Generation, InstanceId, InvalidName,
-    PoolId, ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName, StackName,
+    CertificateName, CheckName, DatabaseName, Digest, Epoch, FreezeName, Generation, InstanceId,
+    InvalidName, PoolId, ReceiverName, ReleaseId, RevisionNumber, RouteName, ServiceName,
+    StackName,
 };
 pub use notify::{Address, Channel, KeptSecret, Receiver};
 pub use route::{Leads, Matches, Rate, Redirect, Route, RoutePolicy, TcpRoute, cookie};

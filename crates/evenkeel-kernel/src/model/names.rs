@@ -105,6 +105,19 @@ name! {
     FreezeName
 }
 
+name! {
+    /// The name of a database: a DNS label.
+    DatabaseName
+}
+
+impl DatabaseName {
+    /// The environment variable in which a service finds it: `MAIN_URL`.
+    #[must_use]
+    pub fn url_variable(&self) -> String {
+        format!("{}_URL", self.0.to_ascii_uppercase().replace('-', "_"))
+    }
+}
+
 impl ServiceName {
     /// The environment variable in which another service finds this one: `CATALOG_URL`.
     #[must_use]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Check;
 use super::freeze::{Gate, GateWebhook, saved_gate};
-use super::names::{CheckName, Digest, ServiceName};
+use super::names::{CheckName, DatabaseName, Digest, ServiceName};
 use super::scale::Scale;
 use super::traffic::{Exposed, Traffic};
 
@@ -63,6 +63,10 @@ pub struct Workload {
     pub secrets: BTreeMap<String, Secret>,
     /// Services it calls. Each is reached through the edge at `<NAME>_URL`.
     pub uses: BTreeSet<ServiceName>,
+    /// Databases it uses, and where its revision looks for their tables (`search_path`). Each is
+    /// found at `<NAME>_URL`, which is among its secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<DatabaseName, String>,
     /// How an instance is known to be well.
     pub health: Health,
     /// How an instance is taken out of service.

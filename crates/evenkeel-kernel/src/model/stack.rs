@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::database::Database;
 use super::discovery::Discovery;
 use super::door::{Certificate, Edge};
 use super::freeze::{Freeze, GateWebhook, Pace};
 use super::job::Job;
 use super::names::{
-    CertificateName, Digest, FreezeName, ReceiverName, RevisionNumber, RouteName, ServiceName,
-    StackName,
+    CertificateName, DatabaseName, Digest, FreezeName, ReceiverName, RevisionNumber, RouteName,
+    ServiceName, StackName,
 };
 use super::notify::{KeptSecret, Receiver};
 use super::route::{Route, TcpRoute};
@@ -29,6 +30,9 @@ pub struct Stack {
     /// What runs once per release.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub jobs: BTreeMap<ServiceName, Job>,
+    /// The databases that they use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub databases: BTreeMap<DatabaseName, Database>,
     /// Where requests from outside go.
     pub routes: BTreeMap<RouteName, Route>,
     /// Where the edge listens.
@@ -69,6 +73,7 @@ impl Stack {
             pace: Pace::default(),
             discovery: Discovery::default(),
             jobs: BTreeMap::new(),
+            databases: BTreeMap::new(),
         }
     }
 
@@ -114,7 +119,8 @@ impl Stack {
     pub fn kept_secrets(&self) -> impl Iterator<Item = &KeptSecret> {
         let gates = self.services.values().flat_map(Service::gate_webhooks);
         let receivers = self.notify.values().flat_map(Receiver::secrets);
-        receivers.chain(gates.flat_map(GateWebhook::secrets))
+        let databases = self.databases.values().map(|it| &it.url);
+        receivers.chain(gates.flat_map(GateWebhook::secrets)).chain(databases)
     }
 
     /// The same, to say what was read.
@@ -126,7 +132,8 @@ impl Stack {
         });
         let gates = steps.filter_map(|step| step.gate.as_mut()?.webhook.as_mut());
         let receivers = self.notify.values_mut().flat_map(Receiver::secrets_mut);
-        receivers.chain(gates.flat_map(GateWebhook::secrets_mut))
+        let databases = self.databases.values_mut().map(|it| &mut it.url);
+        receivers.chain(gates.flat_map(GateWebhook::secrets_mut)).chain(databases)
     }
 }
 

@@ -75,6 +75,7 @@ fn plain() -> Service {
             env_files: Vec::new(),
             files: BTreeMap::new(),
             uses: BTreeSet::new(),
+            databases: BTreeMap::new(),
             health: Health::default(),
             stop: Stop::default(),
             limits: Limits::default(),
@@ -386,6 +387,9 @@ fn workload_fields(workload: &Workload, fields: &mut Fields) {
     if !workload.uses.is_empty() {
         let uses: Vec<_> = workload.uses.iter().map(|name| format!("service.{name}")).collect();
         set("uses", uses.join(", "));
+    }
+    for (name, path) in &workload.databases {
+        set(&format!("database.{name}"), path.clone());
     }
     if workload.exclusive {
         set("exclusive", "true".to_owned());

@@ -4,6 +4,7 @@
 //! A plan is data. It is made once, shown, committed with its release, and never edited.
 
 mod affinity;
+mod database;
 mod fields;
 mod job;
 mod order;
@@ -126,7 +127,9 @@ pub fn plan(now: &Now<'_>, wanted: &Stack) -> Plan {
     receivers::plan(now.stack, wanted, &mut plan);
     control(now.stack, wanted, &mut plan);
     job::describe(now, wanted, &mut plan);
+    database::plan(now.stack, wanted, &mut plan);
     plan.hazards = lint::hazards(now, wanted, &plan);
+    plan.hazards.extend(database::hazards(wanted));
     plan
 }
 

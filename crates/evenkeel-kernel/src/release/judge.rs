@@ -110,6 +110,9 @@ impl State {
         if let Some(reason) = release.job_failure() {
             return Some(Failure { reason, culprits: Vec::new() });
         }
+        if let Some(reason) = release.schema_failure(world) {
+            return Some(Failure { reason, culprits: Vec::new() });
+        }
         let seen = Seen::of(world)?;
         let mut failures = release.rollouts.iter().filter_map(|(name, rollout)| {
             let reason = self.rollout_failure(release, name, rollout, seen, now)?;

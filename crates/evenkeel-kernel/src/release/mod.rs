@@ -22,6 +22,7 @@ mod leftover;
 pub mod news;
 mod pools;
 mod scale;
+mod schema;
 mod state;
 mod wants;
 mod why;

@@ -36,6 +36,7 @@ pub static EVENTS: &[Event] = &[
     told("check.unanswered", "A check could not be answered."),
     quiet("job.started", "An attempt of a job begins."),
     quiet("job.ended", "It has ended, and how."),
+    quiet("schema.changing", "A database gets its new shape, or loses the old one."),
     told("gate.reached", "A step waits for somebody's approval."),
     quiet("gate.approved", "Somebody has given it."),
     told("gate.forced", "Somebody has gone past a gate that others keep, and why."),

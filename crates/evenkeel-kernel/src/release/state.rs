@@ -15,10 +15,12 @@ use super::expiry::Worry;
 use super::hold::Held;
 use super::job::Run;
 use super::ledger::Ledger;
+use super::schema::Migration;
 use crate::layout;
 use crate::model::{
-    self, CertificateName, CheckName, Digest, Discovery, FreezeName, Generation, PoolId, ReleaseId,
-    Revision, RevisionNumber, Route, RouteName, ServiceName, Stack, Strategy, Weight,
+    self, CertificateName, CheckName, DatabaseName, Digest, Discovery, FreezeName, Generation,
+    PoolId, ReleaseId, Revision, RevisionNumber, Route, RouteName, ServiceName, Stack, Strategy,
+    Weight,
 };
 use crate::plan::{Deployed, Now, Plan};
 use crate::rollout;
@@ -241,6 +243,9 @@ pub struct Release {
     /// Their order.
     #[serde(default)]
     pub job_order: Vec<ServiceName>,
+    /// The databases whose schema it changes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schemas: BTreeMap<DatabaseName, Migration>,
 }
 
 /// What asked for a release.

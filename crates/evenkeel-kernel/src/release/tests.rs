@@ -12,8 +12,8 @@ use expect_test::Expect;
 use super::*;
 use crate::analysis::{Batch, Tally};
 use crate::model::{
-    About, Address, Analysis, Ask, Check, CheckId, CheckName, Edge, Epoch, Exposure, Gate,
-    GateWebhook, Generation, Health as Probing, InstanceId, Limits, Number, PoolId, Protocol,
+    About, Address, Analysis, Ask, Check, CheckId, CheckName, DatabaseName, Edge, Epoch, Exposure,
+    Gate, GateWebhook, Generation, Health as Probing, InstanceId, Limits, Number, PoolId, Protocol,
     Rollout as Policy, Route, Scale, Service as Described, ServiceName, Share, Stack, Step, Stop,
     Strategy, Traffic, Weight, When, Workload,
 };
@@ -39,6 +39,7 @@ mod people;
 mod readers;
 mod scaling;
 mod scenarios;
+mod schemas;
 mod zero;
 
 /// Seconds from the start of an instance until it is healthy.
@@ -139,6 +140,8 @@ struct Story {
     demand: BTreeMap<ServiceName, world::Demand>,
     /// Requests in flight by pool; `None`: nobody measures it.
     busy: BTreeMap<String, Option<u32>>,
+    /// What is done with databases, and since when.
+    migrations: BTreeMap<DatabaseName, schemas::Doing>,
     commits: u32,
     taken: BTreeSet<u16>,
     refused: bool,
@@ -188,6 +191,7 @@ impl Story {
             readings: BTreeMap::new(),
             demand: BTreeMap::new(),
             busy: BTreeMap::new(),
+            migrations: BTreeMap::new(),
             commits: 0,
             taken: BTreeSet::new(),
             refused: false,
@@ -288,6 +292,7 @@ impl Story {
                     self.drain(&table);
                 }
                 Want::Checks(_) => {}
+                Want::Schemas(all) => self.migrate(all),
                 Want::Pool(pool) => {
                     for (number, slot) in &pool.slots {
                         let id = pool.id.instance(*number);
@@ -411,6 +416,7 @@ impl Story {
             edge: Observed::Known(edge, now),
             keeper: Observed::Known(keeper, now),
             checks: self.answers(),
+            schemas: self.schemas(),
             calendar: self.calendar(),
         }
     }
@@ -613,7 +619,7 @@ impl Story {
 
     /// Edits the file: `web:v2`, `web=5` (replicas), `-web`, `/api>web` (a route), `:9090`.
     fn edit(&mut self, change: &str) {
-        if control::edit(&mut self.file, change) {
+        if control::edit(&mut self.file, change) || schemas::edit(&mut self.file, change) {
         } else if let Some(name) = change.strip_prefix('-') {
             self.file.services.remove(&name.parse::<ServiceName>().unwrap());
             self.file.routes.retain(|_, route| route.to().is_none_or(|to| to.as_str() != name));
@@ -710,6 +716,7 @@ fn described(line: &str) -> (ServiceName, Described) {
         env_files: Vec::new(),
         files: BTreeMap::new(),
         uses: after("uses").map(|used| used.parse().unwrap()).into_iter().collect(),
+        databases: after("reads").map(schemas::read).into_iter().collect(),
         health: Probing::default(),
         stop: Stop::default(),
         limits: Limits::default(),

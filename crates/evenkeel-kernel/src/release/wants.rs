@@ -32,6 +32,7 @@ impl State {
             }
         }
         wants.push(Want::Checks(self.wanted_checks()));
+        wants.push(Want::Schemas(self.wanted_schemas()));
         wants
     }
 

@@ -86,6 +86,7 @@ impl State {
             }
         }
         waits.extend(self.job_waits(release, world, now));
+        waits.extend(self.schema_waits(release, world));
         match &release.phase {
             Phase::Expanding => waits.extend(self.expanding(release, world, now)),
             Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),

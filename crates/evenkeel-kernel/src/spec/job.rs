@@ -121,7 +121,8 @@ pub(super) fn build(
     let fields = named.fields.as_ref()?;
     let name: ServiceName = named.name.parse().ok()?;
     let (uses, follows) = uses(&name, fields, jobs, around.services, mistakes);
-    let workload = service::workload(fields, uses, around.base, mistakes);
+    let mut workload = service::workload(fields, uses, around.base, mistakes);
+    service::attach(&mut workload, service::databases(fields, around, mistakes), around);
     let job = Job {
         workload: Workload { once: true, ..workload },
         follows,
@@ -145,7 +146,8 @@ fn uses(
     mistakes: &mut Mistakes,
 ) -> (BTreeSet<ServiceName>, BTreeSet<ServiceName>) {
     let (mut uses, mut follows) = (BTreeSet::new(), BTreeSet::new());
-    for (text, span) in fields.texts("uses").into_iter().flatten() {
+    let all = fields.texts("uses").into_iter().flatten();
+    for (text, span) in all.filter(|(text, _)| !text.starts_with(service::DATABASE)) {
         let job = text.strip_prefix("job.").unwrap_or(text);
         let service = text.strip_prefix("service.").unwrap_or(text);
         if job != name.as_str() && jobs.contains(&job) {

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::checks::{CHECK_ERRORS, CHECK_EVERY, CHECK_TIMEOUT};
+use super::database::{DATABASE, DATABASES_MAX};
 use super::door::{CERTIFICATE, EDGE, UPSTREAM_TLS};
 use super::freeze::ZONE;
 use super::job::{JOB, JOBS_MAX};
@@ -67,6 +68,13 @@ pub(crate) static STACK: Table = Table {
             "What runs once per release, by name.",
         )
         .elsewhere(&["jobs", "task", "tasks", "hooks", "migrations"]),
+        Key::new(
+            "database",
+            Kind::Tables { of: &DATABASE, max: DATABASES_MAX },
+            "{ main = { url = \"env:DATABASE_URL\", migrations = \"db/migrations\" } }",
+            "The databases, by name.",
+        )
+        .elsewhere(&["databases", "db", "postgres", "postgresql"]),
         Key::new(
             "route",
             Kind::Tables { of: &ROUTE, max: ROUTES_MAX },
@@ -204,8 +212,8 @@ pub(super) static SERVICE: Table = Table {
             "uses",
             Kind::Services,
             "[\"catalog\"]",
-            "The services it calls. Each is reached at the address in `<NAME>_URL`, here \
-             CATALOG_URL, through all its rollouts.",
+            "The services it calls, and databases (`\"database.main\"`). Each is reached at the \
+             address in `<NAME>_URL`, here CATALOG_URL, through all its rollouts.",
         )
         .elsewhere(&["depends_on", "needs", "requires", "links", "after", "wants"]),
         Key::new(

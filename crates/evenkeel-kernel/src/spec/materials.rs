@@ -3,6 +3,7 @@
 //! Knows which files matter; the caller reads them, on the machine where they are.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,9 @@ use super::problem::{Mistake, Mistakes, Problem};
 use super::service;
 use super::value::VARIABLES_MAX;
 use super::word::is_reserved;
-use crate::model::{Digest, SecretSource, ServiceName, Stack, Workload};
+use crate::model::{
+    Database, DatabaseName, Digest, SchemaChange, SecretSource, ServiceName, Stack, Workload,
+};
 
 /// The longest path a kernel takes, in bytes (Linux: 4096 with its end).
 const PATH_MAX: usize = 4095;
@@ -48,6 +51,9 @@ pub struct Materials {
     /// The candidates at whose path there is nothing at all.
     #[serde(default)]
     pub missing: BTreeSet<String>,
+    /// How the schema of each database comes to what its migrations say, where it is not there yet.
+    #[serde(default)]
+    pub schemas: BTreeMap<DatabaseName, Arc<SchemaChange>>,
     /// What is not there, or cannot be used.
     #[serde(default)]
     pub obstacles: Vec<Obstacle>,
@@ -209,6 +215,12 @@ impl Draft<'_> {
         needs
     }
 
+    /// The databases whose schema follows a folder of migrations.
+    pub fn migrated(&self) -> impl Iterator<Item = (&DatabaseName, &Database, &str)> {
+        let all = self.stack.iter().flat_map(|stack| &stack.databases);
+        all.filter_map(|(name, database)| Some((name, database, database.migrations.as_deref()?)))
+    }
+
     /// What is to be looked for on the machine: each service and job with the parts of it that are
     /// there. The variables of environment files are among its own already.
     #[must_use]
@@ -269,6 +281,9 @@ impl Draft<'_> {
         for secret in stack.iter_mut().flat_map(Stack::kept_secrets_mut) {
             let read = materials.secrets.get(&secret.from.to_string());
             secret.digest = read.and_then(|read| read.as_ref().ok()).cloned();
+        }
+        for (name, database) in stack.iter_mut().flat_map(|stack| &mut stack.databases) {
+            database.change = materials.schemas.get(name).cloned();
         }
         let problems = mistakes.into_problems(text);
         let sound = problems.is_empty() && env_problems.is_empty();

@@ -8,6 +8,7 @@
 mod check;
 mod checks;
 mod command;
+mod database;
 mod door;
 mod env_file;
 mod freeze;
@@ -34,6 +35,7 @@ mod traffic;
 mod value;
 mod word;
 
+pub use database::DATABASES_MAX;
 pub use env_file::ENV_FILE_MAX;
 pub use job::JOBS_MAX;
 pub use json_schema::json_schema;

@@ -193,12 +193,14 @@ impl Mistakes {
 fn private_lines(text: &str) -> BTreeSet<usize> {
     let mut private = BTreeSet::new();
     let (mut in_table, mut at_top, mut open) = (false, true, false);
+    let mut in_database = false;
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
         if let Some(header) = line.strip_prefix('[').filter(|_| !open) {
             let mut parts = header.trim_start_matches('[').split([']', '.']).map(str::trim);
-            in_table = parts.clone().any(|part| part == SECRETS || part == GATE)
-                || parts.next() == Some(NOTIFY);
+            let first = parts.clone().next();
+            in_database = first == Some(DATABASE);
+            in_table = first == Some(NOTIFY) || parts.any(|it| it == SECRETS || it == GATE);
             at_top = false;
         }
         let mut words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
@@ -208,7 +210,9 @@ fn private_lines(text: &str) -> BTreeSet<usize> {
                 || (*word == GATE && may_hold_secret(line))
         };
         let begins = words.find(private_word);
-        if in_table || open || begins.is_some() {
+        // Whatever its key is called: an address has a password in it.
+        let address = in_database && line.contains('"') && line.contains(':');
+        if in_table || open || begins.is_some() || address {
             private.insert(number);
         }
         // An inline table may go on below.
@@ -230,6 +234,8 @@ fn may_hold_secret(line: &str) -> bool {
 const SECRETS: &str = "secrets";
 /// The table of which nothing is repeated: its URLs are secrets more often than not.
 const NOTIFY: &str = "notify";
+/// Tables whose addresses hold passwords.
+const DATABASE: &str = "database";
 /// The table that may have a webhook of its own.
 const GATE: &str = "gate";
 /// Keys whose line is not repeated, wherever it stands.

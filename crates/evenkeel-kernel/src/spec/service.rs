@@ -10,8 +10,8 @@ use super::problem::{Mistake, Mistakes};
 use super::traffic;
 use super::{rollout, scale};
 use crate::model::{
-    Health, Limits, Probe, Protocol, Secret, SecretSource, Service, ServiceName, Signal, Stop,
-    Workload,
+    Database, DatabaseName, Health, Limits, Probe, Protocol, Secret, SecretSource, Service,
+    ServiceName, Signal, Stop, Workload,
 };
 
 /// The signals that ask a process to end, without their `SIG`.
@@ -27,6 +27,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) base: &'a str,
     /// The names of all services of the file.
     pub(crate) services: &'a [&'a str],
+    /// Its databases.
+    pub(crate) databases: &'a BTreeMap<DatabaseName, Database>,
 }
 
 /// Builds one service. What could not be read has been said, and stands here by its default.
@@ -49,9 +51,11 @@ pub(crate) fn build(
         );
     }
     let uses = uses(&name, fields, around, mistakes);
+    let databases = databases(fields, around, mistakes);
     let tls = fields.table("tls").and_then(|it| door::upstream(it, around.base, mistakes));
     let protocol = fields.text("protocol").map_or_else(Protocol::default, |it| Protocol::of(it));
-    let workload = workload(fields, uses, around.base, mistakes);
+    let mut workload = workload(fields, uses, around.base, mistakes);
+    attach(&mut workload, databases, around);
     let workload = Workload { exclusive, tls, protocol, ..workload };
     let rollout =
         rollout::build(fields.table("rollout"), around.base, replicas, exclusive, mistakes);
@@ -76,6 +80,7 @@ pub(super) fn workload(
         config: config(fields, base, mistakes),
         secrets: secrets(fields, base, mistakes),
         uses,
+        databases: BTreeMap::new(),
         health: fields.table("health").map_or_else(Health::default, |it| health(it, mistakes)),
         stop: fields.table("stop").map_or_else(Stop::default, stop),
         limits: fields.table("limits").map_or_else(Limits::default, limits),
@@ -185,6 +190,9 @@ fn uses(
     let mut uses = BTreeSet::new();
     let at = fields.at("uses");
     for (text, span) in fields.texts("uses").into_iter().flatten() {
+        if text.starts_with(DATABASE) {
+            continue;
+        }
         if text.strip_prefix("service.").unwrap_or(text) == name.as_str() {
             let wrong = format!("`{name}` uses itself");
             mistakes.add(Mistake::at(span, &at, wrong).expected("other services of this file"));
@@ -195,6 +203,58 @@ fn uses(
         uses.extend(reference(text, span, &at, &others, mistakes));
     }
     uses
+}
+
+/// What the names of databases begin with in `uses`.
+pub(super) const DATABASE: &str = "database.";
+
+/// The databases that `uses` names.
+pub(super) fn databases(
+    fields: &Fields,
+    around: &Surroundings<'_>,
+    mistakes: &mut Mistakes,
+) -> BTreeSet<DatabaseName> {
+    let mut found = BTreeSet::new();
+    let known: Vec<&str> = around.databases.keys().map(DatabaseName::as_str).collect();
+    for (text, span) in fields.texts("uses").into_iter().flatten() {
+        let Some(name) = text.strip_prefix(DATABASE) else { continue };
+        if let Some(name) = around.databases.keys().find(|it| it.as_str() == name) {
+            found.insert(name.clone());
+            let variable = name.url_variable();
+            for key in ["env", "secrets"] {
+                let given = fields.variables(key).and_then(|it| it.get(&variable));
+                let Some((_, span)) = given else { continue };
+                let at = format!("{}.{variable}", fields.at(key));
+                let wrong = format!("`{variable}` is given by `uses`");
+                let hint = format!("leave it out, or take `{DATABASE}{name}` out of `uses`");
+                mistakes.add(Mistake::at(span, &at, wrong).hint(hint));
+            }
+            continue;
+        }
+        let wrong = format!("there is no database `{}`", super::hint::brief(name));
+        mistakes.add(
+            Mistake::at(span, &fields.at("uses"), wrong)
+                .expected(one_among(&known))
+                .hint(did_you_mean(name, known.iter().copied()))
+                .absence(),
+        );
+    }
+    found
+}
+
+/// Gives a workload the addresses of its databases, as secrets.
+pub(super) fn attach(
+    workload: &mut Workload,
+    databases: BTreeSet<DatabaseName>,
+    around: &Surroundings<'_>,
+) {
+    for name in databases {
+        let Some(database) = around.databases.get(&name) else { continue };
+        let from = database.url.from.clone();
+        let secret = Secret { from, in_env: true, digest: None };
+        workload.secrets.insert(name.url_variable(), secret);
+        workload.databases.insert(name, database.search_path());
+    }
 }
 
 /// Finds the service that `service.web` or `web` names.

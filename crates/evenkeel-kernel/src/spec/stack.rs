@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::check::{Fields, Named, Span};
+use super::database;
 use super::door;
 use super::freeze;
 use super::job;
@@ -28,7 +29,9 @@ pub(crate) fn build(
         return None;
     }
     let names: Vec<&str> = named("service").iter().map(|it| it.name.as_str()).collect();
-    let around = Surroundings { base, services: &names };
+    let databases = named("database").iter().filter_map(|it| database::build(it, base, mistakes));
+    let databases = databases.collect();
+    let around = Surroundings { base, services: &names, databases: &databases };
     let services: BTreeMap<ServiceName, Service> = named("service")
         .iter()
         .filter_map(|service| service::build(service, &around, mistakes))
@@ -47,6 +50,8 @@ pub(crate) fn build(
         named("notify").iter().filter_map(|it| notify::build(it, base, mistakes)).collect();
     let run = named("service").iter().chain(named("job"));
     let mentions = run.flat_map(|it| materials::mentions(it, base));
+    let mentions =
+        mentions.chain(named("database").iter().flat_map(|it| database::mentions(it, base)));
     let mentions = mentions.chain(named("notify").iter().flat_map(|it| notify::mentions(it, base)));
     let mentions = mentions.collect();
     // What has no name, or a wrong one, is never handed out; what it mentions is looked at all the
@@ -60,6 +65,7 @@ pub(crate) fn build(
         name,
         services,
         jobs,
+        databases,
         routes,
         tcp,
         edge,

@@ -160,6 +160,7 @@ impl House {
             env: BTreeMap::new(),
             env_files: Vec::new(),
             files: BTreeMap::new(),
+            databases: BTreeMap::new(),
             uses: std::collections::BTreeSet::new(),
             health: Health { interval: Duration::from_millis(100), ..Health::default() },
             stop: Stop { grace: Duration::from_secs(10), ..Stop::default() },

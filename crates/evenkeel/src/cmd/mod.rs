@@ -16,6 +16,7 @@ mod resolve;
 mod restart;
 mod restore;
 mod scale;
+mod schema;
 mod status;
 mod steer;
 mod up;
@@ -85,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Notify(args) => there.run(async |context| notify::run(context, &args).await),
         Command::Upgrade(args) => there.run(async |context| upgrade::run(context, &args).await),
         Command::Resolve(args) => there.run(async |context| resolve::run(context, &args)),
+        Command::Schema(args) => schema::run(&args, json),
         Command::Doctor => there.run(async |context| doctor::run(context).await),
     }
 }

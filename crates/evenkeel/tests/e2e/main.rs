@@ -44,6 +44,8 @@ mod machine;
 #[cfg(test)]
 mod news;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod preloaded;
 #[cfg(test)]
 mod programs;
@@ -57,6 +59,8 @@ mod saved;
 mod scaling;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod schemas;
 #[cfg(test)]
 mod start;
 #[cfg(test)]

@@ -240,7 +240,17 @@ impl State {
                     "apply the stack file that has it",
                 ));
             };
-            described.workload = (*kept.revision.workload).clone();
+            let workload = &*kept.revision.workload;
+            let gone = workload.databases.iter().find(|(database, path)| {
+                described.workload.databases.get(*database).is_some_and(|now| now != *path)
+            });
+            if let Some((database, _)) = gone.filter(|_| !force) {
+                return Err(Refusal::new(
+                    format!("{name} {number} reads database {database} in a shape that is gone"),
+                    "release code for the present shape, or say --force if it can read that",
+                ));
+            }
+            described.workload = workload.clone();
             described.replicas = service.replicas.max(1);
         }
         let change =

@@ -8,6 +8,7 @@ use super::{Accepted, Change, Refusal};
 use crate::model::{ReleaseId, Service, ServiceName, Stack};
 use crate::plan::{Plan, Removal, Takes, removal};
 use crate::release::closed::Closed;
+use crate::release::decide::finished;
 use crate::release::hotfix;
 use crate::release::ledger::Ledger;
 use crate::release::state::{
@@ -79,7 +80,7 @@ impl State {
             plan: Box::new(plan),
             takes,
             before: self.comes_before(wanted, is_hotfix),
-            held_back: self.held_back(wanted),
+            held_back: self.held_back(wanted).or_else(|| settled.reads_what_goes(wanted)),
             locked: match is_hotfix {
                 true => None,
                 false => self.closed_for(wanted, &there, world, now),
@@ -263,6 +264,7 @@ impl State {
             service.workload.restarts = service.workload.restarts.max(restarts);
         }
         settled.keep_sizes(&mut wanted);
+        settled.attach_databases(&mut wanted);
         wanted
     }
 
@@ -325,7 +327,7 @@ impl State {
                 None => service.stable = None,
             }
         }
-        settled.stack = release.wanted.clone();
+        settled.stack = finished(&release.wanted);
         settled
     }
 }

@@ -56,7 +56,9 @@ impl Deciding<'_> {
         let Some(seen) = Seen::of(self.world) else { return };
         let done = release.rollouts.iter().all(|(name, rollout)| self.is_back(name, rollout, seen));
         let jobs_gone = release.jobs.keys().all(|it| self.state.job_is_gone(it, seen.platform));
-        if done && jobs_gone && seen.edge.serving.generation >= self.state.generation {
+        let back = done && jobs_gone && seen.edge.serving.generation >= self.state.generation;
+        // Only now nobody reads the new shape of a database any more.
+        if back && self.schemas_are_undone(release) {
             let outcome = match because {
                 Because::Failed(_) => Outcome::RolledBack,
                 Because::Aborted(_) => Outcome::Aborted,

@@ -6,6 +6,7 @@ use super::Deciding;
 use crate::model::{PoolId, Stack, Weight};
 use crate::release::judge::Seen;
 use crate::release::state::{Outcome, Past, Phase, Release, State};
+use crate::world::SchemaTarget;
 
 impl Deciding<'_> {
     pub(super) fn pass_point_of_no_return(&mut self, release: &Release) {
@@ -26,7 +27,7 @@ impl Deciding<'_> {
                 }
             }
         }
-        let before = std::mem::replace(&mut self.state.stack, Arc::clone(wanted));
+        let before = std::mem::replace(&mut self.state.stack, finished(wanted));
         self.enter(Phase::Contracting);
         self.note("release.point-of-no-return", what_goes(release, &before).to_owned());
     }
@@ -43,7 +44,8 @@ impl Deciding<'_> {
                 (!stays && !kept.slots.is_empty()) || unwanted
             })
         });
-        if !lists_stale {
+        // Only now nobody reads the old shape of a database any more.
+        if !lists_stale && self.schemas_reach(release, SchemaTarget::Contracted) {
             let outcome = match release.hurried {
                 true => Outcome::FastPromoted,
                 false => Outcome::Promoted,
@@ -88,6 +90,18 @@ impl State {
         let excess = self.past.len().saturating_sub(Self::PAST_MAX);
         self.past.drain(..excess);
     }
+}
+
+/// A stack of which nothing is to be changed any more.
+pub(in crate::release) fn finished(wanted: &Arc<Stack>) -> Arc<Stack> {
+    if wanted.databases.values().all(|it| it.change.is_none()) {
+        return Arc::clone(wanted);
+    }
+    let mut stack = Stack::clone(wanted);
+    for database in stack.databases.values_mut() {
+        database.change = None;
+    }
+    Arc::new(stack)
 }
 
 /// One sentence on what the point of no return means for this release.

@@ -7,16 +7,22 @@ use crate::model::{JobWhen, PoolId, ServiceName};
 use crate::plan::dependency_order;
 use crate::release::judge::Seen;
 use crate::release::state::{Phase, Release, Rollout, service_listener};
+use crate::world::SchemaTarget;
 
 impl Deciding<'_> {
     /// Runs the jobs that come before, starts the first instances of every new revision, those that
     /// are used before those that use them, and goes on once all are ready.
     pub(super) fn expand(&mut self, release: &Release) {
         let order = dependency_order(&release.wanted.services);
-        let jobs_done = self.run_jobs(release, JobWhen::Before);
+        // Nothing that reads the new shape of a database runs before that is there.
+        let shaped = self.schemas_reach(release, SchemaTarget::Expanded);
+        let jobs_done = shaped && self.run_jobs(release, JobWhen::Before);
+        let filled = shaped && self.schemas_reach(release, SchemaTarget::Ready);
         let needed = release.needed_by_jobs();
-        let mut all_ready = jobs_done && Seen::of(self.world).is_some() && self.listeners_open();
-        for name in release.order.iter().filter(|name| jobs_done || needed.contains(*name)) {
+        let mut all_ready =
+            jobs_done && filled && Seen::of(self.world).is_some() && self.listeners_open();
+        let starts = |name: &&ServiceName| shaped && (jobs_done || needed.contains(*name));
+        for name in release.order.iter().filter(starts) {
             // Without a port there is no rollout; the release then ends for lack of progress.
             let rollout = release.rollouts.get(name);
             let rollout = rollout.filter(|_| self.uses_are_ready(release, &order, name));

@@ -10,6 +10,7 @@ mod hold;
 mod jobs;
 mod pace;
 mod scale;
+mod schema;
 mod settle;
 mod shift;
 mod start;
@@ -17,6 +18,7 @@ mod watch;
 
 use std::sync::Arc;
 
+pub(super) use contract::finished;
 pub(super) use shift::{WITHOUT_REQUESTS_MAX, openers};
 
 use super::pools::Moment;
@@ -146,6 +148,7 @@ impl Deciding<'_> {
         self.watch_checks();
         self.watch_gate();
         self.watch_jobs();
+        self.watch_schemas();
         self.fail();
         self.hold();
         let Some(release) = self.state.release.clone() else { return };

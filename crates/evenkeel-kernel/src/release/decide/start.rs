@@ -9,6 +9,7 @@ use crate::release::analyse::Watched;
 use crate::release::hotfix;
 use crate::release::job::Run;
 use crate::release::ledger::Ledger;
+use crate::release::schema::Migration;
 use crate::release::state::{
     Bake, Kept, Kind, Note, Phase, Queued, Release, Rollout, Service, State,
 };
@@ -26,6 +27,7 @@ impl State {
         let Queued { id, kind, by, mut wanted, hotfix, force: _ } = change;
         // It may have waited while its services scaled.
         self.keep_sizes(Arc::make_mut(&mut wanted));
+        self.attach_databases(Arc::make_mut(&mut wanted));
         let mut from = self.now(&wanted);
         from.leads_back = kind == Kind::Rollback;
         let (plan, _) = hotfix::planned(&from, &wanted, hotfix.is_some());
@@ -72,6 +74,8 @@ impl State {
             let number = self.keep_job(name, &wanted.jobs[name].workload, &mut used, now);
             jobs.insert(name.clone(), Run::new(number));
         }
+        let schemas = wanted.databases.iter().filter(|(_, it)| it.change.is_some());
+        let schemas = schemas.map(|(name, _)| (name.clone(), Migration::default())).collect();
         let mut release = Release {
             id,
             kind,
@@ -95,6 +99,7 @@ impl State {
             ledger: Ledger::default(),
             jobs,
             job_order,
+            schemas,
         };
         release.ledger = Ledger::open(release.pools(), world.edge.known());
         let text = format!("release {id} started by {}: {}", release.by, summary(&release));

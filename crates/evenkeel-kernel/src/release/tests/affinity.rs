@@ -277,7 +277,7 @@ fn an_instance_is_told_of_its_own_door() {
         .into_iter()
         .filter_map(|want| match want {
             Want::Pool(pool) => pool.surroundings.get("CATALOG_URL").cloned(),
-            Want::Listeners(_) | Want::Table(_) | Want::Checks(_) => None,
+            Want::Listeners(_) | Want::Table(_) | Want::Checks(_) | Want::Schemas(_) => None,
         })
         .collect();
     let listeners = story.state.listeners();

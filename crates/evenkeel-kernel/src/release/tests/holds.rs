@@ -10,7 +10,7 @@ use crate::want::Want;
 fn told(story: &Story) -> Option<Hold> {
     let table = story.state.wants(Epoch(1)).into_iter().find_map(|want| match want {
         Want::Table(table) => Some(table),
-        Want::Listeners(_) | Want::Pool(_) | Want::Checks(_) => None,
+        Want::Listeners(_) | Want::Pool(_) | Want::Checks(_) | Want::Schemas(_) => None,
     });
     table.unwrap().services.get(&"web".parse().unwrap())?.hold
 }

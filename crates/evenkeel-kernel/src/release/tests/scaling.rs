@@ -325,7 +325,7 @@ fn processor_time_is_measured_only_where_it_counts_and_that_is_a_want_of_its_own
         let wants = story.state.wants(Epoch(1));
         let pools = wants.into_iter().filter_map(|want| match want {
             Want::Pool(pool) => Some(pool.measured),
-            Want::Listeners(_) | Want::Table(_) | Want::Checks(_) => None,
+            Want::Listeners(_) | Want::Table(_) | Want::Checks(_) | Want::Schemas(_) => None,
         });
         pools.collect()
     };

@@ -11,7 +11,7 @@ use crate::want::Want;
 fn told(story: &Story) -> routing::Service {
     let table = story.state.wants(Epoch(1)).into_iter().find_map(|want| match want {
         Want::Table(table) => Some(table),
-        Want::Listeners(_) | Want::Pool(_) | Want::Checks(_) => None,
+        Want::Listeners(_) | Want::Pool(_) | Want::Checks(_) | Want::Schemas(_) => None,
     });
     table.unwrap().services[&"web".parse().unwrap()].clone()
 }

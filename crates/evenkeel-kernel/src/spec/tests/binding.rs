@@ -108,6 +108,7 @@ fn materials_travel_as_json() {
         ]
         .into(),
         files: [("/c".to_owned(), Digest::of(b"c"))].into(),
+        schemas: std::collections::BTreeMap::new(),
         obstacles: vec![Obstacle {
             service: "web".parse().unwrap(),
             part: Part::Run,
@@ -169,7 +170,7 @@ dir = 7
         evenkeel.toml:2:1: error: unknown key `replica`
           |
         2 | replica = 1
-          | ^^^^^^^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+          | ^^^^^^^ expected `stack`, `service`, `job`, `database`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
         evenkeel.toml:4:7: error: /srv/shop/app/web does not exist
           |
         4 | run = "./web"

@@ -141,6 +141,10 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             let beside = if key.name == "hash_by" { "balance = \"hash\"\n" } else { "" };
             base("", "", &format!("[service.web.traffic]\n{beside}{line}"))
         }
+        "database" => {
+            let beside = if key.name == "url" { "" } else { "url = \"env:DB\"\n" };
+            base("", "", &format!("[database.main]\n{beside}{line}"))
+        }
         "testers" => base("", "", &format!("[service.web.rollout.testers]\n{line}")),
         "mirror" => {
             let beside = if key.name == "share" { "" } else { "share = \"1%\"\n" };

@@ -4,6 +4,7 @@ mod agreement;
 mod binding;
 mod checks;
 mod control;
+mod databases;
 mod description;
 mod jobs;
 mod notify;
@@ -179,7 +180,7 @@ listen = ":8080"
             evenkeel.toml:27:2: error: unknown key `services`
                |
             27 | [services.x]
-               |  ^^^^^^^^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+               |  ^^^^^^^^ expected `stack`, `service`, `job`, `database`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
                = help: did you mean `service`?
         "#]],
     );
@@ -215,7 +216,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:1:1: error: unknown key `stac`
               |
             1 | stac = 1
-              | ^^^^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+              | ^^^^ expected `stack`, `service`, `job`, `database`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
               = help: did you mean `stack`?
         "#]],
     );
@@ -226,7 +227,7 @@ fn positions_count_characters_and_marks_stand_below_them() {
             evenkeel.toml:2:1: error: unknown key `x`
               |
             2 | x = ["é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é", "é",
-              | ^ expected `stack`, `service`, `job`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
+              | ^ expected `stack`, `service`, `job`, `database`, `route`, `tcp`, `certificate`, `edge`, `notify`, `freeze`, `pace` or `discovery`
         "#]],
     );
     let far = format!("stack = \"shop\"\nedge = {{ {}x = 1 }}\n", " ".repeat(400));

@@ -175,6 +175,7 @@ fn service(name: &ServiceName, all: &[ServiceName]) -> impl Strategy<Value = Ser
                 env,
                 env_files,
                 files: BTreeMap::new(),
+                databases: BTreeMap::new(),
                 uses,
                 health,
                 stop,
@@ -303,6 +304,7 @@ fn stack() -> impl Strategy<Value = Stack> {
                     tcp: routes.1,
                     services: names.into_iter().zip(services).collect(),
                     jobs: JOBS.iter().map(|it| it.parse().unwrap()).zip(jobs).collect(),
+                    databases: BTreeMap::new(),
                     edge,
                     certificates,
                     notify: notify

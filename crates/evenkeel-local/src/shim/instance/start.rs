@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
-use evenkeel_kernel::model::Probe;
+use evenkeel_kernel::model::{Probe, address};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::process::WaitStatus;
 
@@ -264,6 +264,12 @@ impl Instance {
         }
         for (name, (digest, also_in_env)) in &self.spec.secrets {
             let mut content = secret::content(&self.home, name, digest)?;
+            if let Some((path, application)) = self.spec.databases.get(name) {
+                let base = String::from_utf8(content).map_err(|_private| {
+                    format!("{name} is not an address: it is not UTF-8 text")
+                })?;
+                content = address(&base, path, application).into_bytes();
+            }
             secret::deliver(&self.folder.secrets(), name, &content).map_err(told)?;
             if *also_in_env {
                 // The end of the line in a file is not part of what it says.

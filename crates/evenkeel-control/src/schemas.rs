@@ -1,0 +1,297 @@
+//! Those who change schemas: each database has a thread of its own, which brings its schema to where
+//! it is wanted and says how far it is. The engine never waits for one.
+//!
+//! Nothing is decided here. What is done is written down in the database by whoever does it, so a
+//! thread that ends with its process is followed by one that goes on where it was.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use evenkeel_kernel::model::DatabaseName;
+use evenkeel_kernel::want;
+use evenkeel_kernel::world::{Schema, SchemaTarget, Trouble};
+use evenkeel_local::secret;
+use evenkeel_postgres::connect::connect;
+use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage};
+use evenkeel_postgres::name::Name;
+use evenkeel_postgres::plan::Plan;
+
+use crate::orders::Orders;
+
+/// How long a thread waits before it tries again what did not work.
+const AGAIN: Duration = Duration::from_secs(2);
+/// How often the engine is told of a backfill.
+const TOLD_EVERY: u64 = 5;
+
+/// Everybody who changes a schema.
+#[derive(Debug)]
+pub(crate) struct Schemas {
+    home: PathBuf,
+    orders: Orders,
+    workers: BTreeMap<DatabaseName, Arc<Desk>>,
+}
+
+/// Where a thread and the engine meet.
+#[derive(Debug, Default)]
+struct Desk {
+    papers: Mutex<Papers>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Papers {
+    wanted: Option<want::Schema>,
+    seen: Schema,
+}
+
+impl Schemas {
+    /// Nobody changes anything yet. `orders` is told when one gets on.
+    pub(crate) fn new(home: PathBuf, orders: Orders) -> Self {
+        Self { home, orders, workers: BTreeMap::new() }
+    }
+
+    /// Has exactly these schemas brought to where they are wanted.
+    pub(crate) fn make_true(&mut self, wanted: Vec<want::Schema>) {
+        for (name, desk) in &self.workers {
+            if !wanted.iter().any(|it| it.database == *name) {
+                desk.want(None);
+            }
+        }
+        for schema in wanted {
+            let name = schema.database.clone();
+            if !self.workers.contains_key(&name) {
+                let desk = Arc::new(Desk::default());
+                if let Err(error) = self.start(&name, &desk) {
+                    crate::log::line(&format!("nobody could be sent to database {name}: {error}"));
+                    continue;
+                }
+                self.workers.insert(name.clone(), desk);
+            }
+            if let Some(desk) = self.workers.get(&name) {
+                desk.want(Some(schema));
+            }
+        }
+    }
+
+    /// How far each is.
+    pub(crate) fn seen(&self) -> BTreeMap<DatabaseName, Schema> {
+        self.workers.iter().map(|(name, it)| (name.clone(), it.lock().seen.clone())).collect()
+    }
+
+    fn start(&self, name: &DatabaseName, desk: &Arc<Desk>) -> std::io::Result<()> {
+        let worker =
+            Worker { home: self.home.clone(), orders: self.orders.clone(), desk: Arc::clone(desk) };
+        let name = format!("schema {name}");
+        std::thread::Builder::new().name(name).spawn(move || worker.run()).map(drop)
+    }
+}
+
+impl Desk {
+    fn lock(&self) -> MutexGuard<'_, Papers> {
+        // Every change of it is complete before anything that might panic.
+        self.papers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn want(&self, wanted: Option<want::Schema>) {
+        let mut papers = self.lock();
+        if papers.wanted == wanted {
+            return;
+        }
+        let revision = wanted.as_ref().map(|it| it.change.revision);
+        if revision.is_some_and(|it| it != papers.seen.revision) {
+            papers.seen = Schema { revision: revision.unwrap_or_default(), ..Schema::default() };
+        }
+        papers.wanted = wanted;
+        self.changed.notify_all();
+    }
+}
+
+/// One thread.
+struct Worker {
+    home: PathBuf,
+    orders: Orders,
+    desk: Arc<Desk>,
+}
+
+impl Worker {
+    fn run(self) {
+        loop {
+            let (schema, target) = self.next();
+            let done = self.bring(&schema, target);
+            self.say(|seen| match done {
+                Ok(()) => {
+                    seen.done = Some(target);
+                    (seen.doing, seen.trouble) = (None, None);
+                }
+                Err(trouble) => seen.trouble = trouble,
+            });
+            let papers = self.desk.lock();
+            let same = |papers: &mut Papers| papers.wanted.as_ref() == Some(&schema);
+            // What did not work is tried again after a while, or as soon as anything else is wanted.
+            if papers.seen.done != Some(target) {
+                drop(self.desk.changed.wait_timeout_while(papers, AGAIN, same));
+            }
+        }
+    }
+
+    /// Waits until something is to be done.
+    fn next(&self) -> (want::Schema, SchemaTarget) {
+        let mut papers = self.desk.lock();
+        loop {
+            if let Some(schema) = &papers.wanted
+                && let Some(target) = schema.target
+                && papers.seen.done != Some(target)
+            {
+                return (schema.clone(), target);
+            }
+            papers = self.desk.changed.wait(papers).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn say(&self, change: impl FnOnce(&mut Schema)) {
+        change(&mut self.desk.lock().seen);
+        self.orders.changed();
+    }
+
+    /// Brings a schema to its target. Without trouble there was only something else to do.
+    fn bring(&self, schema: &want::Schema, target: SchemaTarget) -> Result<(), Option<Trouble>> {
+        let passing = |why: String| Some(Trouble { why, is_final: false });
+        let plan: Plan = serde_json::from_str(&schema.change.script).map_err(|error| {
+            Some(Trouble { why: format!("its plan cannot be read: {error}"), is_final: true })
+        })?;
+        let address = address(&self.home, schema).map_err(passing)?;
+        let client = connect(&address, "evenkeel").map_err(|error| passing(told(&error)))?;
+        let mut executor = Executor::new(Session::new(client), &Name::new(&schema.schema))
+            .map_err(|error| Some(trouble(&error)))?;
+        self.work(&mut executor, &plan, schema, target).map_err(|failed| match failed {
+            Stopped::Failed(error) => Some(trouble(&error)),
+            Stopped::Waiting(why) => passing(why),
+            Stopped::Otherwise => None,
+        })
+    }
+
+    fn work(
+        &self,
+        executor: &mut Executor,
+        plan: &Plan,
+        schema: &want::Schema,
+        target: SchemaTarget,
+    ) -> Result<(), Stopped> {
+        if target == SchemaTarget::Undone {
+            self.doing("the new shape is taken away");
+            return Ok(executor.undo(plan)?);
+        }
+        self.doing("the new shape is made");
+        executor.expand(plan)?;
+        self.reached(SchemaTarget::Expanded);
+        if target == SchemaTarget::Expanded {
+            return Ok(());
+        }
+        self.doing("rows are filled");
+        let mut pieces = 0;
+        let whole = executor.fill(plan, &mut |filled| {
+            pieces += 1;
+            if pieces % TOLD_EVERY == 0 {
+                self.filled(filled);
+            }
+            self.desk.lock().wanted.as_ref() == Some(schema)
+        })?;
+        if !whole {
+            return Err(Stopped::Otherwise);
+        }
+        self.doing("indexes are built and rules checked");
+        executor.tighten(plan)?;
+        self.reached(SchemaTarget::Ready);
+        if target == SchemaTarget::Ready {
+            return Ok(());
+        }
+        let contracted = executor
+            .ledger()?
+            .entries
+            .iter()
+            .any(|it| it.revision == plan.revision && it.stage == Stage::Contracted);
+        let left = if contracted { Vec::new() } else { executor.stragglers(plan)? };
+        if !left.is_empty() {
+            return Err(Stopped::Waiting(format!(
+                "connections of the old code are still there: {}",
+                left.join(", ")
+            )));
+        }
+        self.doing("the old shape is taken away");
+        Ok(executor.contract(plan)?)
+    }
+
+    fn doing(&self, what: &str) {
+        self.say(|seen| seen.doing = Some(what.to_owned()));
+    }
+
+    fn reached(&self, target: SchemaTarget) {
+        self.say(|seen| {
+            seen.done = seen.done.filter(|it| *it != SchemaTarget::Undone).max(Some(target));
+        });
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part up to one, in thousandths"
+    )]
+    fn filled(&self, filled: &Filled) {
+        let left = if filled.rate > 0.0 && filled.part > 0.0 {
+            let rest = filled.rows as f64 * (1.0 - filled.part) / filled.part;
+            format!(", some {:.0} s left", rest / filled.rate)
+        } else {
+            String::new()
+        };
+        let text = format!(
+            "rows of {} are filled, {:.0} %, {:.0} rows a second{left}",
+            filled.table,
+            filled.part * 100.0,
+            filled.rate
+        );
+        self.say(|seen| {
+            seen.permille = (filled.part * 1000.0) as u16;
+            seen.doing = Some(text);
+        });
+    }
+}
+
+/// Why work ended before its target.
+enum Stopped {
+    Failed(Failed),
+    /// Something outside has to happen first.
+    Waiting(String),
+    /// Something else is wanted by now.
+    Otherwise,
+}
+
+impl From<Failed> for Stopped {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(failed)
+    }
+}
+
+/// The address of a database, kept since the change was handed in.
+fn address(home: &Path, schema: &want::Schema) -> Result<String, String> {
+    let digest = schema.url.digest.as_ref().ok_or("its address was not read")?;
+    let content = secret::content(home, &schema.database.url_variable(), digest)?;
+    String::from_utf8(content).map_err(|_private| "its address is not UTF-8 text".to_owned())
+}
+
+fn trouble(failed: &Failed) -> Trouble {
+    Trouble { why: told(failed), is_final: failed.is_final() }
+}
+
+/// An error with its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(it) = source {
+        text.push_str(": ");
+        text.push_str(&it.to_string());
+        source = it.source();
+    }
+    text
+}

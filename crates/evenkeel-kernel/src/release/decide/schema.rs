@@ -1,0 +1,80 @@
+//! Schemas of databases: brought from one target to the next.
+
+use super::Deciding;
+use crate::model::DatabaseName;
+use crate::release::state::Release;
+use crate::world::SchemaTarget;
+
+impl Deciding<'_> {
+    /// Takes note of how far schemas are: a long backfill is progress.
+    pub(super) fn watch_schemas(&mut self) {
+        let Some(release) = &self.state.release else { return };
+        let moved: Vec<(DatabaseName, u16)> = release
+            .migrations()
+            .filter_map(|(name, _, change, migration)| {
+                let seen = self.world.schemas.get(name)?;
+                let further =
+                    seen.revision == change.revision && seen.permille > migration.permille;
+                further.then(|| (name.clone(), seen.permille))
+            })
+            .collect();
+        if moved.is_empty() {
+            return;
+        }
+        let now = self.moment.now;
+        let Some(release) = self.state.release_mut() else { return };
+        release.progress = now;
+        for (name, permille) in moved {
+            if let Some(migration) = release.schemas.get_mut(&name) {
+                migration.permille = permille;
+            }
+        }
+    }
+
+    /// Brings every schema to `target` at least. Returns whether all are there.
+    pub(super) fn schemas_reach(&mut self, release: &Release, target: SchemaTarget) -> bool {
+        self.aim(release, |before| before < Some(target), target);
+        release.schemas_are(self.world, |done| {
+            done.is_some_and(|done| done >= target && done != SchemaTarget::Undone)
+        })
+    }
+
+    /// Takes the new shapes away. Returns whether all are gone.
+    pub(super) fn schemas_are_undone(&mut self, release: &Release) -> bool {
+        let target = SchemaTarget::Undone;
+        self.aim(release, |before| before != Some(target), target);
+        release.schemas_are(self.world, |done| done == Some(target))
+    }
+
+    fn aim(
+        &mut self,
+        release: &Release,
+        moves: impl Fn(Option<SchemaTarget>) -> bool,
+        target: SchemaTarget,
+    ) {
+        for (name, _, change, migration) in release.migrations() {
+            if !moves(migration.target) {
+                continue;
+            }
+            let (revision, what) = (change.revision, told(target));
+            self.note("schema.changing", format!("database {name}: revision {revision} {what}"));
+            let now = self.moment.now;
+            let Some(release) = self.state.release_mut() else { return };
+            release.progress = now;
+            if let Some(migration) = release.schemas.get_mut(name) {
+                migration.target = Some(target);
+                migration.permille = 0;
+            }
+        }
+    }
+}
+
+/// What happens on the way to a target.
+fn told(target: SchemaTarget) -> &'static str {
+    match target {
+        SchemaTarget::Expanded => "of its schema is made beside the old one",
+        SchemaTarget::Ready => "of its schema is filled and checked",
+        SchemaTarget::Contracted => "of its schema stays, the old one goes",
+        SchemaTarget::Undone => "of its schema is taken away again",
+    }
+}

@@ -1,0 +1,151 @@
+//! Schemas of databases that a release changes: how far each is to be, and what is waited for.
+//!
+//! The new shape is there before any code that needs it, whole before any traffic reaches that code,
+//! and the old shape goes when all code that needs it is gone. On the way back the new shape goes
+//! when the code that needs it is gone.
+
+use serde::{Deserialize, Serialize};
+
+use super::state::{Phase, Release, State};
+use super::why::Wait;
+use crate::model::{Database, DatabaseName, SchemaChange, Stack};
+use crate::want;
+use crate::world::{SchemaTarget, World};
+
+/// The change of one database's schema, as far as it is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migration {
+    /// Where it is to be.
+    pub target: Option<SchemaTarget>,
+    /// How much of the way there was done when it was last looked at, in thousandths.
+    pub permille: u16,
+}
+
+impl Release {
+    /// The databases whose schema it changes, with how.
+    pub(super) fn migrations(
+        &self,
+    ) -> impl Iterator<Item = (&DatabaseName, &Database, &SchemaChange, &Migration)> {
+        self.schemas.iter().filter_map(|(name, migration)| {
+            let database = self.wanted.databases.get(name)?;
+            Some((name, database, database.change.as_deref()?, migration))
+        })
+    }
+
+    /// Whether every schema is where `is_there` says.
+    pub(super) fn schemas_are(
+        &self,
+        world: &World,
+        is_there: impl Fn(Option<SchemaTarget>) -> bool,
+    ) -> bool {
+        self.migrations().all(|(name, _, change, _)| {
+            let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision);
+            seen.is_some_and(|seen| is_there(seen.done))
+        })
+    }
+
+    /// Why a schema cannot come to its new shape.
+    pub(super) fn schema_failure(&self, world: &World) -> Option<String> {
+        self.migrations().find_map(|(name, _, change, _)| {
+            let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision)?;
+            let trouble = seen.trouble.as_ref().filter(|it| it.is_final)?;
+            Some(format!("the schema of database {name} cannot be changed: {}", trouble.why))
+        })
+    }
+}
+
+impl State {
+    /// What is wanted of schemas.
+    pub(super) fn wanted_schemas(&self) -> Vec<want::Schema> {
+        let Some(release) = &self.release else { return Vec::new() };
+        let turns = matches!(release.phase, Phase::TurningBack(_));
+        let all = release.schemas.iter().filter_map(|(name, migration)| {
+            let database = release.wanted.databases.get(name)?;
+            Some(want::Schema {
+                database: name.clone(),
+                url: database.url.clone(),
+                schema: database.schema.clone(),
+                change: database.change.clone()?,
+                // On the way back nothing more is filled.
+                target: migration.target.filter(|it| !turns || *it == SchemaTarget::Undone),
+            })
+        });
+        all.collect()
+    }
+
+    /// What is waited for in databases.
+    pub(super) fn schema_waits(&self, release: &Release, world: &World) -> Vec<Wait> {
+        let mut waits = Vec::new();
+        for (name, _, change, migration) in release.migrations() {
+            let Some(target) = migration.target else { continue };
+            let turns = matches!(release.phase, Phase::TurningBack(_));
+            if turns && target != SchemaTarget::Undone {
+                continue;
+            }
+            let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision);
+            if seen.is_some_and(|seen| seen.done >= Some(target)) {
+                continue;
+            }
+            let doing = seen.and_then(|seen| seen.doing.clone());
+            let (what, unblock) = match target {
+                SchemaTarget::Expanded => ("gets its new shape", "it needs short locks on tables"),
+                SchemaTarget::Ready => {
+                    ("is filled and checked", "`evenkeel schema status` shows how far it is")
+                }
+                SchemaTarget::Contracted => {
+                    ("loses its old shape", "connections of old code must end first")
+                }
+                SchemaTarget::Undone => ("loses its new shape", "it needs short locks on tables"),
+            };
+            let doing = doing.map(|it| format!(": {it}")).unwrap_or_default();
+            waits.push(Wait {
+                what: format!("database {name} {what}, revision {}{doing}", change.revision),
+                since: release.since,
+                until: None,
+                last_error: seen.and_then(|it| it.trouble.as_ref()).map(|it| it.why.clone()),
+                unblock: unblock.to_owned(),
+            });
+        }
+        waits
+    }
+
+    /// Lets every workload of `wanted` read its databases as this state will have them.
+    pub(super) fn attach_databases(&self, wanted: &mut Stack) {
+        for (name, database) in &mut wanted.databases {
+            let before = self.stack.databases.get(name).and_then(|it| it.views.clone());
+            database.views = database.change.as_ref().map(|it| it.views.clone()).or(before);
+        }
+        let paths: Vec<(DatabaseName, String)> =
+            wanted.databases.iter().map(|(name, it)| (name.clone(), it.search_path())).collect();
+        for (_, workload) in wanted.workloads_mut() {
+            for (name, path) in &paths {
+                if let Some(it) = workload.databases.get_mut(name) {
+                    it.clone_from(path);
+                }
+            }
+        }
+    }
+
+    /// Why code that a change leaves as it is would read a shape that is gone.
+    pub(super) fn reads_what_goes(&self, wanted: &Stack) -> Option<String> {
+        wanted.databases.iter().find_map(|(name, database)| {
+            let loses = &database.change.as_ref()?.loses;
+            if loses.is_empty() {
+                return None;
+            }
+            let same = |service: &crate::model::ServiceName, it: &crate::model::Workload| {
+                let before = self.stack.services.get(service)?;
+                let mut before = before.workload.clone();
+                before.databases.clone_from(&it.databases);
+                (before == *it).then_some(())
+            };
+            let (service, _) = wanted.services.iter().find(|(service, it)| {
+                it.workload.databases.contains_key(name) && same(service, &it.workload).is_some()
+            })?;
+            Some(format!(
+                "{service} uses database {name} and stays as it is, but {} would be gone for it",
+                loses.join(", ")
+            ))
+        })
+    }
+}

@@ -1,0 +1,312 @@
+//! Schemas of databases: the new shape before the code that needs it, and the old one for as long as
+//! anybody may go back to it.
+
+use std::sync::Arc;
+
+use expect_test::expect;
+
+use super::*;
+use crate::model::{Database, KeptSecret, SchemaChange, SecretSource};
+use crate::want;
+use crate::world::{SchemaTarget, Trouble};
+
+/// Seconds that a backfill takes; everything else takes one.
+const FILLS_IN: u64 = 4;
+
+/// What is done with a database.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Doing {
+    revision: u32,
+    target: Option<SchemaTarget>,
+    since: u64,
+    done: Option<SchemaTarget>,
+}
+
+/// `reads main`: the database, and where a file that was just read looks for its tables.
+pub(super) fn read(name: &str) -> (DatabaseName, String) {
+    (name.parse().unwrap(), "public".to_owned())
+}
+
+/// Edits the file: `main@2` has migrations that lead to revision 2, `main@2-name` such that take
+/// `name` away, `main@` none that are left to be run.
+pub(super) fn edit(file: &mut Stack, change: &str) -> bool {
+    let Some((name, revision)) = change.split_once('@') else { return false };
+    let (revision, loses) = revision.split_once('-').unwrap_or((revision, ""));
+    let change = revision.parse().ok().map(|revision: u32| {
+        Arc::new(SchemaChange {
+            revision,
+            views: format!("public_r{revision}"),
+            files: vec![format!("{revision}.sql")],
+            script: "".into(),
+            expand: vec![format!("revision {revision}")],
+            contract: Vec::new(),
+            loses: (!loses.is_empty()).then(|| loses.to_owned()).into_iter().collect(),
+            hazards: Vec::new(),
+        })
+    });
+    let url = KeptSecret { from: SecretSource::Env("DB".to_owned()), digest: None };
+    let database = Database {
+        url,
+        schema: "public".to_owned(),
+        migrations: Some("/m".to_owned()),
+        views: None,
+        change,
+    };
+    file.databases.insert(name.parse().unwrap(), database);
+    true
+}
+
+impl Story {
+    /// Takes up what is wanted of databases.
+    pub(super) fn migrate(&mut self, wanted: Vec<want::Schema>) {
+        for schema in wanted {
+            let revision = schema.change.revision;
+            let fresh = Doing { revision, target: None, since: self.second, done: None };
+            let doing = self.migrations.entry(schema.database).or_insert(fresh);
+            if doing.revision != revision {
+                *doing = fresh;
+            }
+            if doing.target != schema.target {
+                doing.done = done(doing, self.second);
+                (doing.target, doing.since) = (schema.target, self.second);
+            }
+        }
+    }
+
+    pub(super) fn schemas(&self) -> BTreeMap<DatabaseName, world::Schema> {
+        let seen = |(name, doing): (&DatabaseName, &Doing)| {
+            let stuck = self.fates.contains_key(name.as_str()) && doing.done.is_some();
+            let trouble = stuck
+                .then(|| Trouble { why: "rows of orders break a rule".to_owned(), is_final: true });
+            let done = if stuck { doing.done } else { done(doing, self.second) };
+            let revision = doing.revision;
+            (name.clone(), world::Schema { revision, done, trouble, ..world::Schema::default() })
+        };
+        self.migrations.iter().map(seen).collect()
+    }
+}
+
+/// What is done by now.
+fn done(doing: &Doing, second: u64) -> Option<SchemaTarget> {
+    let takes = if doing.target == Some(SchemaTarget::Ready) { FILLS_IN } else { 1 };
+    let target = doing.target.filter(|_| second >= doing.since + takes);
+    target.or(doing.done)
+}
+
+#[test]
+fn the_new_shape_is_there_before_the_code_and_the_old_one_until_its_code_is_gone() {
+    check(
+        "web 1 blue-green bake 2 reads main
+         other 1 rolling",
+        "0 apply main@
+         20 apply web:v2 main@2
+         60 apply web:v3 main@
+         80 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: other r1, web r1
+            0   other r1 1+0 0 % | web r1 1+0 0 %
+            3 shifting other to r1: step 1 of 1
+            3 other: 100 % of the traffic goes to r1
+            3   other r1 1+0 100 % | web r1 1+0 0 %
+            4 shifting web to r1: step 1 of 1
+            4 web: 100 % of the traffic goes to r1
+            4   other r1 1+0 100 % | web r1 1+0 100 %
+            5 promoted
+            5 nothing was replaced, so nothing is stopped
+            5 release #1 ended: promoted
+            20 > apply web:v2 main@2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 2 of its schema is made beside the old one
+            21 database main: revision 2 of its schema is filled and checked
+            21   other r1 1+0 100 % | web r1 1+0 100 % r2 1+0 0 %
+            25 shifting web to r2: step 1 of 1
+            25 web: 100 % of the traffic goes to r2
+            25   other r1 1+0 100 % | web r1 1+0 0 % r2 1+0 100 %
+            26 promoted; what it replaced is kept for 2s
+            28 the old revisions are stopped now
+            28   other r1 1+0 100 % | web r1 0+1 0 % r2 1+0 100 %
+            29   other r1 1+0 100 % | web r2 1+0 100 %
+            30 database main: revision 2 of its schema stays, the old one goes
+            31 release #2 ended: promoted
+            60 > apply web:v3 main@
+            60 < release #3 is started
+            60 release #3 started by ann: web r2 to r3
+            60   other r1 1+0 100 % | web r2 1+0 100 % r3 1+0 0 %
+            63 shifting web to r3: step 1 of 1
+            63 web: 100 % of the traffic goes to r3
+            63   other r1 1+0 100 % | web r2 1+0 0 % r3 1+0 100 %
+            64 promoted; what it replaced is kept for 2s
+            66 the old revisions are stopped now
+            66   other r1 1+0 100 % | web r2 0+1 0 % r3 1+0 100 %
+            67   other r1 1+0 100 % | web r3 1+0 100 %
+            68 release #3 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn on_the_way_back_the_new_shape_goes_after_its_code() {
+    check(
+        "web 1 blue-green bake 30 reads main",
+        "0 apply main@
+         60 apply web:v2 main@2
+         75 rollback
+         90 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            60 > apply web:v2 main@2
+            60 < release #2 is started
+            60 release #2 started by ann: web r1 to r2
+            60 database main: revision 2 of its schema is made beside the old one
+            61 database main: revision 2 of its schema is filled and checked
+            61   web r1 1+0 100 % r2 1+0 0 %
+            65 shifting web to r2: step 1 of 1
+            65 web: 100 % of the traffic goes to r2
+            65   web r1 1+0 0 % r2 1+0 100 %
+            66 promoted; what it replaced is kept for 30s
+            75 > rollback
+            75 < release #2 is taken back
+            75 release #2 turns back: rolled back by ann
+            75   web r1 1+0 100 % r2 0+1 0 %
+            75   web r1 1+0 100 %
+            76 database main: revision 2 of its schema is taken away again
+            77 release #2 ended: fast_rolled_back, rolled back by ann
+        "#]],
+    );
+}
+
+#[test]
+fn rows_that_break_a_rule_take_the_release_back() {
+    check(
+        "web 1 blue-green bake 2 reads main",
+        "0 apply main@
+         20 apply web:v2 main@2
+         22 sick main
+         23 why
+         25 well main
+         40 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2 main@2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 2 of its schema is made beside the old one
+            21 database main: revision 2 of its schema is filled and checked
+            21   web r1 1+0 100 % r2 1+0 0 %
+            22 release #2 turns back: the schema of database main cannot be changed: rows of orders break a rule
+            22   web r1 1+0 100 % r2 0+1 0 %
+            23 ? release #2 is taken back: the new instances drain (the schema of database main cannot be changed: rows of orders break a rule)
+            23   web r1 1+0 100 %
+            24 database main: revision 2 of its schema is taken away again
+            25 release #2 ended: rolled_back, the schema of database main cannot be changed: rows of orders break a rule
+        "#]],
+    );
+}
+
+#[test]
+fn code_that_stays_as_it_is_must_not_lose_what_it_reads() {
+    check(
+        "web 1 blue-green bake 2 reads main
+         worker 1 blue-green bake 2 reads main",
+        "0 apply main@
+         20 apply web:v2 main@2-orders.name
+         21 apply worker:v2
+         40 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1, worker r1
+            0   web r1 1+0 0 % | worker r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 % | worker r1 1+0 0 %
+            4 shifting worker to r1: step 1 of 1
+            4 worker: 100 % of the traffic goes to r1
+            4   web r1 1+0 100 % | worker r1 1+0 100 %
+            5 promoted
+            5 nothing was replaced, so nothing is stopped
+            5 release #1 ended: promoted
+            20 > apply web:v2 main@2-orders.name
+            20 < refused: worker uses database main and stays as it is, but orders.name would be gone for it
+            21 > apply worker:v2
+            21 < release #2 is started
+            21 release #2 started by ann: web r1 to r2, worker r1 to r2
+            21 database main: revision 2 of its schema is made beside the old one
+            22 database main: revision 2 of its schema is filled and checked
+            22   web r1 1+0 100 % r2 1+0 0 % | worker r1 1+0 100 % r2 1+0 0 %
+            26 shifting web to r2: step 1 of 1
+            26 web: 100 % of the traffic goes to r2
+            26   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 100 % r2 1+0 0 %
+            27 shifting worker to r2: step 1 of 1
+            27 worker: 100 % of the traffic goes to r2
+            27   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 0 % r2 1+0 100 %
+            28 promoted; what it replaced is kept for 2s
+            30 the old revisions are stopped now
+            30   web r1 0+1 0 % r2 1+0 100 % | worker r1 0+1 0 % r2 1+0 100 %
+            31   web r2 1+0 100 % | worker r2 1+0 100 %
+            32 database main: revision 2 of its schema stays, the old one goes
+            33 release #2 ended: promoted
+        "#]],
+    );
+}
+
+#[test]
+fn there_is_no_way_back_to_code_of_a_shape_that_is_gone() {
+    check(
+        "web 1 blue-green bake 2 reads main",
+        "0 apply main@
+         20 apply web:v2 main@2
+         50 rollback
+         51 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2 main@2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 2 of its schema is made beside the old one
+            21 database main: revision 2 of its schema is filled and checked
+            21   web r1 1+0 100 % r2 1+0 0 %
+            25 shifting web to r2: step 1 of 1
+            25 web: 100 % of the traffic goes to r2
+            25   web r1 1+0 0 % r2 1+0 100 %
+            26 promoted; what it replaced is kept for 2s
+            28 the old revisions are stopped now
+            28   web r1 0+1 0 % r2 1+0 100 %
+            29   web r2 1+0 100 %
+            30 database main: revision 2 of its schema stays, the old one goes
+            31 release #2 ended: promoted
+            50 > rollback
+            50 < refused: web r1 reads database main in a shape that is gone
+        "#]],
+    );
+}

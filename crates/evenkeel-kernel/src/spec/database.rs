@@ -1,0 +1,70 @@
+//! Databases: `[database.NAME]`.
+
+use super::check::Named;
+use super::materials::Mention;
+use super::notify::{kept, mentions_in};
+use super::path;
+use super::problem::{Mistake, Mistakes};
+use super::schema::{Key, Kind, Table};
+use crate::model::{Database, DatabaseName};
+
+/// The most databases in one file; each whose schema changes has a thread of its own.
+pub const DATABASES_MAX: usize = 20;
+
+/// `[database.NAME]`
+pub(super) static DATABASE: Table = Table {
+    id: "database",
+    header: "[database.NAME]",
+    doc: "A PostgreSQL that services use. One that says `uses = [\"database.main\"]` finds its \
+          address in `MAIN_URL`, with the `search_path` of its revision. With `migrations`, what \
+          they change of its schema is part of the release that brings the code for it: both \
+          shapes are there and in step until nobody uses the old one.",
+    short: None,
+    keys: &[
+        Key::new(
+            "url",
+            Kind::Secret,
+            "\"env:DATABASE_URL\"",
+            "Where its address is read: `postgres://user:password@host:5432/shop`. The user must \
+             be allowed to change the schema, if there are migrations.",
+        )
+        .required()
+        .elsewhere(&["address", "dsn", "connection", "connection_string", "uri"]),
+        Key::new(
+            "migrations",
+            Kind::Text,
+            "\"db/migrations\"",
+            "The folder with its migrations: `.sql` files, run in the order of their names. Files \
+             that undo others (`.down.sql`) are left out.",
+        )
+        .elsewhere(&["migration", "migrations_dir", "migration_folder", "schema_dir"]),
+        Key::new("schema", Kind::Text, "\"shop\"", "The schema that holds its tables.")
+            .preset(|| format!("\"{}\"", Database::SCHEMA))
+            .elsewhere(&["search_path", "namespace"]),
+    ],
+};
+
+/// Builds one database as far as it can be read.
+pub(crate) fn build(
+    named: &Named,
+    base: &str,
+    mistakes: &mut Mistakes,
+) -> Option<(DatabaseName, Database)> {
+    let fields = named.fields.as_ref()?;
+    let schema = fields.text("schema").map_or(Database::SCHEMA, String::as_str);
+    if schema.starts_with("pg_") || matches!(schema, "information_schema" | "evenkeel") {
+        let wrong = format!("`{schema}` is not a schema of yours");
+        let mistake = Mistake::at(&fields.place("schema"), &fields.at("schema"), wrong);
+        mistakes.add(mistake.expected("the schema that holds your tables"));
+    }
+    let url = kept(fields.text("url")?, base)?;
+    let migrations = fields.text("migrations").map(|it| path::resolve(base, it));
+    let name = named.name.parse().ok()?;
+    let schema = schema.to_owned();
+    Some((name, Database { url, schema, migrations, views: None, change: None }))
+}
+
+/// The secrets that a database mentions.
+pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
+    named.fields.as_ref().map(|fields| mentions_in(fields, &["url"], base)).unwrap_or_default()
+}

@@ -1,0 +1,57 @@
+//! Databases, and who uses them.
+
+use expect_test::expect;
+
+use super::check;
+use crate::spec::read;
+
+#[test]
+fn a_database_and_its_users_agree() {
+    check(
+        "stack = \"shop\"\n\
+         [database.main]\nurl = \"postgres://u:secret@db/shop\"\nschema = \"pg_catalog\"\n\
+         [database.other]\nurl = \"env:OTHER\"\nmigration = \"m\"\n\
+         [service.web]\nrun = \"./web\"\nuses = [\"database.mian\", \"database.other\"]\n\
+         env = { OTHER_URL = \"x\" }\n",
+        &expect![[r#"
+            evenkeel.toml:3:7: error: `url` does not say where it comes from
+              = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+              = help: a secret itself never stands in this file
+            evenkeel.toml:4:10: error: `pg_catalog` is not a schema of yours
+              |
+            4 | schema = "pg_catalog"
+              |          ^^^^^^^^^^^^ expected the schema that holds your tables
+            evenkeel.toml:7:1: error: unknown key `migration` in `database.other`
+              |
+            7 | migration = "m"
+              | ^^^^^^^^^ expected `url`, `migrations` or `schema`
+              = help: did you mean `migrations`?
+            evenkeel.toml:10:9: error: there is no database `mian`
+               |
+            10 | uses = ["database.mian", "database.other"]
+               |         ^^^^^^^^^^^^^^^ expected `other`
+            evenkeel.toml:11:9: error: `OTHER_URL` is given by `uses`
+               |
+            11 | env = { OTHER_URL = "x" }
+               |         ^^^^^^^^^
+               = help: leave it out, or take `database.other` out of `uses`
+        "#]],
+    );
+}
+
+#[test]
+fn an_address_is_a_secret_of_whoever_uses_the_database() {
+    let text = "stack = \"shop\"\n[database.main]\nurl = \"env:DB\"\nmigrations = \"db\"\n\
+                [service.web]\nrun = \"./web\"\nuses = \"database.main\"\n\
+                [job.fill]\nrun = \"./fill\"\nuses = [\"database.main\"]\n";
+    let (stack, problems) = read(text, "/srv");
+    assert_eq!(problems, []);
+    let stack = stack.unwrap();
+    let database = stack.databases.values().next().unwrap();
+    assert_eq!(database.migrations.as_deref(), Some("/srv/db"));
+    for (name, workload) in stack.workloads() {
+        let secret = &workload.secrets["MAIN_URL"];
+        assert!(secret.in_env && secret.from.to_string() == "env:DB", "{name}");
+        assert_eq!(workload.databases.values().collect::<Vec<_>>(), ["public"], "{name}");
+    }
+}

@@ -1,0 +1,348 @@
+//! `evenkeel schema`: how the schemas of databases change. Asks the databases themselves, and no
+//! control; so it works in CI, and where nothing runs.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use evenkeel_kernel::model::{Database, DatabaseName};
+use evenkeel_kernel::spec;
+use evenkeel_postgres::execute::{Entry, Executor, look};
+use evenkeel_postgres::name::Name;
+use evenkeel_postgres::plan::{self, File, Plan, Step};
+use evenkeel_postgres::problem::Problem;
+use evenkeel_postgres::shape::Shape;
+use evenkeel_postgres::sql::Squawk;
+use evenkeel_postgres::wanted::Wanted;
+use serde_json::json;
+
+use crate::cli::Schema;
+use crate::exit::Exit;
+use crate::migrations::{self, Migration};
+use crate::stackfile;
+use crate::term::{self, Tone, paint};
+
+/// A database with a folder of migrations.
+type Migrated = (DatabaseName, Database, String);
+
+pub(super) fn run(args: &Schema, json: bool) -> anyhow::Result<Exit> {
+    match args {
+        Schema::Plan { file, sql } => planned(&databases(file.file.as_deref())?, *sql, json),
+        Schema::Status { file } => status(&databases(file.file.as_deref())?, json),
+        Schema::Lint { file, migrations } => {
+            lint(&databases(file.file.as_deref())?, migrations, json)
+        }
+        Schema::History { file } => history(&databases(file.file.as_deref())?, json),
+        Schema::Adopt { database, file, through } => {
+            adopt(&databases(file.file.as_deref())?, database, through.as_deref(), json)
+        }
+    }
+}
+
+/// The databases of a stack file whose schema follows migrations. What else is wrong with the file
+/// is not said here, unless nothing can be read.
+fn databases(file: Option<&Path>) -> anyhow::Result<Vec<Migrated>> {
+    let path = stackfile::find(file)?;
+    let doing = || format!("could not read {}", path.display());
+    let text = std::fs::read_to_string(&path).with_context(doing)?;
+    let absolute = std::path::absolute(&path).with_context(doing)?;
+    let folder = absolute.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
+    let draft = spec::draft(&text, &folder);
+    let all: Vec<Migrated> = draft
+        .migrated()
+        .map(|(name, it, folder)| (name.clone(), it.clone(), folder.to_owned()))
+        .collect();
+    if all.is_empty() {
+        bail!(
+            "no database in {} has `migrations`; `evenkeel reference` shows how to say it, and \
+             `evenkeel plan` what is wrong with the file",
+            path.display()
+        );
+    }
+    Ok(all)
+}
+
+fn planned(databases: &[Migrated], sql: bool, as_json: bool) -> anyhow::Result<Exit> {
+    let mut exit = Exit::Done;
+    let mut all = Vec::new();
+    for (name, database, folder) in databases {
+        let Some(plan) = migrations::look_at(name, database, folder)? else {
+            if !as_json {
+                term::line(&format!("database {name}: nothing to do"));
+            }
+            continue;
+        };
+        exit = Exit::Changes;
+        if as_json {
+            all.push(json!({ "database": name.as_str(), "plan": plan }));
+        } else {
+            show(name, &plan, sql)?;
+        }
+    }
+    if as_json {
+        term::json(&all)?;
+    }
+    Ok(exit)
+}
+
+fn show(name: &DatabaseName, plan: &Plan, sql: bool) -> anyhow::Result<()> {
+    let change = migrations::change(plan)?;
+    let files = change.files.join(", ");
+    term::line(&paint(
+        Tone::Bold,
+        &format!("database {name}: revision {} from {files}", plan.revision),
+    ));
+    for (phase, lines) in [("expand", &change.expand), ("contract", &change.contract)] {
+        for (at, line) in lines.iter().enumerate() {
+            term::line(&format!("{:<10}{line}", if at == 0 { phase } else { "" }));
+        }
+    }
+    for lost in &change.loses {
+        let text = format!("{lost} is not there for code of the new revision");
+        term::line(&format!("{:<10}{text}", "loses"));
+    }
+    for hazard in &plan.hazards {
+        term::line(&paint(Tone::Warn, &hazard.to_string()));
+    }
+    if sql {
+        for (phase, statements) in phases(plan) {
+            term::line("");
+            term::line(&paint(Tone::Dim, &format!("-- {phase}")));
+            for statement in statements {
+                term::line(&format!("{statement};"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Every statement of a plan, by phase.
+fn phases(plan: &Plan) -> Vec<(&'static str, Vec<String>)> {
+    let whole = |phase: &plan::Phase| {
+        let mut all = vec!["BEGIN".to_owned()];
+        all.extend(phase.first.iter().cloned());
+        if !phase.locks.is_empty() {
+            all.push(format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", phase.locks.join(", ")));
+        }
+        all.extend(phase.statements.iter().cloned());
+        all.push("COMMIT".to_owned());
+        all
+    };
+    let fill = |it: &plan::Backfill| {
+        format!("UPDATE {} SET {} WHERE {} -- in pieces", it.table, it.set, it.lacking)
+    };
+    let step = |it: &Step| match it {
+        Step::Constrain { table, constraint, rule } => vec![
+            format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {rule} NOT VALID"),
+            format!("ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}"),
+        ],
+        Step::Index { sql, .. } => vec![sql.clone()],
+    };
+    vec![
+        ("expand", whole(&plan.expand)),
+        ("fill", plan.backfills.iter().map(fill).collect()),
+        ("tighten", plan.tighten.iter().flat_map(step).collect()),
+        ("contract", whole(&plan.contract)),
+        ("or, on the way back", whole(&plan.undo)),
+    ]
+}
+
+fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
+    let mut all = Vec::new();
+    for (name, database, folder) in databases {
+        let mut session = migrations::session(name, &database.url.from)?;
+        let ledger = look(&mut session, &Name::new(&database.schema))?;
+        let known = ledger.files();
+        let waiting: Vec<String> = migrations::read(Path::new(folder))?
+            .into_iter()
+            .map(|it| it.name)
+            .filter(|it| !known.contains_key(it.as_str()))
+            .collect();
+        let active = ledger.active();
+        if as_json {
+            all.push(json!({
+                "database": name.as_str(),
+                "views": ledger.views().map(Name::as_str),
+                "under_way": active.map(entry),
+                "waiting": waiting,
+            }));
+            continue;
+        }
+        let at = match ledger.views() {
+            Some(views) => format!("code reads by {views}"),
+            None => "code reads the tables themselves".to_owned(),
+        };
+        term::line(&format!("database {name}: {} migrations were run; {at}", known.len()));
+        if let Some(active) = active {
+            let rows: u64 = active.plan.backfills.iter().map(|it| it.rows).sum();
+            let filled = match rows {
+                0 => String::new(),
+                rows => format!(", {} of about {rows} rows filled", active.filled),
+            };
+            term::line(&format!(
+                "  revision {} is {} since {}{filled}",
+                active.revision, active.stage, active.changed
+            ));
+        }
+        if !waiting.is_empty() {
+            term::line(&format!("  waiting for a release: {}", waiting.join(", ")));
+        }
+    }
+    if as_json {
+        term::json(&all)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn entry(it: &Entry) -> serde_json::Value {
+    json!({
+        "revision": it.revision,
+        "stage": it.stage.to_string(),
+        "files": it.plan.files.iter().map(|it| &it.name).collect::<Vec<_>>(),
+        "began": it.began,
+        "changed": it.changed,
+        "rows_filled": it.filled,
+    })
+}
+
+fn history(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
+    let mut all = Vec::new();
+    let head = ["DATABASE", "REVISION", "STAGE", "BEGAN", "CHANGED", "MIGRATIONS"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (name, database, _) in databases {
+        let mut session = migrations::session(name, &database.url.from)?;
+        let ledger = look(&mut session, &Name::new(&database.schema))?;
+        for it in &ledger.entries {
+            let files: Vec<&str> = it.plan.files.iter().map(|it| it.name.as_str()).collect();
+            rows.push(vec![
+                name.to_string(),
+                it.revision.to_string(),
+                it.stage.to_string(),
+                it.began.clone(),
+                it.changed.clone(),
+                files.join(", "),
+            ]);
+        }
+        let entries: Vec<_> = ledger.entries.iter().map(entry).collect();
+        all.push(json!({ "database": name.as_str(), "revisions": entries }));
+    }
+    if as_json {
+        term::json(&all)?;
+    } else {
+        for line in term::table(&rows) {
+            term::line(&line);
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn lint(
+    databases: &[Migrated],
+    named: &[std::path::PathBuf],
+    as_json: bool,
+) -> anyhow::Result<Exit> {
+    let mut problems: Vec<Problem> = Vec::new();
+    let mut hazards = Vec::new();
+    let mut known = 0;
+    for (name, database, folder) in databases {
+        let all = migrations::read(Path::new(folder))?;
+        let newest = all.last().map(|it| it.name.clone());
+        let is_meant = |it: &Migration| match named {
+            [] => Some(&it.name) == newest.as_ref(),
+            named => named.iter().any(|path| is_file(path, folder, &it.name)),
+        };
+        let mut now = Shape::empty(Name::new(&database.schema));
+        for migration in &all {
+            let (wrong, found, next) = linted(&now, migration);
+            now = next;
+            if is_meant(migration) {
+                known += 1;
+                problems.extend(wrong);
+                hazards.extend(found.into_iter().map(|it| format!("{name}: {it}")));
+            }
+        }
+    }
+    if known == 0 && !named.is_empty() {
+        bail!("none of these is a migration of a database in the stack file");
+    }
+    let exit = if problems.is_empty() { Exit::Done } else { Exit::Error };
+    if as_json {
+        let problem = |it: &Problem| json!({ "file": it.at.file, "line": it.at.line, "message": it.what, "hint": it.hint });
+        let problems: Vec<_> = problems.iter().map(problem).collect();
+        term::json(&json!({ "problems": problems, "hazards": hazards }))?;
+        return Ok(exit);
+    }
+    for problem in &problems {
+        term::line(&paint(Tone::Bad, &problem.to_string()));
+    }
+    for hazard in &hazards {
+        term::line(&paint(Tone::Warn, hazard));
+    }
+    if problems.is_empty() && hazards.is_empty() {
+        term::line(&format!("{known} migrations: nothing to say"));
+    }
+    Ok(exit)
+}
+
+/// Whether a path that was given is that of a migration.
+fn is_file(path: &Path, folder: &str, name: &str) -> bool {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute == Path::new(folder).join(name) || path == Path::new(name)
+}
+
+/// What is wrong with one migration, what is dangerous about it, and the shape that follows.
+fn linted(now: &Shape, migration: &Migration) -> (Vec<Problem>, Vec<String>, Shape) {
+    let one = std::slice::from_ref(migration);
+    let (statements, wrong) = migrations::statements(one, &now.schema);
+    if !wrong.is_empty() {
+        return (wrong, Vec::new(), now.clone());
+    }
+    let wanted = match Wanted::after(now, &statements, &Squawk) {
+        Ok(wanted) => wanted,
+        Err(wrong) => return (wrong, Vec::new(), now.clone()),
+    };
+    let next = wanted.shape(now);
+    match plan::derive(now, &wanted, 1, None) {
+        Ok(plan) => (Vec::new(), plan.hazards.iter().map(ToString::to_string).collect(), next),
+        Err(wrong) => (wrong, Vec::new(), next),
+    }
+}
+
+fn adopt(
+    databases: &[Migrated],
+    named: &str,
+    through: Option<&str>,
+    as_json: bool,
+) -> anyhow::Result<Exit> {
+    let Some((name, database, folder)) = databases.iter().find(|it| it.0.as_str() == named) else {
+        let known: Vec<&str> = databases.iter().map(|it| it.0.as_str()).collect();
+        bail!("there is no database {named} with migrations; there are {}", known.join(", "));
+    };
+    let mut all = migrations::read(Path::new(folder))?;
+    if let Some(through) = through {
+        let Some(at) = all.iter().position(|it| it.name == through) else {
+            bail!("there is no migration {through} in {folder}");
+        };
+        all.truncate(at + 1);
+    }
+    let session = migrations::session(name, &database.url.from)?;
+    let mut executor = Executor::new(session, &Name::new(&database.schema))?;
+    let ledger = executor.ledger()?;
+    let known = ledger.files();
+    let files: Vec<File> = all
+        .iter()
+        .map(|it| File::of(&*it.name, &it.text))
+        .filter(|it| known.get(it.name.as_str()) != Some(&it))
+        .collect();
+    let names: Vec<String> = files.iter().map(|it| it.name.clone()).collect();
+    if !files.is_empty() {
+        executor.adopt(files)?;
+    }
+    if as_json {
+        term::json(&json!({ "database": named, "adopted": names }))?;
+    } else if names.is_empty() {
+        term::line(&format!("database {name}: all of it was known already"));
+    } else {
+        term::line(&format!("database {name}: adopted {}", names.join(", ")));
+    }
+    Ok(Exit::Done)
+}

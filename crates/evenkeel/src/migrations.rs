@@ -1,0 +1,333 @@
+//! Migrations of databases: the files of a folder, and what they come to in the database that is
+//! there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use evenkeel_kernel::model::{Database, DatabaseName, SchemaChange, SecretSource};
+use evenkeel_local::secret;
+use evenkeel_postgres::catalog;
+use evenkeel_postgres::connect::connect;
+use evenkeel_postgres::execute::{Ledger, Session, look};
+use evenkeel_postgres::name::Name;
+use evenkeel_postgres::plan::{self, File, Plan};
+use evenkeel_postgres::problem::Problem;
+use evenkeel_postgres::sql::{Grammar as _, Squawk, Statement};
+use evenkeel_postgres::wanted::Wanted;
+
+/// The most files in one folder; a file a day for decades.
+const FILES_MAX: usize = 10_000;
+/// The largest file, in bytes.
+const FILE_MAX: u64 = 4 << 20;
+/// How deep folders are looked into: tools that keep a folder for each migration need one.
+const DEPTH_MAX: usize = 2;
+
+/// A migration with its text.
+#[derive(Clone, Debug)]
+pub(crate) struct Migration {
+    /// Its name, below the folder.
+    pub(crate) name: String,
+    /// As it stands in the file, but for parts that undo it.
+    pub(crate) text: String,
+}
+
+/// The migrations in a folder, in the order in which they are run.
+pub(crate) fn read(folder: &Path) -> anyhow::Result<Vec<Migration>> {
+    let mut names = Vec::new();
+    walk(folder, "", 0, &mut names)
+        .with_context(|| format!("could not read the migrations in {}", folder.display()))?;
+    names.sort_by_key(|name| natural(name));
+    names.into_iter().map(|name| one(folder, name)).collect()
+}
+
+fn walk(folder: &Path, below: &str, depth: usize, names: &mut Vec<String>) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = format!("{below}{}", entry.file_name().to_string_lossy());
+        if entry.file_type()?.is_dir() {
+            if depth + 1 < DEPTH_MAX {
+                walk(&entry.path(), &format!("{name}/"), depth + 1, names)?;
+            }
+        } else if goes_forward(&name) {
+            names.push(name);
+        }
+        if names.len() > FILES_MAX {
+            bail!("there are more than {FILES_MAX} files");
+        }
+    }
+    Ok(())
+}
+
+/// Whether a file is a migration, and not the way back from one.
+fn goes_forward(name: &str) -> bool {
+    let lower = name.to_lowercase();
+    let Some(stem) = lower.strip_suffix(".sql") else { return false };
+    let last = stem.rsplit('/').next().unwrap_or(stem);
+    let undoes = ["down", "undo", "rollback"];
+    let flyway = last
+        .strip_prefix('u')
+        .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()) && rest.contains("__"));
+    let ending = last.rsplit(['.', '_', '-']).next().unwrap_or_default();
+    !(undoes.contains(&ending) || flyway)
+}
+
+/// Sorts numbers by what they are: `2_b` before `10_a`.
+fn natural(name: &str) -> Vec<(u8, u128, String)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while let Some(first) = rest.chars().next() {
+        let digits = first.is_ascii_digit();
+        let end = rest.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(rest.len());
+        let (part, after) = rest.split_at(end);
+        parts.push(match part.parse().ok().filter(|_| digits) {
+            Some(number) => (0, number, String::new()),
+            None => (1, 0, part.to_owned()),
+        });
+        rest = after;
+    }
+    parts
+}
+
+fn one(folder: &Path, name: String) -> anyhow::Result<Migration> {
+    let path = folder.join(&name);
+    let doing = || format!("could not read {}", path.display());
+    if std::fs::metadata(&path).with_context(doing)?.len() > FILE_MAX {
+        bail!("{} has more than {FILE_MAX} bytes: data is not schema", path.display());
+    }
+    let text = std::fs::read_to_string(&path).with_context(doing)?;
+    Ok(Migration { name, text: forward_part(&text) })
+}
+
+/// The part of a file that goes forward, where it has the way back too. Lines keep their numbers.
+fn forward_part(text: &str) -> String {
+    let mut forward = true;
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let words: Vec<String> = line
+            .trim()
+            .trim_start_matches("--")
+            .split_whitespace()
+            .map(str::to_lowercase)
+            .collect();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if line.trim_start().starts_with("--") {
+            match words.as_slice() {
+                ["+goose" | "+migrate", "up", ..] | ["migrate:up", ..] => forward = true,
+                ["+goose" | "+migrate", "down", ..] | ["migrate:down", ..] => forward = false,
+                _ => {}
+            }
+        }
+        if forward {
+            out.push_str(line);
+        } else if line.ends_with('\n') {
+            out.push('\n');
+        }
+    }
+    out
+}
+
+/// Reads all statements of migrations, or says all that is wrong with them.
+pub(crate) fn statements(
+    migrations: &[Migration],
+    schema: &Name,
+) -> (Vec<Statement>, Vec<Problem>) {
+    let (mut all, mut problems) = (Vec::new(), Vec::new());
+    for migration in migrations {
+        let (statements, wrong) = Squawk.read(&migration.name, &migration.text, schema);
+        all.extend(statements);
+        problems.extend(wrong);
+    }
+    (all, problems)
+}
+
+/// Connects to a database, as its address is where it is read.
+pub(crate) fn session(name: &DatabaseName, from: &SecretSource) -> anyhow::Result<Session> {
+    let address = secret::read_text(from)
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("could not read the address of database {name} from {from}"))?;
+    let client = connect(&address, "evenkeel")
+        .with_context(|| format!("could not look at database {name}"))?;
+    Ok(Session::new(client))
+}
+
+/// Looks at a database and its folder, and works out what is to be done; nothing if all is there.
+pub(crate) fn look_at(
+    name: &DatabaseName,
+    database: &Database,
+    folder: &str,
+) -> anyhow::Result<Option<Plan>> {
+    let migrations = read(Path::new(folder))?;
+    let mut session = session(name, &database.url.from)?;
+    let schema = Name::new(&database.schema);
+    let ledger = look(&mut session, &schema)?;
+    let known = ledger.files();
+    let mut changed = Vec::new();
+    let mut pending = Vec::new();
+    for migration in migrations {
+        match known.get(migration.name.as_str()) {
+            Some(file) if **file == File::of(&*migration.name, &migration.text) => {}
+            Some(_) => changed.push(migration.name.clone()),
+            None => pending.push(migration),
+        }
+    }
+    if !changed.is_empty() {
+        bail!(
+            "database {name}: {} changed after it was run; write what is missing into a file of \
+             its own, or run `evenkeel schema adopt` if it means the same as before",
+            changed.join(", ")
+        );
+    }
+    if pending.is_empty() {
+        return Ok(None);
+    }
+    worked_out(name, &schema, &ledger, &pending, &mut session).map(Some)
+}
+
+fn worked_out(
+    name: &DatabaseName,
+    schema: &Name,
+    ledger: &Ledger,
+    pending: &[Migration],
+    session: &mut Session,
+) -> anyhow::Result<Plan> {
+    let files: Vec<File> = pending.iter().map(|it| File::of(&*it.name, &it.text)).collect();
+    if let Some(active) = ledger.active() {
+        // It is on its way, and the same once more.
+        if active.plan.files == files {
+            return Ok(active.plan.clone());
+        }
+        bail!(
+            "database {name}: revision {} of its schema is {}, and other migrations follow; wait \
+             for its release, or take that back (`evenkeel abort`)",
+            active.revision,
+            active.stage
+        );
+    }
+    let now = catalog::read(session.client(), schema, &Squawk)
+        .with_context(|| format!("could not look at database {name}"))?;
+    if ledger.entries.is_empty() && !now.tables.is_empty() {
+        bail!(
+            "database {name} has tables, and nothing is written down of how they came to be; say \
+             which migrations were run: `evenkeel schema adopt {name}` for all that are in the \
+             folder, or `--through FILE`"
+        );
+    }
+    let (statements, problems) = statements(pending, schema);
+    let told = |problems: Vec<Problem>| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("database {name} cannot be changed like this:\n{}", all.join("\n"))
+    };
+    if !problems.is_empty() {
+        return Err(told(problems));
+    }
+    let wanted = Wanted::after(&now, &statements, &Squawk).map_err(told)?;
+    let mut plan =
+        plan::derive(&now, &wanted, ledger.next(), ledger.views().cloned()).map_err(told)?;
+    plan.files = files;
+    Ok(plan)
+}
+
+/// What the kernel has to know of a plan.
+pub(crate) fn change(plan: &Plan) -> anyhow::Result<SchemaChange> {
+    Ok(SchemaChange {
+        revision: plan.revision,
+        views: plan.views.as_str().to_owned(),
+        files: plan.files.iter().map(|it| it.name.clone()).collect(),
+        script: serde_json::to_string(plan)?.into(),
+        expand: beginning(plan),
+        contract: end(plan),
+        loses: plan.loses.clone(),
+        hazards: plan.hazards.iter().map(ToString::to_string).collect(),
+    })
+}
+
+/// What happens before code that needs it gets traffic, as sentences.
+fn beginning(plan: &Plan) -> Vec<String> {
+    let mut all = vec![match plan.expand.locks.as_slice() {
+        [] => format!("make revision {} of its schema, without locking a table", plan.revision),
+        locks => format!(
+            "make revision {} of its schema, with a lock of milliseconds on {}",
+            plan.revision,
+            locks.join(", ")
+        ),
+    }];
+    for backfill in &plan.backfills {
+        all.push(format!(
+            "fill about {} rows of {} ({} MB), while they are read and written",
+            backfill.rows,
+            backfill.table,
+            backfill.bytes >> 20
+        ));
+    }
+    match plan.tighten.len() {
+        0 => {}
+        1 => all.push("build or check one index or rule, blocking nobody".to_owned()),
+        count => all.push(format!("build or check {count} indexes and rules, blocking nobody")),
+    }
+    all
+}
+
+/// What happens when nobody needs the old shape any more, as sentences.
+fn end(plan: &Plan) -> Vec<String> {
+    match plan.contract.locks.as_slice() {
+        [] => Vec::new(),
+        locks => vec![format!(
+            "take the old shape away, with a lock of milliseconds on {}",
+            locks.join(", ")
+        )],
+    }
+}
+
+/// What each database's migrations come to, for a change that is handed in. Waits for databases, so
+/// it runs in a thread of its own.
+pub(crate) fn changes(
+    databases: Vec<(DatabaseName, Database, String)>,
+) -> anyhow::Result<BTreeMap<DatabaseName, Arc<SchemaChange>>> {
+    let work = move || -> anyhow::Result<_> {
+        let mut all = BTreeMap::new();
+        for (name, database, folder) in databases {
+            if let Some(plan) = look_at(&name, &database, &folder)? {
+                all.insert(name, Arc::new(change(&plan)?));
+            }
+        }
+        Ok(all)
+    };
+    std::thread::spawn(work).join().map_err(|_panicked| anyhow::anyhow!("a thread has failed"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_undo_others_are_no_migrations_and_numbers_are_numbers() {
+        for (name, forward) in [
+            ("1_a.sql", true),
+            ("1_a.up.sql", true),
+            ("1_a.down.sql", false),
+            ("1_a_down.sql", false),
+            ("U2__x.sql", false),
+            ("users.sql", true),
+            ("20240101_init/migration.sql", true),
+            ("readme.md", false),
+        ] {
+            assert_eq!(goes_forward(name), forward, "{name}");
+        }
+        let mut names = ["10_a.sql", "2_b.sql", "2_a/migration.sql", "V1.10__x.sql", "V1.9__x.sql"];
+        names.sort_by_key(|name| natural(name));
+        assert_eq!(
+            names,
+            ["2_a/migration.sql", "2_b.sql", "10_a.sql", "V1.9__x.sql", "V1.10__x.sql"]
+        );
+    }
+
+    #[test]
+    fn the_way_back_in_a_file_is_left_out_and_lines_keep_their_numbers() {
+        let text = "-- +goose Up\nCREATE TABLE a ();\n-- +goose Down\nDROP TABLE a;\n";
+        assert_eq!(forward_part(text), "-- +goose Up\nCREATE TABLE a ();\n\n\n");
+        let text = "-- migrate:up\nA;\n\n-- migrate:down\nB;";
+        assert_eq!(forward_part(text), "-- migrate:up\nA;\n\n\n");
+    }
+}

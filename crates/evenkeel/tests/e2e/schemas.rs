@@ -1,0 +1,112 @@
+//! Releases that bring a change of the schema together with the code that needs it.
+
+use std::path::Path;
+
+use crate::house::House;
+use crate::load::{FILES, Load};
+use crate::machine::{python_with, skip};
+use crate::postgres::Postgres;
+
+const SERVICE: &str = include_str!("programs/orders.py");
+
+const FIRST: &str = "CREATE TABLE orders (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer int NOT NULL,
+    amount int NOT NULL,
+    note text
+);
+CREATE INDEX orders_amount ON orders (amount);
+CREATE INDEX orders_customer ON orders (customer);
+";
+
+const SECOND: &str = "ALTER TABLE orders ALTER COLUMN amount TYPE bigint;
+ALTER TABLE orders RENAME COLUMN note TO remark;
+ALTER TABLE orders ADD COLUMN region text NOT NULL; -- up: CASE WHEN customer < 500 THEN 'south' ELSE 'north' END
+";
+
+const SERVICES: [(&str, &str); 3] =
+    [("orders", "/orders/page"), ("billing", "/billing/page"), ("report", "/report/page")];
+
+/// Three services that use one database, in this version, written for this shape.
+fn stack(house: &House, python: &Path, version: &str, shape: &str, bake: &str) {
+    let python = python.display();
+    let services = SERVICES.map(|(name, _)| {
+        format!(
+            "[service.{name}]\nrun = \"{python} orders.py\"\nuses = \"database.main\"\n\
+             replicas = 2\nhealth = \"/healthz\"\n\
+             env = {{ VERSION = \"{version}\", SHAPE = \"{shape}\" }}\n\
+             [service.{name}.rollout]\nstrategy = \"blue-green\"\nmin_ready = \"0s\"\n\
+             bake = \"{bake}\"\n[route.{name}]\nto = \"{name}\"\npath = \"/{name}\"\n"
+        )
+    });
+    let database = "[database.main]\nurl = \"file:address\"\nmigrations = \"migrations\"\n";
+    house.stack(&format!("{database}{}", services.concat()));
+}
+
+#[test]
+fn a_type_changes_with_three_services_under_load_forward_and_back() {
+    let Some(database) = Postgres::start() else { return };
+    let Some(python) = python_with("psycopg") else {
+        return skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
+    };
+    let house = House::new();
+    house.write("orders.py", SERVICE);
+    house.write("address", &database.url());
+    house.write("migrations/0001_orders.sql", FIRST);
+    stack(&house, &python, "v1", "1", "0s");
+    house.up();
+    house.until_settled();
+    assert_eq!(database.ask("SELECT count(*) FROM public_r1.orders"), "0");
+    database.ask(
+        "INSERT INTO orders (customer, amount, note)
+         SELECT n % 1000, n, 'old' FROM generate_series(1, 100000) n",
+    );
+    let loads: Vec<Load> =
+        SERVICES.iter().map(|(_, path)| Load::on(house.listen, path, FILES)).collect();
+    let answered = |version: &str| loads.iter().for_each(|it| it.until_answered(version, 50));
+    answered("v1");
+
+    // Forward, and back before contract: what the new code wrote is there in the old shape.
+    house.write("migrations/0002_amount.sql", SECOND);
+    stack(&house, &python, "v2", "2", "10m");
+    house.run(&["plan"]).exits(2).says("fill about").says("orders.note");
+    house.run(&["apply", "--detach", "--yes"]).exits(0);
+    answered("v2");
+    house.until_phase("baking");
+    assert_eq!(database.ask("SELECT count(*) FROM public_r2.orders WHERE region IS NULL"), "0");
+    house.run(&["rollback"]).exits(0);
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "fast_rolled_back");
+    let seen = loads.iter().map(|it| it.look(|report| report.answers("v1"))).collect::<Vec<_>>();
+    for (load, seen) in loads.iter().zip(seen) {
+        load.until_answered("v1", seen + 20);
+    }
+    assert_eq!(columns(&database), "id integer, customer integer, amount integer, note text");
+
+    // Forward for good.
+    stack(&house, &python, "v3", "2", "1s");
+    house.run(&["apply", "--yes"]).exits(0);
+    answered("v3");
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "promoted");
+    assert_eq!(
+        columns(&database),
+        "id integer, customer integer, remark text, amount bigint, region text"
+    );
+    let wrong = "SELECT count(*) FROM orders WHERE region NOT IN
+        ('east', CASE WHEN customer < 500 THEN 'south' ELSE 'north' END)";
+    assert_eq!(database.ask(wrong), "0");
+    for load in loads {
+        load.stop_unharmed();
+    }
+    house.run(&["rollback"]).exits(1).says("in a shape that is gone");
+}
+
+/// The columns of the table itself.
+fn columns(database: &Postgres) -> String {
+    database.ask(
+        "SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum)
+         FROM pg_attribute WHERE attrelid = 'public.orders'::regclass AND attnum > 0
+         AND NOT attisdropped",
+    )
+}
