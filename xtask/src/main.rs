@@ -18,8 +18,16 @@ usage: cargo xtask <command>
 
   tidy    say everything in the tree that breaks a rule of the house
   test    tidy, clippy, every test, the simulator's seeds and planted errors
-  bench [releases] [edge] [abort] [judgement] [dns] [discovery]
-          benchmarks, each beside a peer or a bare loop, measured in the same run
+  bench [NAME…]
+          benchmarks, each beside peers or a bare loop, measured in the same run; all, or of these:
+            releases   1,000 instances from one revision to the next
+            edge       requests through the edge by HTTP/1.1
+            protocols  HTTP/1.1, HTTP/2, TLS, gRPC and WebSockets through the edge and five proxies
+            changes    what clients see of a changed configuration and of a killed instance
+            abort      the command to the last answer of the bad revision
+            judgement  the analysis and the decisions of a large release
+            dns        answers of DNS
+            discovery  a change of health to those who watch
   analysis-table
           what the analysis says of simulated releases, beside the rules of other tools
 ";
@@ -37,6 +45,9 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         // The instance of which the benchmarks start a thousand.
         ["tiny"] => bench::tiny::serve()?,
+        // The instances that give back what they get, and who asks them.
+        ["echo", words @ ..] => bench::echo::serve(words)?,
+        ["load", words @ ..] => bench::load::run(words)?,
         // Discovery with a directory that is made up.
         ["stand-in", words @ ..] => bench::stand_in::serve(words)?,
         ["help" | "--help" | "-h"] => {

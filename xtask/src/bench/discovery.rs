@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +13,8 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader as Reader};
 use tokio::net::TcpStream;
 
-use super::house::free_addr;
-use super::process::{cpu, private_kib};
+use super::house::{build_xtask, free_addr};
+use super::process::{cpu, pin, private_kib};
 use super::stand_in::{StandIn, service_name};
 
 const SERVICES: u32 = 100;
@@ -36,7 +35,7 @@ pub(super) fn run(root: &Path) -> anyhow::Result<()> {
          {CHANGES_PER_SECOND} changes of health per second",
         SERVICES * INSTANCES
     );
-    let program = StandIn::build(root)?;
+    let program = build_xtask(root)?;
     let (dns, http) = (free_addr()?, free_addr()?);
     let words = [
         SERVICES.to_string(),
@@ -101,21 +100,6 @@ pub(super) fn run(root: &Path) -> anyhow::Result<()> {
         alone >> 10,
         watched >> 10
     );
-    Ok(())
-}
-
-/// Keeps the watchers off the processor of what is measured.
-fn pin(processors: &[u32]) -> anyhow::Result<()> {
-    let list: Vec<String> = processors.iter().map(ToString::to_string).collect();
-    let own = std::process::id().to_string();
-    let status = Command::new("taskset")
-        .args(["-cp", &list.join(","), &own])
-        .stdout(Stdio::null())
-        .status()
-        .context("could not run taskset")?;
-    if !status.success() {
-        bail!("taskset failed");
-    }
     Ok(())
 }
 

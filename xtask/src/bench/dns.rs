@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::house::free_addr;
+use super::house::{build_xtask, free_addr};
 use super::median;
 use super::process::{cpu_of_tree, is_installed};
 use super::stand_in::{StandIn, address, service_name};
@@ -37,7 +37,7 @@ pub(super) fn run(root: &Path) -> anyhow::Result<()> {
         println!("  not measured: it needs dnsperf and knot (Debian has them)");
         return Ok(());
     }
-    let program = StandIn::build(root)?;
+    let program = build_xtask(root)?;
     let folder = tempfile::Builder::new().prefix("ekb-").tempdir()?;
     let folder = folder.path();
     let queries: String =

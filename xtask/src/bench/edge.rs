@@ -49,7 +49,7 @@ pub(super) fn run(program: &Path) -> anyhow::Result<()> {
     let listen = free_addr()?;
     house.write(&stack(house.folder(), listen)?)?;
     house.run(&["up"])?;
-    let upstreams = upstreams(&house)?;
+    let upstreams = upstreams(&house, "up")?;
 
     let nginx_addr = free_addr()?;
     let nginx = Nginx::start(house.folder(), "peer", 0, &nginx::proxy(nginx_addr, &upstreams))?;
@@ -166,15 +166,17 @@ to = "up"
     ))
 }
 
-/// Where the upstreams listen.
-pub(super) fn upstreams(house: &House) -> anyhow::Result<Vec<SocketAddr>> {
+/// Where the instances of a service listen.
+pub(super) fn upstreams(house: &House, service: &str) -> anyhow::Result<Vec<SocketAddr>> {
     let status = house.status()?;
-    let instances = status["services"][0]["pools"][0]["instances"].as_array().cloned();
-    let ports = instances.unwrap_or_default().into_iter().filter_map(|it| it["port"].as_u64());
+    let services = status["services"].as_array().into_iter().flatten();
+    let pools = services.filter(|it| it["name"] == service).map(|it| &it["pools"][0]);
+    let instances = pools.filter_map(|pool| pool["instances"].as_array()).flatten();
+    let ports = instances.filter_map(|it| it["port"].as_u64());
     let addrs: Vec<SocketAddr> =
         ports.filter_map(|port| Some(([127, 0, 0, 1], u16::try_from(port).ok()?).into())).collect();
-    if addrs.len() != 2 {
-        bail!("expected two upstreams in {status}");
+    if addrs.is_empty() {
+        bail!("{service} has no instances in {status}");
     }
     Ok(addrs)
 }

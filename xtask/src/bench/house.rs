@@ -9,9 +9,18 @@ use anyhow::{Context as _, bail};
 
 /// Builds the product in release profile and gives its path.
 pub(super) fn build(root: &Path) -> anyhow::Result<PathBuf> {
+    build_package(root, "evenkeel")
+}
+
+/// Builds these benchmarks in release profile, as instances and load should be, and gives the path.
+pub(super) fn build_xtask(root: &Path) -> anyhow::Result<PathBuf> {
+    build_package(root, "xtask")
+}
+
+fn build_package(root: &Path, package: &str) -> anyhow::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "evenkeel"])
+        .args(["build", "--release", "--package", package])
         .current_dir(root)
         .status()
         .context("could not run cargo")?;
@@ -19,7 +28,7 @@ pub(super) fn build(root: &Path) -> anyhow::Result<PathBuf> {
         bail!("the release build failed");
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-    Ok(target.join("release/evenkeel"))
+    Ok(target.join("release").join(package))
 }
 
 /// A free address on the loopback interface. Free a moment ago, at least.

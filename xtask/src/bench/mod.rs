@@ -2,12 +2,17 @@
 
 mod abort;
 mod bare;
+mod busy;
+mod changes;
 mod discovery;
 mod dns;
+pub(crate) mod echo;
 mod edge;
 mod house;
 mod judgement;
+pub(crate) mod load;
 mod nginx;
+mod peer;
 mod process;
 mod protocols;
 mod releases;
@@ -47,7 +52,10 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
         edge::run(&program)?;
     }
     if wants("protocols") {
-        protocols::run(&program)?;
+        protocols::run(&program, &house::build_xtask(root)?)?;
+    }
+    if wants("changes") {
+        changes::run(&program, &house::build_xtask(root)?)?;
     }
     if wants("abort") {
         abort::run(&program)?;
@@ -55,8 +63,8 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-const NAMES: [&str; 7] =
-    ["releases", "edge", "protocols", "abort", "judgement", "dns", "discovery"];
+const NAMES: [&str; 8] =
+    ["releases", "edge", "protocols", "changes", "abort", "judgement", "dns", "discovery"];
 
 /// The median of measured values. Empty values have none, so 0.
 pub(super) fn median(mut values: Vec<f64>) -> f64 {

@@ -1,14 +1,21 @@
 //! What processes cost, as the kernel accounts for it.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::Duration;
+
+use anyhow::{Context as _, bail};
 
 /// One line on where this is measured.
 pub(super) fn machine() -> String {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{cpus} processors, load {} before", load_average())
+}
+
+/// How many wanted a processor in the last 1, 5 and 15 minutes.
+pub(super) fn load_average() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').take(3).collect::<Vec<_>>().join(" ");
-    format!("{cpus} processors, load {load} before")
+    load.split(' ').take(3).collect::<Vec<_>>().join(" ")
 }
 
 /// Processor time of a process so far: all of its threads, in user and kernel.
@@ -42,7 +49,30 @@ pub(super) fn private_kib(pid: u32) -> u64 {
 
 /// Whether a program is on the PATH.
 pub(super) fn is_installed(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// Where a program is: on the PATH, or among those that the tests install for themselves.
+pub(super) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let sbin = [Path::new("/usr/sbin").to_owned()];
-    std::env::split_paths(&path).chain(sbin).any(|folder| folder.join(program).is_file())
+    let cache = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    let venv = cache.map(|cache| cache.join("evenkeel-ci/venv/bin"));
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]).chain(venv);
+    folders.map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// Keeps this process and the threads that it starts on these processors, so that those who ask are
+/// not where what is measured is.
+pub(super) fn pin(processors: &[u32]) -> anyhow::Result<()> {
+    let list: Vec<String> = processors.iter().map(ToString::to_string).collect();
+    let own = std::process::id().to_string();
+    let status = Command::new("taskset")
+        .args(["-cp", &list.join(","), &own])
+        .stdout(Stdio::null())
+        .status()
+        .context("could not run taskset")?;
+    if !status.success() {
+        bail!("taskset failed");
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -156,21 +156,6 @@ fn change(
 pub(super) struct StandIn(Child);
 
 impl StandIn {
-    /// Builds it in release profile, and gives its path.
-    pub(super) fn build(root: &Path) -> anyhow::Result<PathBuf> {
-        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["build", "--release", "--package", "xtask"])
-            .current_dir(root)
-            .status()
-            .context("could not run cargo")?;
-        if !status.success() {
-            bail!("the release build failed");
-        }
-        let target =
-            std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
-        Ok(target.join("release/xtask"))
-    }
-
     /// Starts it on processor 0.
     pub(super) fn start(program: &Path, words: &[String]) -> anyhow::Result<Self> {
         let child = Command::new("taskset")
