@@ -112,7 +112,7 @@ pub(super) fn run(program: &Path, xtask: &Path) -> anyhow::Result<()> {
         ];
         let (doors, certificate) = (Doors::free()?, certificate.clone());
         let setup = Setup { doors, certificate, routes, retries: true };
-        let folder = folder.join(peer.way_to_change().replace([' ', '/'], "-"));
+        let folder = folder.join(format!("{peer:?}"));
         std::fs::create_dir(&folder)?;
         if let Some(it) = peer.start(&folder, &setup)? {
             let (name, way) = (peer.name(), peer.way_to_change());

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use super::house::{House, free_addr};
 use super::median;
 use super::nginx::{self, Nginx, await_listening};
-use super::process::{cpu_of_tree, is_installed};
+use super::process::{cpu_of_tree, is_installed, on_processor};
 
 /// Rounds, each with every proxy once.
 const ROUNDS: usize = 3;
@@ -197,8 +197,8 @@ impl Haproxy {
             servers.join("\n")
         );
         std::fs::write(&path, config)?;
-        let child = Command::new("taskset")
-            .args(["-c", "0", "haproxy", "-db", "-q", "-f"])
+        let child = on_processor(0, "haproxy")
+            .args(["-db", "-q", "-f"])
             .arg(&path)
             .env("PATH", "/usr/sbin:/usr/bin:/bin")
             .stdin(Stdio::null())

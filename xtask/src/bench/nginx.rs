@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+use super::process::on_processor;
+
 /// Where Debian has it.
 pub(super) const PROGRAM: &str = "/usr/sbin/nginx";
 
@@ -58,8 +60,8 @@ impl Nginx {
     ) -> anyhow::Result<Self> {
         let path = folder.join(format!("{name}.conf"));
         std::fs::write(&path, config(folder, name, servers))?;
-        let child = Command::new("taskset")
-            .args(["-c", &cpu.to_string(), PROGRAM, "-c"])
+        let child = on_processor(cpu, PROGRAM)
+            .arg("-c")
             .arg(&path)
             .args(["-g", "daemon off;"])
             .stdin(Stdio::null())

@@ -1,5 +1,6 @@
 //! What processes cost, as the kernel accounts for it.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -45,6 +46,14 @@ pub(super) fn private_kib(pid: u32) -> u64 {
         .filter(|line| line.starts_with("Private_Clean") || line.starts_with("Private_Dirty"))
         .filter_map(value)
         .sum()
+}
+
+/// What starts a proxy: on this processor, and in a session of its own as the edge is, because the
+/// kernel may share a busy processor out by sessions.
+pub(super) fn on_processor(cpu: usize, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("setsid");
+    command.args(["taskset", "-c", &cpu.to_string()]).arg(program);
+    command
 }
 
 /// Whether a program is on the PATH.

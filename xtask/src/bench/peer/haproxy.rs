@@ -55,7 +55,7 @@ pub(super) fn files(setup: &Setup, folder: &Path, all: bool) -> anyhow::Result<F
 }
 
 pub(super) fn arguments() -> Vec<String> {
-    ["-W", "-db", "-q", "-f", "haproxy.cfg"].map(str::to_owned).into()
+    ["-W", "-db", "-f", "haproxy.cfg"].map(str::to_owned).into()
 }
 
 /// Switches servers on and off in place.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use super::house::free_addr;
-use super::process::find;
+use super::process::{find, on_processor};
 
 /// The host of the certificate, and of every request.
 pub(super) const HOST: &str = "bench.test";
@@ -190,9 +190,7 @@ impl Peer {
         write(folder, self.files(setup, folder)?)?;
         let log = folder.join(format!("{}.log", self.name()));
         let output = File::create(&log)?;
-        let child = Command::new("taskset")
-            .args(["-c", "0"])
-            .arg(&program)
+        let child = on_processor(0, &program)
             .args(self.arguments(setup, folder))
             .current_dir(folder)
             .env("GOMAXPROCS", "1")
