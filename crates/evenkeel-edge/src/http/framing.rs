@@ -20,6 +20,11 @@ impl Tap {
         self.0.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn clear(&mut self) {
         self.0.clear();
         // One large head must not keep its memory for the life of the connection.

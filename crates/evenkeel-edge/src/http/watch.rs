@@ -41,6 +41,8 @@ pub(crate) struct Signs {
     active: AtomicBool,
     /// Requests come side by side, and between them things that are no request.
     multiplexed: AtomicBool,
+    /// What comes is nobody's head any more, so none of it is kept.
+    upgraded: AtomicBool,
     tap: Mutex<Tap>,
 }
 
@@ -80,7 +82,7 @@ impl Signs {
 
     fn read(&self, bytes: &[u8]) {
         self.active();
-        if self.is_multiplexed() {
+        if self.is_multiplexed() || self.upgraded.load(Ordering::Relaxed) {
             return;
         }
         match self.phase() {
@@ -277,6 +279,7 @@ impl Turn {
     /// Keeps the connection beyond the request: it, or a stream of it, was upgraded.
     pub(crate) fn hold(&self) -> Held {
         self.0.held.set(self.0.held.get() + 1);
+        self.0.signs.upgraded.store(true, Ordering::Relaxed);
         Held(Rc::clone(&self.0))
     }
 }
@@ -397,6 +400,17 @@ mod tests {
         drop(held);
         it.sweep(20 * SILENCE_MS, false);
         assert_eq!(it.order.get(), Order::Cut);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_what_a_web_socket_says() {
+        let it = watched();
+        let turn = it.begin(None);
+        let _held = turn.hold();
+        drop(turn);
+        it.signs.read(b"a message");
+        assert!(it.signs.tap.lock().unwrap().is_empty());
+        assert_eq!(it.signs.phase(), Phase::Idle);
     }
 
     #[test]
