@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::expand::{defaults, fresh_default, search_path};
+use super::expand::{defaults, fresh_default, is_late, search_path};
 use super::layout::{Fresh, Layout};
 use super::tighten::{Fate, fate, index_fate, not_nulls};
+use super::views::{self, Carried, triggers};
 use super::{Phase, sync};
 use crate::name::{Name, literal};
-use crate::shape::{Made, Rule, Shape};
+use crate::shape::{Made, Rule, Shape, Trigger};
 use crate::wanted::{Wanted, When};
 
 pub(super) fn contract(
     now: &Shape,
     wanted: &Wanted,
     layouts: &[Layout<'_>],
+    carried: &Carried<'_>,
     views: &Name,
     before: Option<&Name>,
 ) -> Phase {
@@ -30,6 +32,21 @@ pub(super) fn contract(
         }
         out.extend(sync::remove(layout));
     }
+    let copies = carried.again.iter().rev();
+    out.extend(copies.map(|it| format!("DROP VIEW {views}.{}", it.name)));
+    for view in carried.leaving.iter().rev() {
+        let what = if view.materialized { "MATERIALIZED VIEW" } else { "VIEW" };
+        out.push(format!("DROP {what} {}.{}", now.schema, view.name));
+    }
+    for it in wanted.carried.iter().filter(|it| it.when == When::Leaving) {
+        out.push(it.sql.clone());
+    }
+    for layout in layouts {
+        out.extend(
+            triggers(layout)
+                .map(|it| format!("DROP TRIGGER IF EXISTS {} ON {}", it.name, layout.table())),
+        );
+    }
     for old in wanted.dropped.keys() {
         out.extend(leaving(now, old));
     }
@@ -45,7 +62,16 @@ pub(super) fn contract(
         out.push(format!("DROP TABLE {}", tables.join(", ")));
     }
     for layout in layouts {
-        out.extend(table(layouts, layout));
+        out.extend(columns(layout));
+    }
+    // They have the old names in them; the server follows when these change.
+    out.extend(views::again(now, carried));
+    for layout in layouts {
+        let dropped = |it: &&Trigger| !views::is_dropped(wanted, it);
+        out.extend(triggers(layout).filter(dropped).map(|it| it.definition.clone()));
+    }
+    for layout in layouts {
+        out.extend(names(layouts, layout));
     }
     let renames = layouts
         .iter()
@@ -55,8 +81,18 @@ pub(super) fn contract(
     for (from, to) in in_steps(renames) {
         out.push(format!("ALTER TABLE {}.{from} RENAME TO {to}", now.schema));
     }
+    if !carried.again.is_empty() {
+        out.push(search_path(&[views, &now.schema]));
+        out.extend(views::again_copies(now, carried, views));
+        out.push(search_path(&[&now.schema]));
+    }
     for carried in &wanted.carried {
-        if let When::PerRevision { .. } | When::End = carried.when {
+        let now = match carried.when {
+            When::PerRevision { .. } | When::End => true,
+            When::Expanded { .. } => is_late(layouts, carried),
+            When::Beginning { .. } | When::Alone | When::Granted | When::Leaving => false,
+        };
+        if now {
             out.push(carried.sql.clone());
         }
     }
@@ -74,7 +110,8 @@ fn is_touched(layouts: &[Layout<'_>], layout: &Layout<'_>) -> bool {
     layout.old.name != layout.new.table.name
         || !dropped_constraints(layouts, layout, true).is_empty()
         || !dropped_constraints(layouts, layout, false).is_empty()
-        || !table(layouts, layout).is_empty()
+        || !columns(layout).is_empty()
+        || !names(layouts, layout).is_empty()
         || layout.is_synced()
 }
 
@@ -116,8 +153,9 @@ fn dropped_constraints(layouts: &[Layout<'_>], layout: &Layout<'_>, foreign: boo
     all
 }
 
-/// What is done to one table that stays.
-fn table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
+/// What is done to the columns of one table that stays. Those that took another's place have its name
+/// afterwards.
+fn columns(layout: &Layout<'_>) -> Vec<String> {
     let table = layout.table();
     let mut all = Vec::new();
     let mut alter = |what: String| all.push(format!("ALTER TABLE {table} {what}"));
@@ -139,7 +177,25 @@ fn table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
     for marker in layout.fresh.iter().filter_map(|it| it.marker.as_ref()) {
         alter(format!("DROP COLUMN {marker}"));
     }
-    for (from, to) in in_steps(layout.renames()) {
+    for (old, new) in &layout.new.twins {
+        alter(format!("RENAME COLUMN {} TO {old}", layout.physical(new)));
+    }
+    all
+}
+
+/// All that is there gets the name that it has in the new shape.
+fn names(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
+    let table = layout.table();
+    let mut all = Vec::new();
+    let mut alter = |what: String| all.push(format!("ALTER TABLE {table} {what}"));
+    let mut renames = layout.renames();
+    for (old, new) in &layout.new.twins {
+        renames.remove(&layout.physical(new));
+        if old != new {
+            renames.insert(old.clone(), new.clone());
+        }
+    }
+    for (from, to) in in_steps(renames) {
         alter(format!("RENAME COLUMN {from} TO {to}"));
     }
     for (column, default) in wanted_defaults(layout) {

@@ -1,7 +1,7 @@
 //! From two shapes to a plan.
 
 use super::layout::{Fresh, Layout};
-use super::{Backfill, Plan, contract, expand, hazard, sync, tighten, undo, views_of};
+use super::{Backfill, Plan, contract, expand, hazard, sync, tighten, undo, views, views_of};
 use crate::name::Name;
 use crate::problem::Problem;
 use crate::shape::{Made, Rule, Shape};
@@ -21,20 +21,23 @@ pub(super) fn derive(
             Some(Layout::of(now, old, new, revision))
         })
         .collect();
-    let problems: Vec<Problem> = layouts.iter().flat_map(|layout| problems(now, layout)).collect();
+    let mut problems: Vec<Problem> =
+        layouts.iter().flat_map(|layout| problems(now, layout)).collect();
+    problems.extend(views::problems(now, wanted, &layouts));
     if !problems.is_empty() {
         return Err(problems);
     }
+    let carried = views::carried(now, wanted, &layouts);
     let views = views_of(&now.schema, revision);
     Ok(Plan {
         revision,
         schema: now.schema.clone(),
-        expand: expand::expand(now, wanted, &layouts, &views),
+        expand: expand::expand(now, wanted, &layouts, &carried, &views),
         backfills: layouts.iter().filter_map(backfill).collect(),
         tighten: tighten::steps(&layouts),
-        contract: contract::contract(now, wanted, &layouts, &views, before.as_ref()),
+        contract: contract::contract(now, wanted, &layouts, &carried, &views, before.as_ref()),
         undo: undo::undo(now, wanted, &layouts, &views),
-        hazards: hazard::hazards(wanted, &layouts),
+        hazards: hazard::hazards(now, wanted, &layouts),
         loses: loses(wanted, &layouts),
         files: Vec::new(),
         views,

@@ -3,17 +3,28 @@
 use std::collections::BTreeSet;
 
 use super::layout::{Fresh, Layout, is_volatile, next_value};
+use super::views::{self, Carried};
 use super::{Phase, put, sync};
 use crate::name::{Name, list, literal};
 use crate::shape::{Column, Made, Shape};
-use crate::wanted::{Wanted, WantedTable, When};
+use crate::wanted::{self, Wanted, WantedTable, When};
 
 /// Security by the rights of whoever asks, for views.
 const INVOKER_SINCE: u32 = 15;
 
-pub(super) fn expand(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
+pub(super) fn expand(
+    now: &Shape,
+    wanted: &Wanted,
+    layouts: &[Layout<'_>],
+    carried: &Carried<'_>,
+    views: &Name,
+) -> Phase {
     let mut phase = Phase::default();
     phase.first.push(search_path(&[&now.schema]));
+    if wanted.carried.iter().any(|it| it.sql.to_lowercase().contains("function")) {
+        // One may speak of what is only there later on.
+        phase.first.push("SET LOCAL check_function_bodies = off".to_owned());
+    }
     for carried in &wanted.carried {
         match carried.when {
             When::Beginning { .. } => phase.first.push(carried.sql.clone()),
@@ -22,7 +33,11 @@ pub(super) fn expand(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views
                 search_path(&[&now.schema]),
                 carried.sql
             )),
-            When::PerRevision { .. } | When::End => {}
+            When::PerRevision { .. }
+            | When::Expanded { .. }
+            | When::Granted
+            | When::Leaving
+            | When::End => {}
         }
     }
     phase.first.push(format!("CREATE SCHEMA {views}"));
@@ -45,17 +60,47 @@ pub(super) fn expand(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views
         phase.statements.extend(view(now, table, layouts, views));
     }
     phase.statements.extend(usage(wanted, views));
-    let per_revision: Vec<&str> = wanted
-        .carried
-        .iter()
-        .filter(|it| matches!(it.when, When::PerRevision { .. }))
-        .map(|it| it.sql.as_str())
-        .collect();
-    if !per_revision.is_empty() {
+    let late = wanted.carried.iter().filter(|it| {
+        let expanded = matches!(it.when, When::Expanded { .. }) && !is_late(layouts, it);
+        expanded || it.when == When::Granted
+    });
+    phase.statements.extend(late.map(|it| it.sql.clone()));
+    if wanted.carried.iter().any(|it| it.when == When::Granted) {
+        let tables = wanted.tables.values();
+        phase.statements.extend(tables.map(|it| copied_grants(now, it, views)));
+    }
+    let per_revision = wanted.carried.iter().any(|it| matches!(it.when, When::PerRevision { .. }));
+    if per_revision || !carried.again.is_empty() {
         phase.statements.push(search_path(&[views, &now.schema]));
-        phase.statements.extend(per_revision.into_iter().map(str::to_owned));
+        phase.statements.extend(views::copies(now, carried, layouts, views));
+        for carried in &wanted.carried {
+            if let When::PerRevision { drop } = &carried.when {
+                phase.statements.push(carried.sql.clone());
+                if let Some(view) = drop.strip_prefix("VIEW ") {
+                    phase.statements.push(default_grants(now, views, view));
+                }
+            }
+        }
     }
     phase
+}
+
+/// Whether something about a table can only be done at the end, as it may name columns as they are
+/// called then.
+pub(super) fn is_late(layouts: &[Layout<'_>], carried: &wanted::Carried) -> bool {
+    layouts.iter().any(|it| {
+        let renamed = it.renames().iter().any(|(_, new)| names(&carried.sql, new))
+            || it.old.name != it.new.table.name;
+        renamed && names(&carried.sql, &it.new.table.name)
+    })
+}
+
+/// Whether a text has a name in it, as a word.
+pub(super) fn names(text: &str, name: &Name) -> bool {
+    let word = |it: char| it.is_alphanumeric() || it == '_';
+    let (text, name) = (text.to_lowercase(), name.as_str().to_lowercase());
+    text.match_indices(&name)
+        .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word))
 }
 
 /// Where names are looked for from now on in the transaction.
@@ -153,6 +198,29 @@ fn view(now: &Shape, table: &WantedTable, layouts: &[Layout<'_>], views: &Name) 
         all.push(format!("GRANT {} ON {views}.{name} TO {role}", grant.right));
     }
     all
+}
+
+/// Gives a view of the migration's own in the schema of the revision the rights that it will have by
+/// default in its place.
+fn default_grants(now: &Shape, views: &Name, view: &str) -> String {
+    let body = format!(
+        "DECLARE it record; BEGIN FOR it IN \
+             SELECT a.privilege_type AS what, coalesce(quote_ident(r.rolname), 'PUBLIC') AS role \
+             FROM pg_default_acl d CROSS JOIN LATERAL aclexplode(d.defaclacl) a \
+             LEFT JOIN pg_roles r ON r.oid = a.grantee \
+             WHERE d.defaclobjtype = 'r' AND a.grantee <> d.defaclrole \
+               AND d.defaclrole = (SELECT oid FROM pg_roles WHERE rolname = current_user) \
+               AND d.defaclnamespace IN (0, {}::regnamespace) \
+               AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE') \
+         LOOP \
+             EXECUTE 'GRANT ' || it.what || {} || it.role; \
+             EXECUTE {} || it.role; \
+         END LOOP; END",
+        literal(&now.schema.to_string()),
+        literal(&format!(" ON {views}.{view} TO ")),
+        literal(&format!("GRANT USAGE ON SCHEMA {views} TO ")),
+    );
+    format!("DO {}", literal(&body))
 }
 
 /// Gives whoever may use a new table its view: what is granted by default the server knows.

@@ -4,12 +4,14 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::expand::names;
 use super::layout::Layout;
 use super::tighten::{Fate, fate, not_nulls};
+use super::views;
 use crate::name::{Name, list};
 use crate::problem::Place;
-use crate::shape::Rule;
-use crate::wanted::Wanted;
+use crate::shape::{Rule, Shape};
+use crate::wanted::{Wanted, When};
 
 /// Something to know about a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,13 +49,122 @@ impl fmt::Display for Hazard {
 }
 
 /// Everything to know about the change.
-pub(super) fn hazards(wanted: &Wanted, layouts: &[Layout<'_>]) -> Vec<Hazard> {
+pub(super) fn hazards(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>]) -> Vec<Hazard> {
     let mut all = Vec::new();
+    for it in wanted.carried.iter().filter(|it| it.when == When::Alone) {
+        let what = "a new value of an enum cannot be taken back: undo leaves it there".to_owned();
+        all.push(note(Some(&it.at), what));
+    }
+    for it in &wanted.carried {
+        if let When::Expanded { .. } = it.when {
+            let what =
+                "the writes of the old code are subject to it too, from expand on".to_owned();
+            all.push(note(Some(&it.at), what));
+        }
+    }
     for (table, at) in &wanted.dropped {
         all.push(warning(Some(at), format!("{table} and its rows are gone after contract")));
     }
     for layout in layouts {
         all.extend(of_table(layouts, layout));
+        all.extend(texts(now, wanted, layout));
+        all.extend(cost(layout));
+        all.extend(worn(layout));
+    }
+    for view in &views::carried(now, wanted, layouts).again {
+        let what =
+            format!("the view {} is made anew at contract, as what it reads changes", view.name);
+        all.push(note(None, what));
+    }
+    all
+}
+
+/// Functions whose text names a column that has another name afterwards, or none.
+fn texts(now: &Shape, wanted: &Wanted, layout: &Layout<'_>) -> Vec<Hazard> {
+    let table = &layout.old.name;
+    let replaced = |function: &Name| {
+        wanted.carried.iter().any(|it| {
+            let again = it.when.per_revision().is_some_and(|it| it.starts_with("FUNCTION"));
+            (again || it.when == When::End) && names(&it.sql, function)
+        })
+    };
+    let mut all = Vec::new();
+    for column in &layout.old.columns {
+        let name = &column.name;
+        let stays =
+            layout.new.kept_as(name) == Some(name) || layout.new.twins.get(name) == Some(name);
+        if stays {
+            continue;
+        }
+        for trigger in &layout.old.triggers {
+            if names(&trigger.body, name) && !replaced(&trigger.function) {
+                all.push(warning(
+                    None,
+                    format!(
+                        "the trigger {} of {table} runs {}, which names {name}: after contract there \
+                         is none, and writes fail; replace the function in the same migration",
+                        trigger.name, trigger.function
+                    ),
+                ));
+            }
+        }
+        for (function, body) in &now.functions {
+            let runs = layout.old.triggers.iter().any(|it| it.function == *function);
+            if !runs && names(body, name) && names(body, table) && !replaced(function) {
+                all.push(warning(
+                    None,
+                    format!(
+                        "the function {function} names {table} and {name}, which goes or is renamed"
+                    ),
+                ));
+            }
+        }
+    }
+    all
+}
+
+/// What is done row by row, and how much it is.
+fn cost(layout: &Layout<'_>) -> Option<Hazard> {
+    let filled: Vec<&Name> =
+        layout.fresh.iter().filter(|it| it.up.is_some()).map(|it| &it.name).collect();
+    let size = layout.old.size;
+    (!filled.is_empty() && size.rows > 0).then(|| {
+        note(
+            None,
+            format!(
+                "{} of {} are filled row by row: about {} rows, {} MB",
+                list(filled),
+                layout.old.name,
+                size.rows,
+                size.bytes.div_ceil(1_000_000)
+            ),
+        )
+    })
+}
+
+/// The share of its numbers, in per cent, from which on a column is said to be near its end.
+const NEAR_END: i64 = 70;
+
+/// Columns that soon have no numbers left.
+fn worn(layout: &Layout<'_>) -> Vec<Hazard> {
+    let mut all = Vec::new();
+    for column in &layout.old.columns {
+        let end = match column.kind.as_str() {
+            "smallint" => i64::from(i16::MAX),
+            "integer" => i64::from(i32::MAX),
+            _ => continue,
+        };
+        let used = column.last.unwrap_or_default().saturating_mul(100) / end;
+        if used >= NEAR_END && layout.new.kept_as(&column.name).is_some() {
+            let (table, name, kind) = (&layout.old.name, &column.name, &column.kind);
+            all.push(warning(
+                None,
+                format!(
+                    "{table}.{name} has used {used} % of the numbers of its type, {kind}: \
+                     ALTER COLUMN {name} TYPE bigint while there is time"
+                ),
+            ));
+        }
     }
     all
 }
@@ -92,13 +203,27 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
         }
     }
     let filled = layout.fresh.iter().any(|it| it.up.is_some());
-    if filled && !layout.old.triggers.is_empty() {
+    let triggers: Vec<&Name> =
+        layout.old.triggers.iter().filter(|it| it.on_update).map(|it| &it.name).collect();
+    if filled && !triggers.is_empty() {
         all.push(note(
             None,
             format!(
                 "triggers of {table} run for every row that is filled, unless the role may set \
                  session_replication_role: {}",
-                list(&layout.old.triggers)
+                list(triggers)
+            ),
+        ));
+    }
+    let before = layout.old.triggers.iter().filter(|it| it.before);
+    let before: Vec<&Name> = before.map(|it| &it.name).collect();
+    if layout.downs().next().is_some() && !before.is_empty() {
+        all.push(note(
+            None,
+            format!(
+                "for rows that the new code writes, these triggers of {table} see what the old \
+                 columns held before, until contract: {}",
+                list(before)
             ),
         ));
     }
@@ -115,6 +240,17 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
     }
     for constraint in &layout.new.table.constraints {
         let Fate::Built { .. } = fate(layouts, layout, constraint) else { continue };
+        let key = matches!(constraint.rule, Rule::Primary { .. } | Rule::Unique { .. });
+        if key && layout.new.constraints.contains_key(&constraint.name) {
+            all.push(note(
+                None,
+                format!(
+                    "until contract {} of {table} is held twice: of two INSERT … ON CONFLICT of the \
+                     new code at the same moment one may fail with a duplicate key",
+                    constraint.name
+                ),
+            ));
+        }
         let on_old = constraint.rule.columns().iter().all(|name| !layout.is_fresh(name));
         let new = !layout.new.constraints.contains_key(&constraint.name);
         if on_old && new {

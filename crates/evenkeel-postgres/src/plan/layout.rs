@@ -195,6 +195,18 @@ impl<'a> Layout<'a> {
         identity && it.column.sequence.is_some() && it.made.is_none()
     }
 
+    /// Whether the table or a column has another name in the new shape.
+    pub(super) fn is_renamed(&self) -> bool {
+        self.old.name != self.new.table.name
+            || self.new.twins.iter().any(|(old, new)| old != new)
+            || self.new.columns.iter().any(|(new, source)| match source {
+                Source::Kept { old } => old != new,
+                Source::New { .. } => false,
+            })
+            // A column that goes beside one that is replaced is not in the new view.
+            || self.new.gone.len() != self.new.twins.len()
+    }
+
     /// Whether expand changes the table at all.
     pub(super) fn is_changed(&self) -> bool {
         !self.fresh.is_empty() || self.is_synced()

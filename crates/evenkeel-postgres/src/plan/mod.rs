@@ -21,6 +21,7 @@ mod layout;
 mod sync;
 mod tighten;
 mod undo;
+mod views;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};

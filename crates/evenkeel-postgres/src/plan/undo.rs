@@ -11,15 +11,27 @@ use crate::wanted::{Wanted, When};
 pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
     let locks = layouts
         .iter()
-        .filter(|it| it.is_changed() || !rules(layouts, it).is_empty())
+        .filter(|it| {
+            it.is_changed() || !rules(layouts, it).is_empty() || !pointers(layouts, it).is_empty()
+        })
         .map(Layout::table)
         .collect();
     let mut phase = Phase { locks, ..Phase::default() };
     let out = &mut phase.statements;
     out.push(expand::search_path(&[&now.schema]));
     out.push(format!("DROP SCHEMA IF EXISTS {views} CASCADE"));
+    for carried in wanted.carried.iter().rev() {
+        if let When::Expanded { undo: Some(undo) } = &carried.when
+            && !expand::is_late(layouts, carried)
+        {
+            out.push(undo.clone());
+        }
+    }
     for layout in layouts {
         out.extend(sync::remove(layout));
+        out.extend(pointers(layouts, layout));
+    }
+    for layout in layouts {
         out.extend(rules(layouts, layout));
     }
     let made: Vec<String> = wanted
@@ -52,8 +64,21 @@ pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: 
     phase
 }
 
-/// Rules of the new shape that may have been built. Foreign keys come first in their table; one of
-/// another table that points at a new column is dropped before that column is.
+/// Foreign keys of the new shape that may have been built, which go before what any of them points at.
+fn pointers(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
+    let table = layout.table();
+    let mut all = Vec::new();
+    for constraint in &layout.new.table.constraints {
+        if let Rule::Foreign { .. } = constraint.rule
+            && let Fate::Built { physical } = fate(layouts, layout, constraint)
+        {
+            all.push(format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {physical}"));
+        }
+    }
+    all
+}
+
+/// The other rules of the new shape that may have been built.
 fn rules(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
     let table = layout.table();
     let mut all = Vec::new();
@@ -66,10 +91,10 @@ fn rules(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<String> {
         let Fate::Built { physical } = fate(layouts, layout, constraint) else { continue };
         match constraint.rule {
             Rule::Primary { .. } | Rule::Unique { .. } => indexes.push(index(&physical)),
-            Rule::Check { .. } | Rule::Foreign { .. } => {
+            Rule::Check { .. } => {
                 all.push(format!("ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {physical}"));
             }
-            Rule::Other { .. } => {}
+            Rule::Foreign { .. } | Rule::Other { .. } => {}
         }
     }
     for it in &layout.new.table.indexes {

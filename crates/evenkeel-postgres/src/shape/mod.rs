@@ -19,6 +19,12 @@ pub struct Shape {
     pub schema: Name,
     /// The tables, by name.
     pub tables: BTreeMap<Name, Table>,
+    /// The views, by name.
+    #[serde(default)]
+    pub views: BTreeMap<Name, View>,
+    /// The text of each function, by name; several of one name after one another.
+    #[serde(default)]
+    pub functions: BTreeMap<Name, String>,
     /// Functions that give another value each time, beside those that every server has.
     pub volatile: BTreeSet<Name>,
     /// The major version of the server, 14 for one that nobody asked.
@@ -28,7 +34,14 @@ pub struct Shape {
 impl Shape {
     /// A schema without anything.
     pub fn empty(schema: Name) -> Self {
-        Self { schema, tables: BTreeMap::new(), volatile: BTreeSet::new(), version: 14 }
+        Self {
+            schema,
+            tables: BTreeMap::new(),
+            views: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            volatile: BTreeSet::new(),
+            version: 14,
+        }
     }
 
     /// The index of that name, with its table.
@@ -56,8 +69,51 @@ pub struct Table {
     pub partitioned: bool,
     /// Whether rows are hidden by policies (row level security).
     pub guarded: bool,
-    /// Triggers of the user's, by name.
-    pub triggers: Vec<Name>,
+    /// Triggers of the user's.
+    pub triggers: Vec<Trigger>,
+    /// Columns that policies and the like speak of, each with what does.
+    #[serde(default)]
+    pub spoken_of: Vec<(Name, String)>,
+}
+
+/// A view.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// Its name, without the schema.
+    pub name: Name,
+    /// Whether it holds its rows itself.
+    pub materialized: bool,
+    /// Its query, with names of the schema unqualified.
+    pub query: String,
+    /// Its columns, in their order.
+    pub columns: Vec<Name>,
+    /// The tables and views that it reads, with the columns.
+    pub reads: BTreeMap<Name, BTreeSet<Name>>,
+    /// What else was said of it: `security_invoker=true`.
+    pub options: Vec<String>,
+    /// Statements that make its triggers.
+    pub triggers: Vec<String>,
+    /// Who may do what with it, beside its owner.
+    pub grants: Vec<Grant>,
+}
+
+/// A trigger of the user's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// Its name.
+    pub name: Name,
+    /// The statement that makes it.
+    pub definition: String,
+    /// Columns that the statement names.
+    pub columns: BTreeSet<Name>,
+    /// The function that it runs.
+    pub function: Name,
+    /// The function's text, as far as it is one.
+    pub body: String,
+    /// Whether it runs before a row is written, and may change it.
+    pub before: bool,
+    /// Whether an update runs it.
+    pub on_update: bool,
 }
 
 /// How large a table is thought to be.
@@ -82,6 +138,7 @@ impl Table {
             partitioned: false,
             guarded: false,
             triggers: Vec::new(),
+            spoken_of: Vec::new(),
         }
     }
 
@@ -135,6 +192,9 @@ pub struct Column {
     pub made: Made,
     /// The sequence that belongs to it, with its schema, as SQL names it.
     pub sequence: Option<String>,
+    /// The last number that the sequence gave out.
+    #[serde(default)]
+    pub last: Option<i64>,
 }
 
 /// Who makes the values of a column.

@@ -129,6 +129,37 @@ pub enum Action {
         /// Its name, with the arguments where SQL wants them to drop it.
         name: String,
     },
+    /// Something about one table that is not part of its shape, such as a trigger: done once the
+    /// new columns are there, and taken back by `undo`.
+    OnTable {
+        /// The table.
+        table: Name,
+        /// What takes it back; nothing if it does no harm to stay.
+        undo: Option<String>,
+    },
+    /// Rows of a table are written, in another way than [`Action::Fill`].
+    Data {
+        /// The table.
+        table: Name,
+    },
+    /// Rights are given, or taken.
+    Rights {
+        /// Whether they are taken.
+        taken: bool,
+        /// On what, as far as it is named.
+        on: Vec<Name>,
+    },
+    /// `DROP VIEW`, of one.
+    DropView {
+        /// Its name.
+        view: Name,
+        /// Whether it need not be there.
+        lenient: bool,
+        /// Whether views that read it go with it.
+        cascade: bool,
+    },
+    /// Something that is in the way of what follows, and goes first at the end: a trigger.
+    Leaving,
     /// Something new that nobody can miss who does not know it, such as an enum type: made at the
     /// beginning, and taken back by `undo`.
     Object {
@@ -226,6 +257,8 @@ pub enum Change {
         /// Its name after.
         to: Name,
     },
+    /// What changes neither rows nor who may write them (`OWNER TO`, `SET (fillfactor = …)`).
+    Later,
     /// `VALIDATE CONSTRAINT`: every constraint of ours is.
     Validate,
     /// One that is not modelled.

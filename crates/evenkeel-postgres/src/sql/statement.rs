@@ -94,8 +94,22 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
             Some((table, columns)) => {
                 one(Action::Fill { table: table.clone(), columns }, Some(table))
             }
-            None => one(Action::Raw, None),
+            None => one(data(it.relation_name().map(|it| it.syntax().clone())), None),
         },
+        ast::Stmt::Insert(it) => {
+            one(data(it.relation_name_ref().map(|it| it.syntax().clone())), None)
+        }
+        ast::Stmt::Delete(it) => one(data(it.relation_name().map(|it| it.syntax().clone())), None),
+        ast::Stmt::CreateTrigger(_) | ast::Stmt::CreatePolicy(_) => one(on_table(node), None),
+        ast::Stmt::DropView(_) | ast::Stmt::DropMaterializedView(_) => {
+            let words = sql(node).to_lowercase();
+            let (lenient, cascade) = (words.contains("if exists"), words.ends_with("cascade"));
+            let views = node.children().filter_map(ast::ViewRef::cast);
+            views
+                .filter_map(|view| last_name(view.syntax()))
+                .flat_map(|view| one(Action::DropView { view, lenient, cascade }, None))
+                .collect()
+        }
         other => one(super::statement::other(other), None),
     }
 }
@@ -116,15 +130,27 @@ fn other(stmt: &ast::Stmt) -> Action {
         ast::Stmt::CreateView(_) => named("VIEW", child_text::<ast::View>(node)),
         ast::Stmt::CreateFunction(it) => named("FUNCTION", signature(node, it.param_list())),
         ast::Stmt::CreateProcedure(it) => named("PROCEDURE", signature(node, it.param_list())),
-        ast::Stmt::DropView(_) | ast::Stmt::DropFunction(_) | ast::Stmt::DropProcedure(_) => {
-            Action::Farewell
+        ast::Stmt::DropTrigger(_) | ast::Stmt::DropPolicy(_) => Action::Leaving,
+        ast::Stmt::CreateMaterializedView(_) => {
+            named("MATERIALIZED VIEW", child_text::<ast::View>(node))
         }
+        ast::Stmt::Grant(_) | ast::Stmt::Revoke(_) => Action::Rights {
+            taken: matches!(stmt, ast::Stmt::Revoke(_)),
+            on: node
+                .children()
+                .find_map(ast::OnPrivilegeObjectsClause::cast)
+                .map(|it| names(it.syntax()))
+                .unwrap_or_default(),
+        },
+        ast::Stmt::AlterDefaultPrivileges(_) => Action::Object { undo: None },
         ast::Stmt::CreateType(_) => undo("TYPE", child_text::<ast::TypeName>(node)),
         ast::Stmt::CreateSequence(_) => undo("SEQUENCE", child_text::<ast::Sequence>(node)),
         ast::Stmt::CreateDomain(_) => undo("DOMAIN", child_text::<ast::TypeName>(node)),
         // It may have been there.
         ast::Stmt::CreateExtension(_) => Action::Object { undo: None },
         ast::Stmt::CommentOn(_)
+        | ast::Stmt::DropFunction(_)
+        | ast::Stmt::DropProcedure(_)
         | ast::Stmt::DropType(_)
         | ast::Stmt::DropSequence(_)
         | ast::Stmt::DropDomain(_)
@@ -140,6 +166,31 @@ fn other(stmt: &ast::Stmt) -> Action {
         | ast::Stmt::Vacuum(_)
         | ast::Stmt::Lock(_)
         | ast::Stmt::EmptyStmt(_) => Action::Manner,
+        _ => Action::Raw,
+    }
+}
+
+/// Rows that are written into the table that is named by `node`.
+fn data(node: Option<SyntaxNode>) -> Action {
+    let table = node.and_then(|node| last_name(&node));
+    table.map_or(Action::Raw, |table| Action::Data { table })
+}
+
+/// A trigger or a policy, which has a name and a table.
+fn on_table(node: &SyntaxNode) -> Action {
+    let named = |kinds: [SyntaxKind; 2]| node.children().find(|it| kinds.contains(&it.kind()));
+    let name = named([SyntaxKind::TRIGGER, SyntaxKind::POLICY]);
+    let what = match &name {
+        Some(name) if name.kind() == SyntaxKind::TRIGGER => "TRIGGER",
+        Some(_) | None => "POLICY",
+    };
+    let name = name.and_then(|it| word(&it));
+    let table = named([SyntaxKind::ON_RELATION, SyntaxKind::ON_TABLE]);
+    match (name, table.and_then(|it| last_name(&it))) {
+        (Some(name), Some(table)) => {
+            let undo = Some(format!("DROP {what} IF EXISTS {name} ON {table}"));
+            Action::OnTable { table, undo }
+        }
         _ => Action::Raw,
     }
 }
@@ -336,10 +387,17 @@ impl Reader<'_> {
                         column,
                         to: Some(expression::read(set.expr()?.syntax(), table)),
                     },
+                    ast::AlterColumnOption::SetStatistics(_)
+                    | ast::AlterColumnOption::SetStorage(_) => Change::Later,
                     ast::AlterColumnOption::DropDefault(_) => Change::Default { column, to: None },
                     _ => return None,
                 }
             }
+            ast::AlterTableAction::OwnerTo(_)
+            | ast::AlterTableAction::SetOptions(_)
+            | ast::AlterTableAction::ResetOptions(_)
+            | ast::AlterTableAction::ReplicaIdentity(_)
+            | ast::AlterTableAction::ClusterOn(_) => Change::Later,
             _ => return None,
         })
     }
@@ -381,6 +439,7 @@ impl Reader<'_> {
             default: None,
             made: if serial { Made::Serial } else { Made::Written },
             sequence: None,
+            last: None,
         };
         let mut constraints = Vec::new();
         for child in node.children() {

@@ -27,7 +27,7 @@ struct Alter<'a> {
 impl Alter<'_> {
     fn apply(&mut self, change: &Change) -> Result<(), Problem> {
         match change {
-            Change::Rename { .. } | Change::Validate => Ok(()),
+            Change::Rename { .. } | Change::Validate | Change::Later => Ok(()),
             Change::AddColumn { column, constraints, lenient } => {
                 self.add_column(column, constraints, *lenient)
             }
@@ -115,6 +115,7 @@ impl Alter<'_> {
         }
         let column = self.column(name)?;
         let source = self.table.columns.remove(name);
+        self.table.twins.retain(|_, new| new != name);
         self.table.table.columns.retain(|it| it.name != *name);
         let touches = |columns: &std::collections::BTreeSet<&Name>| columns.contains(name);
         self.table.table.constraints.retain(|it| !touches(&it.rule.columns()));
@@ -171,6 +172,9 @@ impl Alter<'_> {
         }
         for gone in self.table.gone.values_mut() {
             gone.down = gone.down.as_ref().map(|it| it.renamed(other));
+        }
+        for new in self.table.twins.values_mut().filter(|it| *it == name) {
+            new.clone_from(to);
         }
         if let Some(source) = self.table.columns.remove(name) {
             self.table.columns.insert(to.clone(), source);
@@ -242,6 +246,7 @@ impl Alter<'_> {
         let source = Source::New { up: Some(filled), at: at.clone() };
         let before = self.table.columns.insert(name.clone(), source);
         if let Some(Source::Kept { old }) = before {
+            self.table.twins.insert(old.clone(), name.clone());
             self.table.gone.insert(old, Gone { down: Some(down), at });
         }
         Ok(())

@@ -14,7 +14,7 @@ pub(super) fn fold(
     statements: &[Statement],
     grammar: &dyn Grammar,
 ) -> Result<Wanted, Vec<Problem>> {
-    let mut fold = Fold { wanted: Wanted::unchanged(now), grammar, problems: Vec::new() };
+    let mut fold = Fold { now, wanted: Wanted::unchanged(now), grammar, problems: Vec::new() };
     for statement in statements {
         let mut fresh = fold.is_of_new_table(statement);
         if let Err(problem) = fold.apply(statement) {
@@ -29,6 +29,7 @@ pub(super) fn fold(
 }
 
 struct Fold<'a> {
+    now: &'a Shape,
     wanted: Wanted,
     grammar: &'a dyn Grammar,
     problems: Vec<Problem>,
@@ -44,9 +45,14 @@ impl Fold<'_> {
             Action::DropTable { table, .. }
             | Action::Alter { table, .. }
             | Action::CreateIndex { table, .. }
-            | Action::Fill { table, .. } => tables.get(table),
+            | Action::Fill { table, .. }
+            | Action::OnTable { table, .. }
+            | Action::Data { table } => tables.get(table),
             Action::DropIndex { index, .. } | Action::RenameIndex { index, .. } => has(index),
+            Action::Rights { on, .. } => on.iter().find_map(|it| tables.get(it)),
             Action::Code { .. }
+            | Action::DropView { .. }
+            | Action::Leaving
             | Action::Object { .. }
             | Action::Value
             | Action::Farewell
@@ -66,6 +72,12 @@ impl Fold<'_> {
                 if let crate::sql::Change::Rename { to } = change {
                     return self.rename_table(statement, table, to);
                 }
+                if let crate::sql::Change::Later = change
+                    && !self.table(statement, table)?.0.is_new()
+                {
+                    self.carry(statement, When::End);
+                    return Ok(());
+                }
                 let it = self.table(statement, table)?;
                 alter::alter(it.0, it.1, statement, change)
             }
@@ -76,7 +88,31 @@ impl Fold<'_> {
             Action::RenameIndex { index, to } => self.rename_index(statement, index, to),
             Action::Fill { table, columns } => self.fill(statement, table, columns),
             Action::Code { what, name } => {
-                self.carry(statement, When::PerRevision { drop: format!("{what} {name}") });
+                self.code(statement, what, name);
+                Ok(())
+            }
+            Action::DropView { view, lenient, cascade } => {
+                self.drop_view(statement, view, *lenient, *cascade)
+            }
+            Action::OnTable { table, undo } => {
+                if !self.table(statement, table)?.0.is_new() {
+                    self.carry(statement, When::Expanded { undo: undo.clone() });
+                }
+                Ok(())
+            }
+            Action::Data { table } => {
+                if self.wanted.tables.get(table).is_some_and(WantedTable::is_new) {
+                    return Ok(());
+                }
+                self.raw(statement)
+            }
+            Action::Rights { .. } if self.is_of_new_table(statement) => Ok(()),
+            Action::Rights { taken, .. } => {
+                self.carry(statement, if *taken { When::End } else { When::Granted });
+                Ok(())
+            }
+            Action::Leaving => {
+                self.carry(statement, When::Leaving);
                 Ok(())
             }
             Action::Object { undo } => {
@@ -102,6 +138,58 @@ impl Fold<'_> {
             sql: statement.sql.clone(),
             when,
         });
+    }
+
+    /// A view or a function. One that is new nobody can miss; one that is there has to be what the
+    /// old code knows, until that is gone.
+    fn code(&mut self, statement: &Statement, what: &str, name: &str) {
+        let bare = name.split('(').next().unwrap_or(name).trim();
+        let bare = match bare.strip_prefix('"').and_then(|it| it.strip_suffix('"')) {
+            Some(quoted) => Name::new(quoted.replace("\"\"", "\"")),
+            None => Name::new(bare.to_lowercase()),
+        };
+        let drop = format!("{what} {name}");
+        let when = match what {
+            "VIEW" => When::PerRevision { drop },
+            "MATERIALIZED VIEW" if self.now.views.contains_key(&bare) => When::End,
+            "FUNCTION" | "PROCEDURE" if self.now.functions.contains_key(&bare) => {
+                When::PerRevision { drop }
+            }
+            _ => When::Beginning { undo: Some(format!("DROP {what} IF EXISTS {name}")) },
+        };
+        self.carry(statement, when);
+    }
+
+    fn drop_view(
+        &mut self,
+        statement: &Statement,
+        view: &Name,
+        lenient: bool,
+        cascade: bool,
+    ) -> Result<(), Problem> {
+        // One that an earlier statement makes is not made.
+        let names = [format!("VIEW {view}"), format!("VIEW {}", view.as_str())];
+        let makes = |it: &Carried| {
+            it.when.per_revision().is_some_and(|drop| names.iter().any(|name| name == drop))
+        };
+        let before = self.wanted.carried.len();
+        self.wanted.carried.retain(|it| !makes(it));
+        let made = self.wanted.carried.len() != before;
+        if !self.now.views.contains_key(view) {
+            if made || lenient {
+                return Ok(());
+            }
+            return Err(Problem::new(&statement.at, format!("there is no view {view}")));
+        }
+        let mut going = vec![view.clone()];
+        while let Some(it) = going.pop() {
+            if cascade {
+                let reading = self.now.views.values().filter(|other| other.reads.contains_key(&it));
+                going.extend(reading.map(|it| it.name.clone()));
+            }
+            self.wanted.dropped_views.insert(it);
+        }
+        Ok(())
     }
 
     /// A statement that is not modelled: whoever wrote it says how it is taken back.
@@ -161,6 +249,7 @@ impl Fold<'_> {
                     .map(|it| (it.name.clone(), Source::New { up: None, at: statement.at.clone() }))
                     .collect(),
                 gone: BTreeMap::new(),
+                twins: BTreeMap::new(),
                 constraints: BTreeMap::new(),
                 indexes: BTreeMap::new(),
             },

@@ -8,7 +8,7 @@
 mod alter;
 mod fold;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::Name;
 use crate::problem::{Place, Problem};
@@ -20,6 +20,8 @@ use crate::sql::{Grammar, Statement};
 pub struct Wanted {
     /// The tables, by their new names.
     pub tables: BTreeMap<Name, WantedTable>,
+    /// Views that go.
+    pub dropped_views: BTreeSet<Name>,
     /// Tables that go, by their old names.
     pub dropped: BTreeMap<Name, Place>,
     /// The SQL that makes the tables that are new, in its order.
@@ -39,6 +41,8 @@ pub struct WantedTable {
     pub columns: BTreeMap<Name, Source>,
     /// Columns that the new shape does not have, by their old names.
     pub gone: BTreeMap<Name, Gone>,
+    /// Old columns whose place another takes, by their old names, with the new name of that one.
+    pub twins: BTreeMap<Name, Name>,
     /// The old names of the constraints that stay, by their new ones.
     pub constraints: BTreeMap<Name, Name>,
     /// The old names of the indexes that stay, by their new ones.
@@ -98,8 +102,32 @@ pub enum When {
     },
     /// Before the beginning, in a transaction of its own; it cannot be taken back.
     Alone,
+    /// At the beginning, once the new columns are there; `undo` takes it back.
+    Expanded {
+        /// What takes it back, if anything has to.
+        undo: Option<String>,
+    },
+    /// The same, for rights: views of the new revision get them too.
+    Granted,
+    /// At the end, before the old shape goes.
+    Leaving,
     /// At the end.
     End,
+}
+
+impl When {
+    /// What takes it away from a schema, if it is made for each revision.
+    pub fn per_revision(&self) -> Option<&str> {
+        match self {
+            Self::PerRevision { drop } => Some(drop),
+            Self::Beginning { .. }
+            | Self::Alone
+            | Self::Expanded { .. }
+            | Self::Granted
+            | Self::Leaving
+            | Self::End => None,
+        }
+    }
 }
 
 impl Wanted {
@@ -114,6 +142,7 @@ impl Wanted {
                 .map(|it| (it.name.clone(), Source::Kept { old: it.name.clone() }))
                 .collect(),
             gone: BTreeMap::new(),
+            twins: BTreeMap::new(),
             constraints: table
                 .constraints
                 .iter()
@@ -123,6 +152,7 @@ impl Wanted {
         };
         Self {
             tables: now.tables.iter().map(|(name, it)| (name.clone(), table(it))).collect(),
+            dropped_views: BTreeSet::new(),
             dropped: BTreeMap::new(),
             made: Vec::new(),
             carried: Vec::new(),

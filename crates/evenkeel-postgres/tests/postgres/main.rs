@@ -5,6 +5,8 @@ mod both;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod stories;

@@ -218,6 +218,11 @@ impl Database {
         Self { server, name }
     }
 
+    /// The folder of the server's socket, and the name of the database.
+    pub(crate) fn address(&self) -> (&Path, &str) {
+        (&self.server.folder, &self.name)
+    }
+
     /// Another new database on the same server.
     pub(crate) fn another(&self) -> Self {
         Self::on(self.server)

@@ -2,6 +2,7 @@
 //! contract is what the same SQL run plainly would have made, and what is there after undo is what
 //! was there before.
 
+mod carried;
 mod columns;
 mod rules;
 mod tables;

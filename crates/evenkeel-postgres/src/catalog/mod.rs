@@ -1,12 +1,20 @@
 //! Reads the shape of a schema from a live database.
 
+mod queries;
+
 use std::collections::BTreeMap;
 
 use postgres::{GenericClient, Row};
 
+use self::queries::{
+    COLUMNS, CONSTRAINTS, FUNCTIONS, GRANTS, INDEXES, READS, SPOKEN_OF, TABLES, TRIGGERS, VIEWS,
+    VOLATILE,
+};
 use crate::kind::Kind;
 use crate::name::Name;
-use crate::shape::{Column, Constraint, Expression, Grant, Index, Made, Rule, Shape, Size, Table};
+use crate::shape::{
+    Column, Constraint, Expression, Grant, Index, Made, Rule, Shape, Size, Table, Trigger, View,
+};
 use crate::sql::Grammar;
 
 /// Why a shape could not be read.
@@ -40,7 +48,7 @@ pub fn read(
     tx.batch_execute(&format!("SET LOCAL search_path = {schema}"))?;
     let version: i32 =
         tx.query_one("SELECT current_setting('server_version_num')::int / 10000", &[])?.get(0);
-    let mut reader = Reader { schema, grammar, tables: BTreeMap::new() };
+    let mut reader = Reader { schema, grammar, tables: BTreeMap::new(), views: BTreeMap::new() };
     for row in tx.query(TABLES, &[&schema.as_str()])? {
         reader.table(&row);
     }
@@ -53,106 +61,50 @@ pub fn read(
     for row in tx.query(INDEXES, &[&schema.as_str()])? {
         reader.index(&row)?;
     }
+    for row in tx.query(VIEWS, &[&schema.as_str()])? {
+        reader.view(&row);
+    }
+    for row in tx.query(READS, &[&schema.as_str()])? {
+        reader.reads(&row);
+    }
     for row in tx.query(GRANTS, &[&schema.as_str()])? {
         reader.grant(&row);
     }
     for row in tx.query(TRIGGERS, &[&schema.as_str()])? {
         reader.trigger(&row);
     }
+    let query = spoken_of(&mut tx)?;
+    for row in tx.query(&query, &[&schema.as_str()])? {
+        reader.spoken_of(&row);
+    }
+    let functions = tx.query(FUNCTIONS, &[&schema.as_str()])?;
     let volatile = tx.query(VOLATILE, &[&schema.as_str()])?;
     Ok(Shape {
         schema: schema.clone(),
         tables: reader.tables,
+        views: reader.views,
+        functions: functions.iter().map(|row| (name(row, 0), row.get(1))).collect(),
         volatile: volatile.iter().map(|row| name(row, 0)).collect(),
         version: u32::try_from(version).unwrap_or_default(),
     })
 }
 
-const TABLES: &str = "
-    SELECT c.relname, greatest(c.reltuples, 0)::int8, pg_relation_size(c.oid),
-           c.relkind = 'p' OR c.relispartition, c.relrowsecurity
-    FROM pg_class c
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-      AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
-                      AND d.objid = c.oid AND d.deptype = 'e')";
-
-const COLUMNS: &str = "
-    SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-           a.attidentity::text, a.attgenerated::text, pg_get_expr(d.adbin, d.adrelid),
-           CASE WHEN a.attcollation <> t.typcollation
-                THEN a.attcollation::regcollation::text END,
-           pg_get_serial_sequence(format('%I.%I', $1::text, c.relname), a.attname)
-    FROM pg_class c
-    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    JOIN pg_type t ON t.oid = a.atttypid
-    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-      AND c.relkind IN ('r', 'p')
-    ORDER BY c.relname, a.attnum";
-
-const CONSTRAINTS: &str = "
-    SELECT c.relname, k.conname, k.contype::text,
-           ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (num, at)
-                 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num
-                 ORDER BY u.at),
-           f.relname,
-           ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (num, at)
-                 JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.num
-                 ORDER BY u.at),
-           pg_get_constraintdef(k.oid), pg_get_expr(k.conbin, k.conrelid),
-           ARRAY(SELECT a.attname::text FROM pg_index x
-                 CROSS JOIN LATERAL unnest(x.indkey::int2[]) WITH ORDINALITY AS u (num, at)
-                 JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.num
-                 WHERE x.indexrelid = k.conindid AND u.at > x.indnkeyatts AND k.contype = 'u'
-                 ORDER BY u.at)
-    FROM pg_constraint k
-    JOIN pg_class c ON c.oid = k.conrelid
-    LEFT JOIN pg_class f ON f.oid = k.confrelid
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-      AND k.contype IN ('p', 'u', 'c', 'f', 'x') AND k.conparentid = 0
-    ORDER BY c.relname, k.conname";
-
-const INDEXES: &str = "
-    SELECT c.relname, i.relname, x.indisunique, pg_get_indexdef(x.indexrelid)
-    FROM pg_index x
-    JOIN pg_class i ON i.oid = x.indexrelid
-    JOIN pg_class c ON c.oid = x.indrelid
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-      AND c.relkind IN ('r', 'p') AND x.indisvalid AND NOT i.relispartition
-      AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.indexrelid
-                      AND k.contype IN ('p', 'u', 'x'))
-    ORDER BY c.relname, i.relname";
-
-const GRANTS: &str = "
-    SELECT c.relname, r.rolname, a.privilege_type
-    FROM pg_class c
-    CROSS JOIN LATERAL aclexplode(c.relacl) a
-    LEFT JOIN pg_roles r ON r.oid = a.grantee
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-      AND c.relkind IN ('r', 'p') AND a.grantee <> c.relowner
-      AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
-    ORDER BY c.relname, r.rolname, a.privilege_type";
-
-const TRIGGERS: &str = "
-    SELECT c.relname, t.tgname
-    FROM pg_trigger t
-    JOIN pg_class c ON c.oid = t.tgrelid
-    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-      AND NOT t.tgisinternal AND t.tgname NOT LIKE '~evenkeel%' AND t.tgtype & 16 = 16
-      AND t.tgenabled <> 'D'
-    ORDER BY c.relname, t.tgname";
-
-const VOLATILE: &str = "
-    SELECT DISTINCT p.proname FROM pg_proc p
-    JOIN pg_namespace n ON n.oid = p.pronamespace
-    WHERE p.provolatile = 'v' AND p.prokind = 'f'
-      AND (n.nspname = $1 OR n.nspname NOT IN ('pg_catalog', 'information_schema'))";
+/// Before anything was done there is no ledger to tell views of ours by.
+fn spoken_of(client: &mut impl GenericClient) -> Result<String, Unreadable> {
+    let known: bool =
+        client.query_one("SELECT to_regclass('evenkeel.revision') IS NOT NULL", &[])?.get(0);
+    if known {
+        return Ok(SPOKEN_OF.to_owned());
+    }
+    let none = "(SELECT NULL::text AS schema, NULL::text AS number WHERE false)";
+    Ok(SPOKEN_OF.replace("evenkeel.revision", none))
+}
 
 struct Reader<'a> {
     schema: &'a Name,
     grammar: &'a dyn Grammar,
     tables: BTreeMap<Name, Table>,
+    views: BTreeMap<Name, View>,
 }
 
 impl Reader<'_> {
@@ -191,6 +143,7 @@ impl Reader<'_> {
             default,
             made,
             sequence: row.get(8),
+            last: row.get(9),
         });
         Ok(())
     }
@@ -235,15 +188,54 @@ impl Reader<'_> {
     }
 
     fn grant(&mut self, row: &Row) {
-        if let Some(table) = self.tables.get_mut(&name(row, 0)) {
-            let role = row.get::<_, Option<&str>>(1).map(Name::new);
-            table.grants.push(Grant { role, right: row.get(2) });
+        let of = name(row, 0);
+        let grant = Grant { role: row.get::<_, Option<&str>>(1).map(Name::new), right: row.get(2) };
+        if let Some(table) = self.tables.get_mut(&of) {
+            table.grants.push(grant);
+        } else if let Some(view) = self.views.get_mut(&of) {
+            view.grants.push(grant);
         }
     }
 
     fn trigger(&mut self, row: &Row) {
         if let Some(table) = self.tables.get_mut(&name(row, 0)) {
-            table.triggers.push(name(row, 1));
+            table.triggers.push(Trigger {
+                name: name(row, 1),
+                definition: row.get(2),
+                function: name(row, 3),
+                body: row.get(4),
+                before: row.get(5),
+                on_update: row.get(6),
+                columns: names(row, 7).into_iter().collect(),
+            });
+        }
+    }
+
+    fn view(&mut self, row: &Row) {
+        let query: &str = row.get(2);
+        let view = View {
+            name: name(row, 0),
+            materialized: row.get(1),
+            query: query.trim().trim_end_matches(';').to_owned(),
+            columns: names(row, 3),
+            reads: BTreeMap::new(),
+            options: row.get(4),
+            triggers: row.get(5),
+            grants: Vec::new(),
+        };
+        self.views.insert(view.name.clone(), view);
+    }
+
+    fn reads(&mut self, row: &Row) {
+        if let Some(view) = self.views.get_mut(&name(row, 0)) {
+            let columns = view.reads.entry(name(row, 1)).or_default();
+            columns.extend(row.get::<_, Option<&str>>(2).map(Name::new));
+        }
+    }
+
+    fn spoken_of(&mut self, row: &Row) {
+        if let Some(table) = self.tables.get_mut(&name(row, 0)) {
+            table.spoken_of.push((name(row, 1), row.get(2)));
         }
     }
 }
