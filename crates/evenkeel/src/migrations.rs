@@ -250,14 +250,14 @@ fn beginning(plan: &Plan) -> Vec<String> {
         locks => format!(
             "make revision {} of its schema, with a lock of milliseconds on {}",
             plan.revision,
-            locks.join(", ")
+            named(locks)
         ),
     }];
     for backfill in &plan.backfills {
         all.push(format!(
             "fill about {} rows of {} ({} MB), while they are read and written",
             backfill.rows,
-            backfill.table,
+            named(std::slice::from_ref(&backfill.table)),
             backfill.bytes >> 20
         ));
     }
@@ -269,13 +269,18 @@ fn beginning(plan: &Plan) -> Vec<String> {
     all
 }
 
+/// Tables as people name them.
+fn named(tables: &[String]) -> String {
+    tables.join(", ").replace('"', "")
+}
+
 /// What happens when nobody needs the old shape any more, as sentences.
 fn end(plan: &Plan) -> Vec<String> {
     match plan.contract.locks.as_slice() {
         [] => Vec::new(),
         locks => vec![format!(
             "take the old shape away, with a lock of milliseconds on {}",
-            locks.join(", ")
+            named(locks)
         )],
     }
 }

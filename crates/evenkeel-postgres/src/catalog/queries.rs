@@ -1,7 +1,7 @@
 //! What is asked of the catalog. `$1` is the schema.
 
 pub(super) const TABLES: &str = "
-    SELECT c.relname, greatest(c.reltuples, 0)::int8, pg_relation_size(c.oid),
+    SELECT c.relname, greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::int8, pg_relation_size(c.oid),
            c.relkind = 'p' OR c.relispartition, c.relrowsecurity
     FROM pg_class c
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)

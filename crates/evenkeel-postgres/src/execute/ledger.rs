@@ -169,7 +169,7 @@ pub(super) fn look(session: &mut Session, schema: &Name) -> Result<Ledger, Faile
 /// Reads all of a schema.
 pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
     let rows = session.rows(&format!(
-        "SELECT number, stage, plan, began, changed, \
+        "SELECT number, stage, plan, began::timestamptz(0), changed::timestamptz(0), \
              (SELECT coalesce(sum(rows), 0) FROM {own}.backfill b \
               WHERE b.schema = r.schema AND b.number = r.number) \
          FROM {own}.revision r WHERE schema = {} ORDER BY number",

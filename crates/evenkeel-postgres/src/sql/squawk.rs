@@ -31,6 +31,8 @@ impl Grammar for Squawk {
             })
             .collect();
         if !problems.is_empty() {
+            // What follows a mistake on its line mostly comes of it.
+            problems.dedup_by_key(|it| it.at.line);
             return (Vec::new(), problems);
         }
 

@@ -152,12 +152,15 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
         let mut session = migrations::session(name, &database.url.from)?;
         let ledger = look(&mut session, &Name::new(&database.schema))?;
         let known = ledger.files();
+        let active = ledger.active();
+        let comes = |name: &str| {
+            active.is_some_and(|it| it.plan.files.iter().any(|file| file.name == name))
+        };
         let waiting: Vec<String> = migrations::read(Path::new(folder))?
             .into_iter()
             .map(|it| it.name)
-            .filter(|it| !known.contains_key(it.as_str()))
+            .filter(|it| !known.contains_key(it.as_str()) && !comes(it))
             .collect();
-        let active = ledger.active();
         if as_json {
             all.push(json!({
                 "database": name.as_str(),
@@ -171,7 +174,7 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
             Some(views) => format!("code reads by {views}"),
             None => "code reads the tables themselves".to_owned(),
         };
-        term::line(&format!("database {name}: {} migrations were run; {at}", known.len()));
+        term::line(&format!("database {name}: {} were run; {at}", counted(known.len())));
         if let Some(active) = active {
             let rows: u64 = active.plan.backfills.iter().map(|it| it.rows).sum();
             let filled = match rows {
@@ -191,6 +194,10 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
         term::json(&all)?;
     }
     Ok(Exit::Done)
+}
+
+fn counted(migrations: usize) -> String {
+    if migrations == 1 { "1 migration".to_owned() } else { format!("{migrations} migrations") }
 }
 
 fn entry(it: &Entry) -> serde_json::Value {
@@ -278,7 +285,7 @@ fn lint(
         term::line(&paint(Tone::Warn, hazard));
     }
     if problems.is_empty() && hazards.is_empty() {
-        term::line(&format!("{known} migrations: nothing to say"));
+        term::line(&format!("{}: nothing to say", counted(known)));
     }
     Ok(exit)
 }
