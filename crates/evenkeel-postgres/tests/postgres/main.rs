@@ -11,4 +11,6 @@ mod rig;
 #[cfg(test)]
 mod stories;
 #[cfg(test)]
+mod tls;
+#[cfg(test)]
 mod ways;

@@ -7,7 +7,7 @@
 //! the other versions that `.ci/run` fetched. `EVENKEEL_POSTGRES_BIN` names the programs of another
 //! one, which is then the only one.
 
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -24,15 +24,18 @@ use evenkeel_postgres::sql::{Grammar as _, Squawk};
 use evenkeel_postgres::wanted::Wanted;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
+/// What the socket of a server is called by, where nobody else listens.
+const PORT: u16 = 5432;
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server.
 pub(crate) struct Server {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
+    port: u16,
 }
 
 /// The folders with the programs of each version that is here: first the one that is installed.
-fn programs() -> Vec<PathBuf> {
+pub(crate) fn programs() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("EVENKEEL_POSTGRES_BIN") {
         return vec![PathBuf::from(folder)];
     }
@@ -83,15 +86,33 @@ fn server(at: usize) -> Result<&'static Server, &'static String> {
 }
 
 fn start(programs: &Path) -> Result<Server, String> {
+    start_with(programs, &[], &[], PORT)
+}
+
+/// A server with these files in its folder, and these settings.
+pub(crate) fn start_with(
+    programs: &Path,
+    files: &[(&str, &str)],
+    settings: &[&str],
+    port: u16,
+) -> Result<Server, String> {
     let folder = tempfile::Builder::new().prefix("evenkeel-postgres-").tempdir();
     // The server's guard removes it: it lives as long as the server.
     let folder = folder.map_err(|error| error.to_string())?.keep();
+    let path = |name: &str| folder.join(name);
+    for (name, text) in files {
+        std::fs::write(path(name), text).map_err(|error| error.to_string())?;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(path(name), mode).map_err(|error| error.to_string())?;
+    }
     let mut programs = programs.to_path_buf();
     let mut guard = Command::new("setpriv");
     // PostgreSQL refuses to run as root.
     if rustix::process::geteuid().is_root() {
         let (user, group) = somebody()?;
-        chown(&folder, Some(user), Some(group)).map_err(|error| error.to_string())?;
+        for file in files.iter().map(|(name, _)| path(name)).chain([folder.clone()]) {
+            chown(&file, Some(user), Some(group)).map_err(|error| error.to_string())?;
+        }
         programs = readable(&programs, &folder)?;
         guard.args([
             format!("--reuid={user}"),
@@ -104,7 +125,7 @@ fn start(programs: &Path) -> Result<Server, String> {
         "$1/initdb" -D data -U owner -A trust --no-sync -E UTF8 --locale=C >init.log 2>&1 &&
         { "$1/postgres" -D data -k "$2" -c listen_addresses= -c shared_buffers=256MB \
             -c max_wal_size=4GB -c fsync=off -c max_connections=200 -c wal_level=logical \
-            >log 2>&1 & }
+            $3 >log 2>&1 & }
         server=$!
         read -r _
         kill -INT $server; wait $server; rm -rf "$2"
@@ -113,6 +134,10 @@ fn start(programs: &Path) -> Result<Server, String> {
         .args(["sh", "-c", script, "sh"])
         .arg(&programs)
         .arg(&folder)
+        .arg(
+            settings.iter().map(|it| format!("-c {it} ")).collect::<String>()
+                + &format!("-c port={port}"),
+        )
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -120,7 +145,7 @@ fn start(programs: &Path) -> Result<Server, String> {
         .map_err(|error| format!("setpriv: {error}"))?;
     // Held open until the process ends.
     std::mem::forget(guard.stdin.take());
-    let server = Server { folder };
+    let server = Server { folder, port };
     let began = Instant::now();
     while server.connect("postgres").is_err() {
         if began.elapsed() > START_TIMEOUT {
@@ -167,6 +192,7 @@ impl Server {
     fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
         Config::new()
             .host_path(Path::new(&self.folder))
+            .port(self.port)
             .user("owner")
             .dbname(database)
             .connect(NoTls)
@@ -313,7 +339,7 @@ pub(crate) fn told(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Says that a test could not run here, as all rooms do.
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     eprintln!("skipped: {why}");
     if let Some(file) = std::env::var_os("EVENKEEL_TESTS_SKIPPED") {
         use std::io::Write as _;
