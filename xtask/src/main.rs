@@ -28,6 +28,8 @@ usage: cargo xtask <command>
             judgement  the analysis and the decisions of a large release
             dns        answers of DNS
             discovery  a change of health to those who watch
+            schema     changes of a PostgreSQL table under load, beside plain SQL and a range walk:
+                       [--rows N] [--reader] [--change wider|added] [--only ours|plain|walk]
   analysis-table
           what the analysis says of simulated releases, beside the rules of other tools
 ";

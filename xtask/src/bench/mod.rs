@@ -16,6 +16,7 @@ mod peer;
 mod process;
 mod protocols;
 mod releases;
+mod schema;
 pub(crate) mod stand_in;
 pub(crate) mod tiny;
 
@@ -23,6 +24,12 @@ use std::path::Path;
 
 /// Runs the named benchmarks, or all of them. The product is built first, in release profile.
 pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
+    // It has options of its own.
+    if let ["schema", words @ ..] = names {
+        println!("{}", process::machine());
+        schema::run(words)?;
+        return Ok(true);
+    }
     let all = names.is_empty();
     let wants = |name: &str| all || names.contains(&name);
     if let Some(unknown) = names.iter().find(|name| !NAMES.contains(name)) {
@@ -40,6 +47,10 @@ pub(crate) fn run(root: &Path, names: &[&str]) -> anyhow::Result<bool> {
     }
     if wants("discovery") {
         discovery::run(root)?;
+    }
+    // It needs PostgreSQL only.
+    if all {
+        schema::run(&[])?;
     }
     if !all && names.iter().all(|name| ["judgement", "dns", "discovery"].contains(name)) {
         return Ok(true);
