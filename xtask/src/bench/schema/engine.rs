@@ -230,6 +230,9 @@ const BATCH: u32 = 1_000;
 const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms';";
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 const LOCK_TRIES: usize = 60;
+/// The columns of the table.
+const COLUMNS: [&str; 8] =
+    ["id", "customer_id", "full_name", "amount_cents", "meta", "status", "note", "created_at"];
 /// The schema of its view.
 const WALKED: &str = "walked";
 
@@ -253,9 +256,14 @@ impl Walk {
 
     /// A trigger that fills one column where the session is of the other shape.
     fn trigger(&mut self, name: &str, fills: &str, with: &str, is: &str) -> anyhow::Result<()> {
+        // Expressions name columns as they are called in the old shape.
+        let columns: String = COLUMNS
+            .iter()
+            .map(|it| format!("{it} public.orders.{it}%TYPE := NEW.{it}; "))
+            .collect();
         self.locking.client.batch_execute(&format!(
             "CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS $$
-             DECLARE path text;
+             DECLARE {columns} path text;
              BEGIN
                  SELECT current_setting INTO path FROM current_setting('search_path');
                  IF path {is} '{WALKED}' THEN
@@ -297,12 +305,11 @@ impl Engine for Walk {
             "ALTER TABLE public.orders ADD CONSTRAINT _not_null CHECK ({column} IS NOT NULL) \
              NOT VALID"
         ))?;
-        let columns = ["id", "customer_id", "full_name", "meta", "status", "note", "created_at"];
-        let amount = if down.is_some() { "" } else { ", amount_cents" };
+        let kept = COLUMNS.iter().filter(|it| down.is_none_or(|(old, _)| old != **it));
+        let kept: String = kept.map(|it| format!("{it}, ")).collect();
         self.locking.client.batch_execute(&format!(
             "CREATE SCHEMA {WALKED}; CREATE VIEW {WALKED}.orders WITH (security_invoker = true) AS \
-             SELECT {}{amount}, {column} AS {} FROM public.orders",
-            columns.join(", "),
+             SELECT {kept}{column} AS {} FROM public.orders",
             self.change.column(),
         ))?;
         self.patiently(
