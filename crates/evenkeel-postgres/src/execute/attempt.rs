@@ -74,17 +74,18 @@ fn once(
     for statement in &phase.first {
         session.run(statement)?;
     }
+    // One message: nobody waits for the way to the server and back while locks are held.
+    let mut rest = String::new();
     if !phase.locks.is_empty() {
-        session.run(&format!(
+        rest = format!(
             "SET LOCAL statement_timeout = '{lock}ms'; \
              LOCK TABLE {} IN ACCESS EXCLUSIVE MODE; \
-             SET LOCAL statement_timeout = '{}ms'",
+             SET LOCAL statement_timeout = '{}ms';\n",
             phase.locks.join(", "),
             STATEMENT.as_millis()
-        ))?;
+        );
     }
-    // One message: nobody waits for the way to the server and back while locks are held.
-    let mut rest = phase.statements.join(";\n");
+    rest.push_str(&phase.statements.join(";\n"));
     for statement in written {
         rest.push_str(";\n");
         rest.push_str(statement);

@@ -8,14 +8,19 @@
 //!
 //! Where an old snapshot keeps what is left behind from being cleaned up, turns are of no use, and
 //! the rest of the region is filled in one.
+//!
+//! A region that is filled has room on its pages, for those who left them. Now and then the table is
+//! vacuumed, so that the rows of later regions move there, and their entries into the room that the
+//! indexes have; and neither grows more than it has to.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Patience, again};
+use super::others::{self, Horizon};
 use super::pace::{Pace, Seen};
 use super::{Failed, Session};
-use crate::name::{Name, literal};
+use crate::name::{Name, list, literal};
 use crate::plan::{Backfill, OWN};
 
 /// How rows are filled.
@@ -27,11 +32,14 @@ pub struct Tuning {
     pub turns: u64,
     /// Tables of fewer pages are filled in one turn.
     pub small: u64,
+    /// How often a table is vacuumed until it is filled, at most.
+    pub vacuums: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { region: 2048, turns: 16, small: 256 }
+        // A prime, as keys that are numbers may well have steps of a power of two or ten.
+        Self { region: 2048, turns: 17, small: 256, vacuums: 8 }
     }
 }
 
@@ -56,13 +64,12 @@ pub struct Filled {
 const PAGE: u64 = 8192;
 /// How long a statement of ours waits for a row that somebody else has.
 const ROW_LOCK: Duration = Duration::from_millis(50);
-/// How long is waited for old snapshots to go, before turns are given up for a region.
-const HORIZON: Duration = Duration::from_millis(300);
-const HORIZON_LOOK: Duration = Duration::from_millis(10);
 /// How often replicas are looked at.
 const LAG_LOOK: Duration = Duration::from_secs(1);
-/// Questions that are asked to know how long one takes.
-const QUESTIONS: usize = 15;
+/// How often it is asked how long others wait.
+const ASK: Duration = Duration::from_millis(50);
+/// A pause after which a question says how long others wait where nothing is filled.
+const RESTED: Duration = Duration::from_millis(5);
 /// How many times a table is gone through at most, if rows still lack a value afterwards.
 const ROUNDS: usize = 3;
 /// Pages in which rows are counted that lack a value, at once.
@@ -98,14 +105,14 @@ struct Run {
     replica: bool,
     lag: Option<Duration>,
     looked: Instant,
-    /// The transaction after which nobody needs what the last turn left behind.
-    turned: Option<String>,
+    asked: Instant,
+    horizon: Horizon,
 }
 
 impl Filling<'_> {
     /// Fills all rows; gives whether it was not told to stop.
     pub(super) fn run(&mut self, told: &mut dyn FnMut(&Filled) -> bool) -> Result<bool, Failed> {
-        let usual = self.usual()?;
+        let usual = others::usual(self.session, &self.backfill.table)?;
         let mut run = Run {
             pace: Pace::new(usual),
             began: Instant::now(),
@@ -113,7 +120,8 @@ impl Filling<'_> {
             replica: self.may_skip_triggers(),
             lag: None,
             looked: Instant::now(),
-            turned: None,
+            asked: Instant::now(),
+            horizon: Horizon::default(),
         };
         for round in 1.. {
             if !self.round(&mut run, told)? {
@@ -135,7 +143,10 @@ impl Filling<'_> {
             self.session.run(&again)?;
         }
         // Whoever asks for the new columns is to be planned for by what is in them.
-        self.session.run(&format!("ANALYZE {}", self.backfill.table))?;
+        let Backfill { table, columns, .. } = self.backfill;
+        let columns =
+            if columns.is_empty() { String::new() } else { format!(" ({})", list(columns)) };
+        self.session.run(&format!("ANALYZE {table}{columns}"))?;
         Ok(true)
     }
 
@@ -151,16 +162,57 @@ impl Filling<'_> {
             let rows = self.fill(&piece, run.replica)?;
             let took = began.elapsed();
             run.filled += rows;
+            let before = cursor;
             cursor = Cursor { rows: cursor.rows + rows, ..piece.after };
-            let question = self.question()?;
-            self.look_at_replicas(run)?;
-            let pause = run.pace.after(Seen { took, question, lag: run.lag });
+            let question = self.question(run)?;
+            if run.looked.elapsed() > LAG_LOOK {
+                run.looked = Instant::now();
+                run.lag = others::lag(self.session)?;
+            }
+            let pause = run.pace.after(Seen { took, work: piece.work(), question, lag: run.lag });
             if !told(&self.filled(&cursor, run)) {
                 return Ok(false);
             }
             thread::sleep(pause);
+            if question.is_some() && pause > RESTED {
+                run.pace.rested(others::question(self.session, &self.backfill.table)?);
+            }
+            if self.is_time_to_vacuum(&before, &cursor) {
+                self.vacuum()?;
+            }
         }
         Ok(true)
+    }
+
+    /// Asks how long others wait, unless that was asked a moment ago.
+    fn question(&mut self, run: &mut Run) -> Result<Option<Duration>, Failed> {
+        if run.asked.elapsed() < ASK {
+            return Ok(None);
+        }
+        run.asked = Instant::now();
+        others::question(self.session, &self.backfill.table).map(Some)
+    }
+
+    /// Whether enough regions were filled since the last time; never at the end, when no row moves
+    /// any more.
+    fn is_time_to_vacuum(&self, before: &Cursor, now: &Cursor) -> bool {
+        let regions = now.pages.div_ceil(self.tuning.region.max(1)).max(1);
+        let part = |it: &Cursor| it.region * self.tuning.vacuums / regions;
+        self.turns(now) > 1 && now.region < regions && part(now) > part(before)
+    }
+
+    /// Makes the room that is free by now known to rows that move. It runs beside everybody, in one
+    /// process and with pauses, and is left out where somebody else does it already.
+    fn vacuum(&mut self) -> Result<(), Failed> {
+        let table = &self.backfill.table;
+        self.session.run("SET vacuum_cost_delay = '2ms'; SET vacuum_cost_limit = 2000")?;
+        let vacuum =
+            format!("VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF, PARALLEL 0) {table}");
+        match self.session.run(&vacuum) {
+            // Rows are filled without it as well.
+            Err(error) if error.code().is_some() => Ok(()),
+            done => done,
+        }
     }
 
     fn turns(&self, cursor: &Cursor) -> u64 {
@@ -177,20 +229,25 @@ impl Filling<'_> {
         }
         let end = (start + region).min(cursor.pages);
         let from = cursor.page.max(start);
-        let to = (from + run.pace.pages()).min(end);
         let mut pass = cursor.pass;
-        if from == start && pass > 0 && pass < turns && self.is_held(run)? {
+        if from == start && pass > 0 && pass < turns && run.horizon.is_held(self.session)? {
             pass = turns;
         }
         // `turns` as a pass stands for all rows that are left.
         let turn = (turns > 1 && pass < turns).then_some((pass, turns));
+        if from == start && (pass == 0 || turn.is_none()) {
+            // Rows that leave their pages take far longer than those before them.
+            run.pace.is_changed();
+        }
+        let of = turn.map_or(1, |(_, turns)| turns);
+        let to = (from + run.pace.pages(of)).min(end);
         let after = if to < end {
             Cursor { pass, page: to, ..*cursor }
         } else if pass + 1 < turns {
-            run.turned = self.session.one("SELECT txid_current()")?;
+            run.horizon.turned = self.session.one("SELECT txid_current()")?;
             Cursor { pass: pass + 1, page: start, ..*cursor }
         } else {
-            run.turned = None;
+            run.horizon.turned = None;
             Cursor { region: cursor.region + 1, pass: 0, page: end, ..*cursor }
         };
         Ok(Some(Piece { from, to, turn, after }))
@@ -199,9 +256,12 @@ impl Filling<'_> {
     /// Fills one piece and writes down that it is done, in one transaction.
     fn fill(&mut self, piece: &Piece, replica: bool) -> Result<u64, Failed> {
         let Backfill { table, set, lacking, turn, .. } = self.backfill;
-        let turn = match piece.turn {
-            Some((pass, turns)) => format!(" AND ({turn} & 2147483647) % {turns} = {pass}"),
-            None => String::new(),
+        // Whose turn it is comes first: it is cheaper to see than what a row holds.
+        let filled = match piece.turn {
+            Some((pass, turns)) => format!(
+                "CASE WHEN ({turn} & 2147483647) % {turns} = {pass} THEN {lacking} ELSE false END"
+            ),
+            None => format!("({lacking})"),
         };
         let replica = if replica { "SET LOCAL session_replication_role = replica; " } else { "" };
         let own = Name::new(OWN);
@@ -210,11 +270,11 @@ impl Filling<'_> {
              SET LOCAL search_path = {schema}; SET LOCAL evenkeel.backfill = 'on'; {replica}\
              WITH filled AS ( \
                  UPDATE ONLY {table} SET {set} WHERE ctid >= '({from},0)' AND ctid < '({to},0)' \
-                 AND ({lacking}){turn} RETURNING 1 \
-             ) \
-             UPDATE {own}.backfill SET region = {region}, pass = {pass}, page = {page}, \
-                 rows = rows + (SELECT count(*) FROM filled) \
-             WHERE {key} RETURNING (SELECT count(*) FROM filled); \
+                 AND {filled} RETURNING 1 \
+             ), counted AS (SELECT count(*) AS rows FROM filled) \
+             UPDATE {own}.backfill AS it SET region = {region}, pass = {pass}, page = {page}, \
+                 rows = it.rows + counted.rows \
+             FROM counted WHERE {key} RETURNING counted.rows; \
              COMMIT",
             ROW_LOCK.as_millis(),
             schema = self.schema,
@@ -307,58 +367,6 @@ impl Filling<'_> {
         tried
     }
 
-    /// How long a small question takes when nothing is filled.
-    fn usual(&mut self) -> Result<Duration, Failed> {
-        let mut all = Vec::with_capacity(QUESTIONS);
-        for _ in 0..QUESTIONS {
-            all.push(self.question()?);
-        }
-        all.sort();
-        Ok(all[QUESTIONS / 2])
-    }
-
-    /// How long a small question about the table takes, as any client's would.
-    fn question(&mut self) -> Result<Duration, Failed> {
-        let began = Instant::now();
-        self.session
-            .run(&format!("SELECT 1 FROM ONLY {} WHERE ctid = '(0,1)'", self.backfill.table))?;
-        Ok(began.elapsed())
-    }
-
-    fn look_at_replicas(&mut self, run: &mut Run) -> Result<(), Failed> {
-        if run.looked.elapsed() < LAG_LOOK {
-            return Ok(());
-        }
-        run.looked = Instant::now();
-        let lag = self
-            .session
-            .one("SELECT max(extract(epoch FROM replay_lag))::float8 FROM pg_stat_replication")?;
-        let seconds: Option<f64> = lag.and_then(|it| it.parse().ok());
-        run.lag = seconds.and_then(|it| Duration::try_from_secs_f64(it).ok());
-        Ok(())
-    }
-
-    /// Whether a snapshot is held that still needs what the last turn left behind.
-    fn is_held(&mut self, run: &Run) -> Result<bool, Failed> {
-        let Some(turned) = &run.turned else { return Ok(false) };
-        let query = format!(
-            "SELECT count(*) FROM (
-                 SELECT backend_xmin AS xmin FROM pg_stat_activity
-                 WHERE datname = current_database() AND pid <> pg_backend_pid()
-                 UNION ALL SELECT xmin FROM pg_replication_slots
-                 UNION ALL SELECT transaction FROM pg_prepared_xacts
-             ) AS held WHERE age(xmin) > age(({turned}::bigint % 4294967296)::text::xid)"
-        );
-        let began = Instant::now();
-        while self.session.number(&query)? > 0 {
-            if began.elapsed() > HORIZON {
-                return Ok(true);
-            }
-            thread::sleep(HORIZON_LOOK);
-        }
-        Ok(false)
-    }
-
     #[expect(clippy::cast_precision_loss, reason = "a share and a rate, for people")]
     fn filled(&self, cursor: &Cursor, run: &Run) -> Filled {
         let turns = self.turns(cursor);
@@ -386,4 +394,13 @@ struct Piece {
     turn: Option<(u64, u64)>,
     /// Where the cursor is when it is done.
     after: Cursor,
+}
+
+impl Piece {
+    /// How many pages it would be if all of their rows were filled.
+    #[expect(clippy::cast_precision_loss, reason = "pages of a piece are few")]
+    fn work(&self) -> f64 {
+        let of = self.turn.map_or(1, |(_, turns)| turns);
+        (self.to - self.from) as f64 / of as f64
+    }
 }

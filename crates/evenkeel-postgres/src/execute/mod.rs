@@ -8,6 +8,7 @@ mod attempt;
 mod backfill;
 mod error;
 mod ledger;
+mod others;
 mod pace;
 mod session;
 mod stragglers;

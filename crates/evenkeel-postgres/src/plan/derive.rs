@@ -4,7 +4,7 @@ use super::layout::{Fresh, Layout};
 use super::{Backfill, Plan, contract, expand, hazard, sync, tighten, undo, views, views_of};
 use crate::name::Name;
 use crate::problem::Problem;
-use crate::shape::{Made, Rule, Shape};
+use crate::shape::{Column, Made, Rule, Shape};
 use crate::wanted::Wanted;
 
 pub(super) fn derive(
@@ -134,13 +134,11 @@ fn backfill(layout: &Layout<'_>) -> Option<Backfill> {
         return None;
     }
     let set: Vec<String> = filled.iter().filter_map(|it| assignment(it)).collect();
-    let key = layout.old.key();
-    let turn = if key.is_empty() {
-        // A row without a key is told from others by all it holds.
-        format!("hashtext({}.*::text)", layout.old.name)
-    } else {
-        let parts: Vec<String> = key.iter().map(|it| format!("{it}::text")).collect();
-        format!("hashtext({})", parts.join(" || ' ' || "))
+    // Numbers that follow one another on a page give every turn as many of its rows. Of others, and
+    // of rows without a key, it is their place.
+    let turn = match layout.old.key() {
+        [key] if layout.old.column(key).is_some_and(is_whole) => key.to_string(),
+        _ => "hashtid(ctid)".to_owned(),
     };
     let constraints = layout.old.constraints.iter();
     let keys =
@@ -150,10 +148,15 @@ fn backfill(layout: &Layout<'_>) -> Option<Backfill> {
         set: set.join(", "),
         lacking: lacking.join(" OR "),
         turn,
+        columns: filled.iter().map(|it| it.physical.clone()).collect(),
         indexes: layout.old.indexes.len() + keys.count(),
         rows: layout.old.size.rows,
         bytes: layout.old.size.bytes,
     })
+}
+
+fn is_whole(column: &Column) -> bool {
+    matches!(column.kind.as_str(), "smallint" | "integer" | "bigint")
 }
 
 /// A value that is there is kept, and so is a NULL that was meant.

@@ -130,8 +130,11 @@ pub struct Backfill {
     /// Which rows lack a value.
     pub lacking: String,
     /// SQL for a whole number that differs from row to row and stays the same for each, to take
-    /// turns by: a hash of the key.
+    /// turns by.
     pub turn: String,
+    /// The columns that are filled, as they are called until contract.
+    #[serde(default)]
+    pub columns: Vec<Name>,
     /// How many indexes the table has that a row which moves has to be entered into.
     pub indexes: usize,
     /// How many rows it is thought to have.

@@ -44,11 +44,11 @@ pub(super) struct Ours {
     held: Arc<Mutex<Held>>,
 }
 
-/// How long locks were held, by the statements that are heard of: nobody can use a table between the
-/// answer to `LOCK` and the answer to what follows.
+/// How long locks were held at most, by the statements that are heard of: what locks is one message,
+/// so it is no longer than from that to the next, if it was done. What it waited for the lock is in
+/// it.
 #[derive(Default)]
 struct Held {
-    locking: bool,
     since: Option<Instant>,
     longest: Duration,
 }
@@ -56,14 +56,13 @@ struct Held {
 impl Held {
     fn hears(&mut self, statement: &str) {
         let now = Instant::now();
-        if let Some(since) = self.since.take() {
+        if let Some(since) = self.since.take()
+            && statement != "ROLLBACK"
+        {
             self.longest = self.longest.max(now - since);
         }
-        // The lock is waited for in the same message: more than what is held.
-        let at_once = statement.contains("ADD CONSTRAINT") && !self.locking;
-        let locked = self.locking && statement != "ROLLBACK";
-        self.since = (at_once || locked).then_some(now);
-        self.locking = statement.contains("LOCK TABLE");
+        let locks = ["LOCK TABLE", "ADD CONSTRAINT"].iter().any(|it| statement.contains(it));
+        self.since = locks.then_some(now);
     }
 }
 
@@ -155,13 +154,12 @@ impl Locking {
                 return Err(error);
             }
         };
-        let times: Vec<f64> = answers
-            .iter()
-            .filter_map(|it| match it {
-                SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
-                _ => None,
-            })
-            .collect();
+        let mut times = Vec::new();
+        for answer in &answers {
+            if let SimpleQueryMessage::Row(row) = answer {
+                times.extend(row.get(0).and_then(|it| it.parse::<f64>().ok()));
+            }
+        }
         if let [from, to] = times[..] {
             self.held = self.held.max(Duration::from_secs_f64((to - from).max(0.0)));
         }
