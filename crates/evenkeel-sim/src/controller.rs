@@ -115,6 +115,11 @@ impl Simulation {
         if !controller.alive || controller.stalled.is_some() {
             return Ok(());
         }
+        // The last one that started holds the lock of the database.
+        if id + 1 == self.controllers.len() {
+            let state = Rc::clone(&self.controllers[id].state);
+            self.databases.obey(id, &state, &self.platform, self.now)?;
+        }
         let world = self.observe(id);
         if let Flow::Ended = self.crash(id, Moment::AfterObserve) {
             return Ok(());
@@ -223,7 +228,7 @@ impl Simulation {
                 true => blind("the keeper"),
             },
             checks: self.asked.answers(id, &self.controllers[id].state, now),
-            schemas: std::collections::BTreeMap::new(),
+            schemas: self.databases.seen(&self.controllers[id].state),
             calendar: World::unknown().calendar,
         };
         self.faults.saw = known_platform && known_edge;
@@ -303,6 +308,7 @@ impl Simulation {
             // What an operator put there is not what was decided.
             let edge = (!self.faults.meddled_with_table).then_some(&self.edge);
             self.checker.committed(&before, &next, saw, (&self.platform, edge), self.now)?;
+            self.databases.committed(&next)?;
             fresh_eyes(world, self.controllers[id].started)?;
         }
         match done {
@@ -356,8 +362,10 @@ impl Simulation {
         if !known {
             let batch = Batch::of(&controller.state, fence);
             if let Some(table) = batch.table() {
+                // One that has just started follows what the edge was told by another.
                 let before = controller.batch.as_ref().and_then(Batch::table);
-                invariants::table(&controller.state, table, before.map(Rc::as_ref))?;
+                let before = before.unwrap_or(&self.edge.table);
+                invariants::table(&controller.state, table, Some(before.as_ref()))?;
             }
             controller.batch = Some(batch);
         }

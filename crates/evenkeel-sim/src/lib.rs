@@ -9,6 +9,7 @@
 mod asked;
 mod bug;
 mod controller;
+mod databases;
 mod edge;
 mod faults;
 mod invariants;

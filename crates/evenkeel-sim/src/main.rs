@@ -76,7 +76,9 @@ fn run_many(from: u64, seeds: u64, jobs: u64, bug: Option<Bug>) -> bool {
             if seed >= end {
                 return (reports, commits, releases);
             }
-            let report = run(seed, bug, false);
+            // A seed at which the kernel gives up must be named as any other that fails.
+            let report = std::panic::catch_unwind(|| run(seed, bug, false))
+                .unwrap_or_else(|_told_already| Report::of_panic(seed));
             commits += report.commits;
             releases += report.releases;
             if report.violation.is_some() {

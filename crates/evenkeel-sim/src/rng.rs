@@ -27,6 +27,8 @@ pub(crate) enum Purpose {
     Load,
     /// What is to be run once per release.
     Jobs,
+    /// How schemas change, and how long that takes.
+    Databases,
 }
 
 impl Rng {

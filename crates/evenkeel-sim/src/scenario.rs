@@ -10,8 +10,8 @@ use evenkeel_kernel::model::{
     Workload,
 };
 
-use crate::jobs;
 use crate::rng::{Purpose, Rng};
+use crate::{databases, jobs};
 
 /// How a revision behaves, told by its environment so that it travels with the revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,6 +127,8 @@ impl Scenario {
         let mut of_jobs = Rng::new(seed, Purpose::Jobs);
         jobs::add(&mut stack, &mut of_jobs);
         affinity(&mut stack, &mut of_jobs);
+        let mut of_databases = Rng::new(seed, Purpose::Databases);
+        databases::add(&mut stack, &mut of_databases);
         let mut acts = vec![Act {
             when: When::Settled,
             delay_ms: 0,
@@ -136,6 +138,7 @@ impl Scenario {
             let mut changed = change(&stack, version, &mut rng);
             add_checks(&mut changed, roughness, &mut asks);
             jobs::change(&mut changed, version, &mut of_jobs);
+            databases::change(&mut changed, version, &mut of_databases);
             let when = if rng.chance(650) { When::Settled } else { When::Later };
             let force = rng.chance(100);
             acts.push(Act {

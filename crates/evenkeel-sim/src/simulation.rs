@@ -16,6 +16,7 @@ use evenkeel_kernel::world::InstancePhase;
 use crate::asked::Asked;
 use crate::bug::Bug;
 use crate::controller::Controller;
+use crate::databases::Databases;
 use crate::edge::Edge;
 use crate::faults::Faults;
 use crate::invariants::{self, Checked, Checker, Violation, broken};
@@ -100,6 +101,17 @@ struct Due {
     event: Event,
 }
 
+impl Report {
+    /// A seed that could not be played to its end.
+    #[must_use]
+    pub fn of_panic(seed: u64) -> Self {
+        let text = "it panics".to_owned();
+        let violation = Some(Violation { invariant: "never-panics", text });
+        let story = Vec::new();
+        Self { seed, violation, story, virtual_ms: 0, commits: 0, releases: 0 }
+    }
+}
+
 impl PartialEq for Due {
     fn eq(&self, other: &Self) -> bool {
         (self.at, self.order) == (other.at, other.order)
@@ -132,6 +144,7 @@ pub(crate) struct Simulation {
     pub(crate) instances: Rng,
     pub(crate) wakes: Rng,
     pub(crate) asked: Asked,
+    pub(crate) databases: Databases,
     pub(crate) faults: Faults,
     pub(crate) people: People,
     pub(crate) store: Store,
@@ -166,6 +179,7 @@ impl Simulation {
             instances: Rng::new(seed, Purpose::Instances),
             wakes: Rng::new(seed, Purpose::Controllers),
             asked: Asked::new(seed, scenario.roughness),
+            databases: Databases::new(seed),
             faults: Faults::new(seed, scenario.roughness),
             people: People::new(scenario.acts),
             states: [(state.generation, Rc::clone(&state))].into(),

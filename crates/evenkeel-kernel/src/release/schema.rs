@@ -56,7 +56,8 @@ impl Release {
 
 impl State {
     /// What is wanted of schemas.
-    pub(super) fn wanted_schemas(&self) -> Vec<want::Schema> {
+    #[must_use]
+    pub fn wanted_schemas(&self) -> Vec<want::Schema> {
         let Some(release) = &self.release else { return Vec::new() };
         let turns = matches!(release.phase, Phase::TurningBack(_));
         let all = release.schemas.iter().filter_map(|(name, migration)| {

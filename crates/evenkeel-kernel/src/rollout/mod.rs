@@ -140,7 +140,8 @@ fn stepped(exposure: Option<Exposure>, now: &Situation) -> Target {
 fn size(exposure: Exposure, replicas: u32) -> u32 {
     match exposure {
         Exposure::Weight(weight) => weight.ceil(replicas).max(2).min(replicas),
-        Exposure::Instances(count) => count.clamp(1, replicas),
+        // Of a service that sleeps there are none at all.
+        Exposure::Instances(count) => count.max(1).min(replicas),
     }
 }
 

@@ -97,6 +97,14 @@ fn a_canary_grows_with_its_steps_and_leaves_the_old_pool_whole() {
 }
 
 #[test]
+fn a_canary_of_a_service_that_sleeps_has_no_instances() {
+    for exposure in [Exposure::Instances(3), Exposure::Weight(Weight(2_500))] {
+        assert_eq!(size(exposure, 0), 0);
+        assert_eq!(size(exposure, 1), 1);
+    }
+}
+
+#[test]
 fn blue_green_switches_once() {
     assert_eq!(play(&Strategy::BlueGreen { preview: None }, 4), "4+4 0 %, 4+4 100 %");
 }

@@ -14,10 +14,13 @@ impl Deciding<'_> {
     /// are used before those that use them, and goes on once all are ready.
     pub(super) fn expand(&mut self, release: &Release) {
         let order = dependency_order(&release.wanted.services);
-        // Nothing that reads the new shape of a database runs before that is there.
+        // Nothing that reads the new shape of a database runs before that is there, and nobody asks
+        // it for anything, nor does a job, before it is whole.
         let shaped = self.schemas_reach(release, SchemaTarget::Expanded);
-        let jobs_done = shaped && self.run_jobs(release, JobWhen::Before);
         let filled = shaped && self.schemas_reach(release, SchemaTarget::Ready);
+        let has_jobs = release.jobs_of(JobWhen::Before).next().is_some();
+        let jobs_done =
+            if has_jobs { filled && self.run_jobs(release, JobWhen::Before) } else { shaped };
         let needed = release.needed_by_jobs();
         let mut all_ready =
             jobs_done && filled && Seen::of(self.world).is_some() && self.listeners_open();
@@ -31,6 +34,7 @@ impl Deciding<'_> {
             let checked =
                 |it: &&Rollout| release.hurried || release.awaited_check(name, it).is_none();
             if ready
+                && filled
                 && needed.contains(name)
                 && let Some(rollout) = rollout.filter(checked)
             {
