@@ -151,6 +151,12 @@ pub(super) fn create(session: &mut Session) -> Result<(), Failed> {
              rows bigint NOT NULL DEFAULT 0,
              PRIMARY KEY (schema, number, position)
          ) WITH (fillfactor = 10);
+         CREATE TABLE IF NOT EXISTS {own}.data (
+             schema text NOT NULL,
+             number integer NOT NULL,
+             position integer NOT NULL,
+             PRIMARY KEY (schema, number, position)
+         );
          COMMIT",
         literal = literal(OWN)
     ))?;
@@ -164,6 +170,38 @@ pub(super) fn look(session: &mut Session, schema: &Name) -> Result<Ledger, Faile
         Some(_) => read(session, schema),
         None => Ok(Ledger::default()),
     }
+}
+
+/// How long a statement that writes rows waits for one that somebody else has.
+const ROW: Duration = Duration::from_secs(10);
+
+/// Runs a statement once, whatever ends this process when.
+pub(super) fn once(
+    session: &mut Session,
+    schema: &Name,
+    revision: u32,
+    position: usize,
+    statement: &str,
+) -> Result<(), Failed> {
+    let own = Name::new(OWN);
+    let schema = literal(schema.as_str());
+    let done = session.one(&format!(
+        "SELECT 1 FROM {own}.data \
+         WHERE schema = {schema} AND number = {revision} AND position = {position}"
+    ))?;
+    if done.is_some() {
+        return Ok(());
+    }
+    let run = session.run(&format!(
+        "BEGIN; SET LOCAL lock_timeout = '{}ms'; {statement}; \
+         INSERT INTO {own}.data (schema, number, position) \
+             VALUES ({schema}, {revision}, {position}); COMMIT",
+        ROW.as_millis()
+    ));
+    if run.is_err() {
+        drop(session.run("ROLLBACK"));
+    }
+    run
 }
 
 /// Reads all of a schema.

@@ -14,8 +14,10 @@ mod session;
 mod stragglers;
 mod tighten;
 
+use std::time::Duration;
+
 use crate::name::Name;
-use crate::plan::{File, Plan};
+use crate::plan::{File, Hazard, Plan, Weight};
 
 pub use self::attempt::Patience;
 pub use self::backfill::{Filled, Tuning};
@@ -97,6 +99,31 @@ impl Executor {
         self.session.run(&format!("BEGIN; {enter}; COMMIT"))
     }
 
+    /// What is in the way of a change at the moment: transactions that have been open for longer than
+    /// `long`, which hold their locks and keep a backfill from cleaning up behind itself.
+    ///
+    /// # Errors
+    ///
+    /// What the database said.
+    pub fn in_the_way(&mut self, long: Duration) -> Result<Vec<Hazard>, Failed> {
+        let rows = self.session.rows(&format!(
+            "SELECT format('pid %s of %s %s has been in a transaction for %s s', pid, usename,
+                           coalesce(application_name, ''),
+                           extract(epoch FROM clock_timestamp() - xact_start)::int)
+             FROM pg_stat_activity
+             WHERE xact_start < clock_timestamp() - interval '{ms} milliseconds'
+               AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+               AND datname = current_database()
+             UNION ALL
+             SELECT format('the prepared transaction %s of %s waits for its end', gid, owner)
+             FROM pg_prepared_xacts WHERE database = current_database()
+               AND prepared < clock_timestamp() - interval '{ms} milliseconds'",
+            ms = long.as_millis()
+        ))?;
+        let said = rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
+        Ok(said.map(|what| Hazard { weight: Weight::Warning, at: None, what }).collect())
+    }
+
     /// Gives the data its new shape beside the old one.
     ///
     /// # Errors
@@ -142,6 +169,9 @@ impl Executor {
             if !filling.run(told)? {
                 return Ok(false);
             }
+        }
+        for (position, statement) in plan.data.iter().enumerate() {
+            ledger::once(&mut self.session, &self.schema, plan.revision, position, statement)?;
         }
         self.write_down(plan, Stage::Filled)?;
         Ok(true)

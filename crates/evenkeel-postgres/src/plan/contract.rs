@@ -90,7 +90,12 @@ pub(super) fn contract(
         let now = match carried.when {
             When::PerRevision { .. } | When::End => true,
             When::Expanded { .. } => is_late(layouts, carried),
-            When::Beginning { .. } | When::Alone | When::Granted | When::Leaving => false,
+            When::Beginning { .. }
+            | When::Alone
+            | When::Granted
+            | When::Made { .. }
+            | When::Data { .. }
+            | When::Leaving => false,
         };
         if now {
             out.push(carried.sql.clone());

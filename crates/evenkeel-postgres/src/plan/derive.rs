@@ -5,7 +5,7 @@ use super::{Backfill, Plan, contract, expand, hazard, sync, tighten, undo, views
 use crate::name::Name;
 use crate::problem::Problem;
 use crate::shape::{Column, Made, Rule, Shape};
-use crate::wanted::Wanted;
+use crate::wanted::{Carried, Wanted, When};
 
 pub(super) fn derive(
     now: &Shape,
@@ -34,6 +34,7 @@ pub(super) fn derive(
         schema: now.schema.clone(),
         expand: expand::expand(now, wanted, &layouts, &carried, &views),
         backfills: layouts.iter().filter_map(backfill).collect(),
+        data: data(now, wanted, &layouts, &views),
         tighten: tighten::steps(&layouts),
         contract: contract::contract(now, wanted, &layouts, &carried, &views, before.as_ref()),
         undo: undo::undo(now, wanted, &layouts, &views),
@@ -108,6 +109,20 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
             )));
         }
     }
+    if layout.old.partitioned {
+        let built = tighten::built(layout);
+        if !built.is_empty() {
+            let at = crate::problem::Place { file: "the database".to_owned(), line: 1 };
+            let what = format!(
+                "{table} is partitioned, and building {} there without blocking is not modelled",
+                crate::name::list(&built)
+            );
+            all.push(Problem::new(&at, what).hint(
+                "build it on each partition CONCURRENTLY and attach it, with `-- undo: …` above each \
+                 statement",
+            ));
+        }
+    }
     if layout.old.guarded && now.version < 15 {
         let at = crate::problem::Place { file: "the database".to_owned(), line: 1 };
         all.push(
@@ -123,6 +138,26 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
         );
     }
     all
+}
+
+/// Statements that write rows, with where they look for names: the shape that they speak of.
+fn data(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Vec<String> {
+    let carried = wanted.carried.iter().filter(|it| matches!(it.when, When::Data { .. }));
+    let sql = |it: &Carried| {
+        // What the new shape does not show only the table has.
+        let gone = layouts.iter().any(|layout| {
+            expand::names(&it.sql, &layout.old.name)
+                && layout.new.gone.keys().any(|column| {
+                    layout.new.table.column(column).is_none() && expand::names(&it.sql, column)
+                })
+        });
+        // What only a table can do or has.
+        let own = ["truncate", "ctid", "xmin", "constraint"].map(Name::new);
+        let own = own.iter().any(|word| expand::names(&it.sql, word));
+        let path = if gone || own { vec![&now.schema] } else { vec![views, &now.schema] };
+        format!("{}; {}", expand::search_path(&path), it.sql)
+    };
+    carried.map(sql).collect()
 }
 
 /// How the rows of a table that are there get their new values.

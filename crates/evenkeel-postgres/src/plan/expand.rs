@@ -36,6 +36,8 @@ pub(super) fn expand(
             When::PerRevision { .. }
             | When::Expanded { .. }
             | When::Granted
+            | When::Made { .. }
+            | When::Data { .. }
             | When::Leaving
             | When::End => {}
         }
@@ -59,6 +61,7 @@ pub(super) fn expand(
     for table in wanted.tables.values().filter(|it| is_fresh(it)) {
         phase.statements.extend(view(now, table, layouts, views));
     }
+    phase.statements.extend(layouts.iter().flat_map(checks));
     phase.statements.extend(usage(wanted, views));
     let late = wanted.carried.iter().filter(|it| {
         let expanded = matches!(it.when, When::Expanded { .. }) && !is_late(layouts, it);
@@ -147,6 +150,20 @@ fn typed(column: &Column) -> String {
         Some(collation) => format!("{} COLLATE {collation}", column.kind),
         None => column.kind.to_string(),
     }
+}
+
+/// Lets the server look at each expression, before any of it is run for a row.
+fn checks(layout: &Layout<'_>) -> Vec<String> {
+    let table = layout.table();
+    let ups = layout.fresh.iter().filter_map(|it| {
+        let up = it.up.as_ref()?.with(Name::to_string);
+        Some(format!("SELECT ({up}) FROM ONLY {table} LIMIT 0"))
+    });
+    let downs = layout.downs().map(|(_, down)| {
+        let down = down.with(|name| layout.physical(name).to_string());
+        format!("SELECT ({down}) FROM ONLY {table} LIMIT 0")
+    });
+    ups.chain(downs).collect()
 }
 
 /// Whoever may use a table may look into the schema of its view.

@@ -56,6 +56,19 @@ pub(super) fn hazards(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>]) -> V
         all.push(note(Some(&it.at), what));
     }
     for it in &wanted.carried {
+        if let When::Data { said: false, .. } = it.when
+            && !it.sql.to_lowercase().starts_with("select")
+        {
+            let mut first = it.sql.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
+            first.push_str(" …");
+            all.push(warning(
+                Some(&it.at),
+                format!(
+                    "`{first}` writes rows before the new code gets traffic, and undo leaves them so; \
+                     `-- undo: <statement>` takes it back"
+                ),
+            ));
+        }
         if let When::Expanded { .. } = it.when {
             let what =
                 "the writes of the old code are subject to it too, from expand on".to_owned();
@@ -187,6 +200,21 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
     for it in &layout.fresh {
         let Some(up) = &it.up else { continue };
         for (old, down) in layout.downs() {
+            let cast = up.is_strict() && down.is_strict();
+            let refuses = cast
+                && down.columns().any(|name| *name == it.name)
+                && layout.old.column(old).is_some_and(|before| {
+                    up.columns().any(|name| name == old) && !before.kind.widens_to(&it.column.kind)
+                });
+            if refuses {
+                all.push(warning(
+                    Some(&it.at),
+                    format!(
+                        "old code that writes into {table}.{old} what is no {} fails from expand on",
+                        it.column.kind
+                    ),
+                ));
+            }
             let narrows = down.columns().any(|name| *name == it.name)
                 && layout.old.column(old).is_some_and(|before| {
                     up.columns().any(|name| name == old) && !it.column.kind.widens_to(&before.kind)

@@ -51,6 +51,10 @@ pub struct Plan {
     pub expand: Phase,
     /// Then the rows that are there are filled.
     pub backfills: Vec<Backfill>,
+    /// Then statements of the migration that write rows are run, each once, in a transaction of its
+    /// own.
+    #[serde(default)]
+    pub data: Vec<String>,
     /// Then the new shape is held to its rules, step by step.
     pub tighten: Vec<Step>,
     /// Contract: one transaction. From here there is no way back.
@@ -85,6 +89,7 @@ impl Plan {
             before: None,
             expand: Phase::default(),
             backfills: Vec::new(),
+            data: Vec::new(),
             tighten: Vec::new(),
             contract: Phase::default(),
             undo: Phase::default(),

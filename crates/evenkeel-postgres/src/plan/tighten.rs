@@ -100,6 +100,17 @@ fn constraints(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Step> {
     all
 }
 
+/// Indexes and foreign keys that have to be built.
+pub(super) fn built(layout: &Layout<'_>) -> Vec<Name> {
+    let constraints = layout.new.table.constraints.iter().filter(|it| {
+        !matches!(it.rule, Rule::Check { .. } | Rule::Other { .. })
+            && matches!(constraint_fate(layout, it), Fate::Built { .. })
+    });
+    let indexes = layout.new.table.indexes.iter();
+    let indexes = indexes.filter(|it| matches!(index_fate(layout, &it.name), Fate::Built { .. }));
+    constraints.map(|it| it.name.clone()).chain(indexes.map(|it| it.name.clone())).collect()
+}
+
 /// Columns that refuse NULL in the new shape and not yet in the table, as they are called until
 /// contract, and the check that stands in until then.
 pub(super) fn not_nulls(layout: &Layout<'_>) -> Vec<(Name, Name)> {

@@ -26,6 +26,12 @@ pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: 
         {
             out.push(undo.clone());
         }
+        if let When::Data { undo: Some(undo), .. } = &carried.when {
+            out.push(undo.clone());
+        }
+        if let When::Made { undo } = &carried.when {
+            out.push(format!("{undo} CASCADE"));
+        }
     }
     for layout in layouts {
         out.extend(sync::remove(layout));

@@ -137,10 +137,10 @@ pub enum Action {
         /// What takes it back; nothing if it does no harm to stay.
         undo: Option<String>,
     },
-    /// Rows of a table are written, in another way than [`Action::Fill`].
+    /// Rows are written, in another way than [`Action::Fill`].
     Data {
-        /// The table.
-        table: Name,
+        /// The table, if there is one.
+        table: Option<Name>,
     },
     /// Rights are given, or taken.
     Rights {
@@ -158,8 +158,18 @@ pub enum Action {
         /// Whether views that read it go with it.
         cascade: bool,
     },
-    /// Something that is in the way of what follows, and goes first at the end: a trigger.
-    Leaving,
+    /// `DROP FUNCTION`, or `DROP PROCEDURE`.
+    DropCode {
+        /// Its name.
+        name: Name,
+    },
+    /// A trigger or a policy goes: first at the end, as it is in the way of what follows.
+    Leaving {
+        /// The table that it is on.
+        table: Name,
+        /// Its name.
+        name: Name,
+    },
     /// Something new that nobody can miss who does not know it, such as an enum type: made at the
     /// beginning, and taken back by `undo`.
     Object {

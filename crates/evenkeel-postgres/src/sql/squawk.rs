@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use squawk_syntax::ast::{self, AstNode as _};
-use squawk_syntax::{SourceFile, SyntaxNode};
+use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode, SyntaxToken};
 
 use super::answers::{self, Answer, Thing};
 use super::statement::{self, Read};
@@ -36,7 +36,8 @@ impl Grammar for Squawk {
             return (Vec::new(), problems);
         }
 
-        let root = parse.syntax_node();
+        let text = &unqualified(&parse.syntax_node(), text, schema);
+        let root = SourceFile::parse(text).syntax_node();
         let mut read = Vec::new();
         for stmt in root.children().filter_map(ast::Stmt::cast) {
             statement::read(&stmt, schema, &mut |offset, what| {
@@ -139,6 +140,25 @@ impl Squawk {
         };
         if twice { Err("is said twice".to_owned()) } else { Ok(()) }
     }
+}
+
+/// The same text without the schema that is managed before names, with every other byte where it was.
+///
+/// Names are looked for in that schema, and before it in the one with the views of the revision; so a
+/// statement is not to say which.
+fn unqualified(root: &SyntaxNode, text: &str, schema: &Name) -> String {
+    let mut text = text.as_bytes().to_vec();
+    let tokens = root.descendants_with_tokens().filter_map(|it| it.into_token());
+    let is_dot = |it: Option<SyntaxToken>| it.is_some_and(|it| it.kind() == SyntaxKind::DOT);
+    for token in tokens {
+        let named = folded(token.text()).is_ok_and(|it| it == *schema);
+        if named && is_dot(token.next_token()) && !is_dot(token.prev_token()) {
+            let range = token.text_range();
+            text[range.start().into()..usize::from(range.end()) + 1].fill(b' ');
+        }
+    }
+    // What was there were whole tokens.
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// A name as it stands in a comment: folded, but between quotes.

@@ -100,6 +100,10 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
             one(data(it.relation_name_ref().map(|it| it.syntax().clone())), None)
         }
         ast::Stmt::Delete(it) => one(data(it.relation_name().map(|it| it.syntax().clone())), None),
+        ast::Stmt::Select(_) | ast::Stmt::Truncate(_) | ast::Stmt::Merge(_) => {
+            one(Action::Data { table: None }, None)
+        }
+        ast::Stmt::DropTrigger(_) | ast::Stmt::DropPolicy(_) => one(leaving(node), None),
         ast::Stmt::CreateTrigger(_) | ast::Stmt::CreatePolicy(_) => one(on_table(node), None),
         ast::Stmt::DropView(_) | ast::Stmt::DropMaterializedView(_) => {
             let words = sql(node).to_lowercase();
@@ -130,7 +134,6 @@ fn other(stmt: &ast::Stmt) -> Action {
         ast::Stmt::CreateView(_) => named("VIEW", child_text::<ast::View>(node)),
         ast::Stmt::CreateFunction(it) => named("FUNCTION", signature(node, it.param_list())),
         ast::Stmt::CreateProcedure(it) => named("PROCEDURE", signature(node, it.param_list())),
-        ast::Stmt::DropTrigger(_) | ast::Stmt::DropPolicy(_) => Action::Leaving,
         ast::Stmt::CreateMaterializedView(_) => {
             named("MATERIALIZED VIEW", child_text::<ast::View>(node))
         }
@@ -143,14 +146,16 @@ fn other(stmt: &ast::Stmt) -> Action {
                 .unwrap_or_default(),
         },
         ast::Stmt::AlterDefaultPrivileges(_) => Action::Object { undo: None },
+        ast::Stmt::DropFunction(_) | ast::Stmt::DropProcedure(_) => match names(node).first() {
+            Some(name) => Action::DropCode { name: name.clone() },
+            None => Action::Farewell,
+        },
         ast::Stmt::CreateType(_) => undo("TYPE", child_text::<ast::TypeName>(node)),
         ast::Stmt::CreateSequence(_) => undo("SEQUENCE", child_text::<ast::Sequence>(node)),
         ast::Stmt::CreateDomain(_) => undo("DOMAIN", child_text::<ast::TypeName>(node)),
         // It may have been there.
         ast::Stmt::CreateExtension(_) => Action::Object { undo: None },
         ast::Stmt::CommentOn(_)
-        | ast::Stmt::DropFunction(_)
-        | ast::Stmt::DropProcedure(_)
         | ast::Stmt::DropType(_)
         | ast::Stmt::DropSequence(_)
         | ast::Stmt::DropDomain(_)
@@ -172,8 +177,18 @@ fn other(stmt: &ast::Stmt) -> Action {
 
 /// Rows that are written into the table that is named by `node`.
 fn data(node: Option<SyntaxNode>) -> Action {
-    let table = node.and_then(|node| last_name(&node));
-    table.map_or(Action::Raw, |table| Action::Data { table })
+    Action::Data { table: node.and_then(|node| last_name(&node)) }
+}
+
+/// A trigger or a policy that goes.
+fn leaving(node: &SyntaxNode) -> Action {
+    let named = |kinds: [SyntaxKind; 2]| node.children().find(|it| kinds.contains(&it.kind()));
+    let name = named([SyntaxKind::TRIGGER_REF, SyntaxKind::POLICY_REF]).and_then(|it| word(&it));
+    let table = named([SyntaxKind::ON_RELATION, SyntaxKind::ON_TABLE]);
+    match (name, table.and_then(|it| last_name(&it))) {
+        (Some(name), Some(table)) => Action::Leaving { table, name },
+        _ => Action::Raw,
+    }
 }
 
 /// A trigger or a policy, which has a name and a table.
@@ -388,6 +403,10 @@ impl Reader<'_> {
                         to: Some(expression::read(set.expr()?.syntax(), table)),
                     },
                     ast::AlterColumnOption::SetStatistics(_)
+                    | ast::AlterColumnOption::SetOptions(_)
+                    | ast::AlterColumnOption::SetOptionsList(_)
+                    | ast::AlterColumnOption::ResetOptions(_)
+                    | ast::AlterColumnOption::SetCompression(_)
                     | ast::AlterColumnOption::SetStorage(_) => Change::Later,
                     ast::AlterColumnOption::DropDefault(_) => Change::Default { column, to: None },
                     _ => return None,

@@ -199,25 +199,18 @@ impl Alter<'_> {
             return Ok(());
         }
         let answers = &self.statement.answers;
-        let lossless = column.kind.widens_to(kind);
-        let up = match (answers.up.as_ref().or(using), lossless) {
-            (Some(up), _) => up.clone(),
-            (None, true) => Expression::cast(name, Some(kind.as_str())),
-            (None, false) => {
-                return Err(self.missing(
-                    "up",
-                    &format!("{name}::{kind}"),
-                    &format!(
-                        "{name} becomes {kind}: how does a value of {} become one?",
-                        column.kind
-                    ),
-                ));
-            }
+        // Without USING, SQL itself casts; and a cast has a way back, if any.
+        let cast = using.is_none_or(|it| it.is_strict() && it.columns().all(|it| it == name));
+        let up = match answers.up.as_ref().or(using) {
+            Some(up) => up.clone(),
+            None => Expression::cast(name, Some(kind.as_str())),
         };
-        let down = match (&answers.down, lossless && using.is_none() && answers.up.is_none()) {
-            (Some(down), _) => down.clone(),
-            (None, true) => Expression::cast(name, Some(column.kind.as_str())),
-            (None, false) => {
+        let down = match &answers.down {
+            Some(down) => down.clone(),
+            None if cast && answers.up.is_none() => {
+                Expression::cast(name, Some(column.kind.as_str()))
+            }
+            None => {
                 return Err(self.missing(
                     "down",
                     &format!("{name}::{}", column.kind),

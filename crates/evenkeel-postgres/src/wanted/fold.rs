@@ -47,12 +47,14 @@ impl Fold<'_> {
             | Action::CreateIndex { table, .. }
             | Action::Fill { table, .. }
             | Action::OnTable { table, .. }
-            | Action::Data { table } => tables.get(table),
+            | Action::Leaving { table, .. }
+            | Action::Data { table: Some(table) } => tables.get(table),
             Action::DropIndex { index, .. } | Action::RenameIndex { index, .. } => has(index),
             Action::Rights { on, .. } => on.iter().find_map(|it| tables.get(it)),
-            Action::Code { .. }
+            Action::Data { table: None }
+            | Action::Code { .. }
+            | Action::DropCode { .. }
             | Action::DropView { .. }
-            | Action::Leaving
             | Action::Object { .. }
             | Action::Value
             | Action::Farewell
@@ -91,6 +93,10 @@ impl Fold<'_> {
                 self.code(statement, what, name);
                 Ok(())
             }
+            Action::DropCode { name } => {
+                self.drop_code(statement, name);
+                Ok(())
+            }
             Action::DropView { view, lenient, cascade } => {
                 self.drop_view(statement, view, *lenient, *cascade)
             }
@@ -100,19 +106,29 @@ impl Fold<'_> {
                 }
                 Ok(())
             }
-            Action::Data { table } => {
-                if self.wanted.tables.get(table).is_some_and(WantedTable::is_new) {
-                    return Ok(());
-                }
-                self.raw(statement)
+            Action::Data { .. } if self.is_of_new_table(statement) => Ok(()),
+            Action::Data { .. } => {
+                self.data(statement);
+                Ok(())
             }
             Action::Rights { .. } if self.is_of_new_table(statement) => Ok(()),
             Action::Rights { taken, .. } => {
                 self.carry(statement, if *taken { When::End } else { When::Granted });
                 Ok(())
             }
-            Action::Leaving => {
-                self.carry(statement, When::Leaving);
+            Action::Leaving { .. } if self.is_of_new_table(statement) => Ok(()),
+            Action::Leaving { name, .. } => {
+                // One that an earlier statement makes is not made.
+                let undo = format!("IF EXISTS {name} ON ");
+                let before = self.wanted.carried.len();
+                self.wanted.carried.retain(|it| {
+                    let made =
+                        if let When::Expanded { undo } = &it.when { undo.as_ref() } else { None };
+                    made.is_none_or(|it| !it.contains(&undo))
+                });
+                if self.wanted.carried.len() == before {
+                    self.carry(statement, When::Leaving);
+                }
                 Ok(())
             }
             Action::Object { undo } => {
@@ -155,9 +171,35 @@ impl Fold<'_> {
             "FUNCTION" | "PROCEDURE" if self.now.functions.contains_key(&bare) => {
                 When::PerRevision { drop }
             }
-            _ => When::Beginning { undo: Some(format!("DROP {what} IF EXISTS {name}")) },
+            _ => {
+                let undo = format!("DROP {what} IF EXISTS {name}");
+                let mut new = self.wanted.tables.values().filter(|it| it.is_new());
+                if new.any(|it| statement.sql.contains(it.table.name.as_str())) {
+                    self.wanted.made.push(statement.sql.clone());
+                    When::Made { undo }
+                } else {
+                    When::Beginning { undo: Some(undo) }
+                }
+            }
         };
         self.carry(statement, when);
+    }
+
+    /// A function goes where it was made: one of an earlier statement at once, another at the end.
+    fn drop_code(&mut self, statement: &Statement, name: &Name) {
+        let makes = |undo: &String| {
+            let rest = undo.split("EXISTS ").nth(1).and_then(|it| it.split('(').next());
+            rest.is_some_and(|it| it.trim_matches('"').eq_ignore_ascii_case(name.as_str()))
+        };
+        if self.now.functions.contains_key(name) {
+            return self.carry(statement, When::End);
+        }
+        let made = |it: &Carried| matches!(&it.when, When::Made { undo } if makes(undo));
+        if self.wanted.carried.iter().any(made) {
+            self.wanted.made.push(statement.sql.clone());
+        } else {
+            self.carry(statement, When::Beginning { undo: None });
+        }
     }
 
     fn drop_view(
@@ -190,6 +232,13 @@ impl Fold<'_> {
             self.wanted.dropped_views.insert(it);
         }
         Ok(())
+    }
+
+    /// Rows are written; what they held before only whoever wrote it knows.
+    fn data(&mut self, statement: &Statement) {
+        let said = statement.answers.undo.as_ref();
+        let undo = said.filter(|it| !it.eq_ignore_ascii_case("nothing")).cloned();
+        self.carry(statement, When::Data { undo, said: said.is_some() });
     }
 
     /// A statement that is not modelled: whoever wrote it says how it is taken back.
@@ -230,6 +279,25 @@ impl Fold<'_> {
             return Err(Problem::new(
                 &statement.at,
                 format!("there is a table {} already", table.name),
+            ));
+        }
+        let away = self.wanted.tables.values().find(|it| it.was.as_ref() == Some(&table.name));
+        if let Some(other) = away {
+            return Err(Problem::new(
+                &statement.at,
+                format!("{} is called {} from now on, and made anew", table.name, other.table.name),
+            )
+            .hint(
+                "both are there until contract: give the new one another name, or make two changes",
+            ));
+        }
+        if let Some(at) = self.wanted.dropped.get(&table.name) {
+            return Err(Problem::new(
+                &statement.at,
+                format!("{} is dropped ({at}) and made anew in one change", table.name),
+            )
+            .hint(
+                "both are there until contract: give the new one another name, or make two changes",
             ));
         }
         if let Some(column) = answers.keys().next() {
@@ -398,7 +466,8 @@ impl Fold<'_> {
             matches!(table.columns.get(column), Some(Source::New { up: None, .. }))
         });
         if !all_new {
-            return self.raw(statement);
+            self.data(statement);
+            return Ok(());
         }
         for (column, value) in columns {
             alter::must_know(&table.table, value, statement)?;

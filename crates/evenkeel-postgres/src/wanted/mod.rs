@@ -107,8 +107,20 @@ pub enum When {
         /// What takes it back, if anything has to.
         undo: Option<String>,
     },
-    /// The same, for rights: views of the new revision get them too.
+    /// With the new tables, among the statements that make these; `undo` takes it back.
+    Made {
+        /// What takes it back.
+        undo: String,
+    },
+    /// At the beginning, as [`When::Expanded`], for rights: views of the new revision get them too.
     Granted,
+    /// Once the rows have their new values; it writes rows itself.
+    Data {
+        /// What takes it back, if anything does.
+        undo: Option<String>,
+        /// Whether somebody said so, be it that nothing has to.
+        said: bool,
+    },
     /// At the end, before the old shape goes.
     Leaving,
     /// At the end.
@@ -124,6 +136,8 @@ impl When {
             | Self::Alone
             | Self::Expanded { .. }
             | Self::Granted
+            | Self::Made { .. }
+            | Self::Data { .. }
             | Self::Leaving
             | Self::End => None,
         }

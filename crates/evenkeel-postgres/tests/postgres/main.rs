@@ -5,6 +5,10 @@ mod both;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod hazards;
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod killed;
 #[cfg(test)]
 mod rig;
