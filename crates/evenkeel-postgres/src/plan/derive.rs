@@ -163,12 +163,14 @@ fn data(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> V
 /// How the rows of a table that are there get their new values.
 fn backfill(layout: &Layout<'_>) -> Option<Backfill> {
     let filled: Vec<&Fresh> = layout.fresh.iter().filter(|it| it.up.is_some()).collect();
-    let lacking: Vec<String> =
-        filled.iter().filter_map(|it| sync::lacking(it, "")).map(|it| format!("({it})")).collect();
+    // With the table before it, a column is not taken for one of a query within an expression.
+    let row = format!("{}.", layout.old.name);
+    let lacking = filled.iter().filter_map(|it| sync::lacking(it, &row));
+    let lacking: Vec<String> = lacking.map(|it| format!("({it})")).collect();
     if lacking.is_empty() {
         return None;
     }
-    let set: Vec<String> = filled.iter().filter_map(|it| assignment(it)).collect();
+    let set: Vec<String> = filled.iter().filter_map(|it| assignment(it, &row)).collect();
     // Numbers that follow one another on a page give every turn as many of its rows. Of others, and
     // of rows without a key, it is their place.
     let turn = match layout.old.key() {
@@ -195,9 +197,9 @@ fn is_whole(column: &Column) -> bool {
 }
 
 /// A value that is there is kept, and so is a NULL that was meant.
-fn assignment(it: &Fresh) -> Option<String> {
+fn assignment(it: &Fresh, row: &str) -> Option<String> {
     let (name, up) = (&it.physical, it.up.as_ref()?);
-    let up = up.with(Name::to_string);
+    let up = up.with(|name| format!("{row}{name}"));
     Some(match &it.marker {
         Some(marker) => format!(
             "{name} = CASE WHEN {name} IS NULL AND {marker} IS NULL THEN ({up}) ELSE {name} END"

@@ -156,11 +156,11 @@ fn typed(column: &Column) -> String {
 fn checks(layout: &Layout<'_>) -> Vec<String> {
     let table = layout.table();
     let ups = layout.fresh.iter().filter_map(|it| {
-        let up = it.up.as_ref()?.with(Name::to_string);
+        let up = it.up.as_ref()?.with(|name| format!("{}.{name}", layout.old.name));
         Some(format!("SELECT ({up}) FROM ONLY {table} LIMIT 0"))
     });
     let downs = layout.downs().map(|(_, down)| {
-        let down = down.with(|name| layout.physical(name).to_string());
+        let down = down.with(|name| format!("{}.{}", layout.old.name, layout.physical(name)));
         format!("SELECT ({down}) FROM ONLY {table} LIMIT 0")
     });
     ups.chain(downs).collect()

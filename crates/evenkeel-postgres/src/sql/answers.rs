@@ -61,5 +61,5 @@ pub(super) fn about<'a, T>(answer: &Answer, things: &'a [Thing<T>]) -> Option<&'
     let within = before.is_some_and(|it| {
         answer.offset < it.end && after.is_none_or(|after| after.start >= it.end)
     });
-    if answer.above && !within { after } else { before }.map(|it| &it.what)
+    if answer.above && !within { after.or(before) } else { before }.map(|it| &it.what)
 }

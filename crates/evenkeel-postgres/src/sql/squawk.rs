@@ -67,9 +67,14 @@ impl Grammar for Squawk {
 
     fn expression(&self, text: &str, table: &Name) -> Result<Expression, String> {
         let root = parsed(&format!("SELECT {text}"))?;
-        let mut targets = root.descendants().filter_map(ast::Target::cast);
-        let piece = targets.next().and_then(|it| it.syntax().first_child());
-        match (piece, targets.next()) {
+        // The first is of the outermost query; those of queries within it are no siblings.
+        let target = root.descendants().find_map(ast::Target::cast);
+        let other = target.as_ref().and_then(|it| {
+            let all = it.syntax().parent()?.children().filter_map(ast::Target::cast);
+            all.into_iter().nth(1)
+        });
+        let piece = target.and_then(|it| it.syntax().first_child());
+        match (piece, other) {
             (Some(piece), None) if piece.text().to_string().trim() == text.trim() => {
                 Ok(expression::read(&piece, table))
             }

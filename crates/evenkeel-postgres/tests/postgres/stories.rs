@@ -36,3 +36,99 @@ fn a_column_changes_its_type_while_both_shapes_are_written() {
     lines(&mut new, "INSERT INTO orders (note) VALUES ('y')");
     assert_eq!(lines(&mut new, "SELECT amount_cents FROM orders WHERE note = 'y'"), "0");
 }
+
+/// Code of a revision goes by its views: what it prepared stays as it is while the next revision comes
+/// and the one it knows becomes the old one.
+#[test]
+fn prepared_statements_live_through_the_next_change() {
+    for database in Database::each() {
+        drop(database.with(
+            "CREATE TABLE t (id serial PRIMARY KEY, n int NOT NULL, note text);
+             INSERT INTO t (n) SELECT generate_series(1, 100)",
+        ));
+        let ok = |done: Result<(), evenkeel_postgres::execute::Failed>| {
+            done.unwrap_or_else(|error| panic!("{}", told(&error)));
+        };
+        let mut executor = database.executor();
+        let expand = |executor: &mut evenkeel_postgres::execute::Executor, plan| {
+            ok(executor.expand(plan));
+            ok(executor.fill(plan, &mut |_| true).map(drop));
+            ok(executor.tighten(plan));
+        };
+        drop(executor);
+        let first = database.plan("ALTER TABLE t ALTER n TYPE bigint");
+        executor = database.executor();
+        expand(&mut executor, &first);
+        let mut code = database.through(&first.views);
+        let all = code.prepare("SELECT * FROM t WHERE id = $1").expect("prepared");
+        let upsert = "INSERT INTO t (id, n) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE
+                      SET n = excluded.n RETURNING *";
+        let upsert = code.prepare(upsert).expect("prepared");
+        let locked = code.prepare("SELECT n FROM t WHERE id = $1 FOR UPDATE").expect("prepared");
+        let mut work = |when: &str| {
+            let rows = [
+                code.query(&all, &[&7]),
+                code.query(&upsert, &[&7, &70_i64]),
+                code.query(&locked, &[&7]),
+            ];
+            for rows in rows {
+                let rows = rows.unwrap_or_else(|error| panic!("{when}: {}", told(&error)));
+                assert_eq!(rows.len(), 1, "{when}");
+            }
+        };
+        work("ready");
+        ok(executor.contract(&first));
+        work("contracted");
+        drop(executor);
+        let second = database.plan(
+            "ALTER TABLE t ADD state text NOT NULL DEFAULT 'new'; ALTER TABLE t RENAME note TO remark;
+             ALTER TABLE t ALTER n TYPE numeric",
+        );
+        executor = database.executor();
+        expand(&mut executor, &second);
+        work("the next is ready");
+        // The old code may still fill the table at once, by its name.
+        let mut copy = database.connect();
+        let mut rows = copy.copy_in("COPY public.t (id, n) FROM STDIN").expect("a copy");
+        std::io::Write::write_all(&mut rows, b"1001\t5\n1002\t6\n").expect("rows");
+        assert_eq!(rows.finish().expect("done"), 2);
+        let mut new = database.through(&second.views);
+        assert_eq!(
+            lines(&mut new, "SELECT id, n, state FROM t WHERE id > 1000 ORDER BY id"),
+            "1001 5 new\n1002 6 new"
+        );
+        ok(executor.undo(&second));
+        work("the next is undone");
+    }
+}
+
+/// Expressions over another table are computed for each row; that table is not watched.
+#[test]
+fn a_column_moves_to_another_table() {
+    let Some(database) = Database::new() else { return };
+    let mut old = database.with(
+        "CREATE TABLE customer (id int PRIMARY KEY, city text NOT NULL, customer int DEFAULT 9);
+         CREATE TABLE orders (id serial PRIMARY KEY, customer int NOT NULL REFERENCES customer);
+         INSERT INTO customer VALUES (1, 'Bonn'), (2, 'Kiel');
+         INSERT INTO orders (customer) SELECT 1 + n % 2 FROM generate_series(1, 10) n",
+    );
+    let plan = database.plan(
+        "ALTER TABLE orders ADD city text NOT NULL
+             -- up: (SELECT c.city FROM customer c WHERE c.id = orders.customer)
+        ",
+    );
+    let mut executor = database.executor();
+    let ok = |done: Result<(), evenkeel_postgres::execute::Failed>| {
+        done.unwrap_or_else(|error| panic!("{}", told(&error)));
+    };
+    ok(executor.expand(&plan));
+    lines(&mut old, "INSERT INTO orders (customer) VALUES (2)");
+    ok(executor.fill(&plan, &mut |_| true).map(drop));
+    ok(executor.tighten(&plan));
+    let mut new = database.through(&plan.views);
+    let query = "SELECT count(*) FROM orders o JOIN customer c ON c.id = o.customer
+                 WHERE o.city = c.city";
+    assert_eq!(lines(&mut new, query), "11");
+    ok(executor.contract(&plan));
+    assert_eq!(lines(&mut new, query), "11");
+}
