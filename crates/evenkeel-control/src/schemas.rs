@@ -14,7 +14,7 @@ use evenkeel_kernel::want;
 use evenkeel_kernel::world::{Schema, SchemaTarget, Trouble};
 use evenkeel_local::secret;
 use evenkeel_postgres::connect::connect;
-use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage};
+use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage, look};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::Plan;
 
@@ -163,8 +163,17 @@ impl Worker {
         })?;
         let address = address(&self.home, schema).map_err(passing)?;
         let client = connect(&address, "evenkeel").map_err(|error| passing(told(&error)))?;
-        let mut executor = Executor::new(Session::new(client), &Name::new(&schema.schema))
-            .map_err(|error| Some(trouble(&error)))?;
+        let mut session = Session::new(client);
+        let name = Name::new(&schema.schema);
+        if target == SchemaTarget::Undone {
+            // What was never begun is undone, also where this role may do nothing.
+            let ledger = look(&mut session, &name).map_err(|error| Some(trouble(&error)))?;
+            let begun = ledger.entries.iter().find(|it| it.revision == plan.revision);
+            if begun.is_none_or(|it| it.stage == Stage::Undone) {
+                return Ok(());
+            }
+        }
+        let mut executor = Executor::new(session, &name).map_err(|error| Some(trouble(&error)))?;
         self.work(&mut executor, &plan, schema, target).map_err(|failed| match failed {
             Stopped::Failed(error) => Some(trouble(&error)),
             Stopped::Waiting(why) => passing(why),

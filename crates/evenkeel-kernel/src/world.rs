@@ -106,6 +106,19 @@ pub enum SchemaTarget {
     Undone,
 }
 
+impl SchemaTarget {
+    /// Whether what was done last has brought the schema here.
+    #[must_use]
+    pub fn is_reached(self, done: Option<Self>) -> bool {
+        match self {
+            Self::Undone => done == Some(Self::Undone),
+            Self::Expanded | Self::Ready | Self::Contracted => {
+                done.is_some_and(|done| done >= self && done != Self::Undone)
+            }
+        }
+    }
+}
+
 /// The answer to one question of a check or a gate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {

@@ -11,7 +11,7 @@ use evenkeel_kernel::release::State;
 use evenkeel_kernel::want;
 use evenkeel_kernel::world::{InstancePhase, Schema, SchemaTarget};
 
-use crate::invariants::{Checked, broken};
+use crate::invariants::{Checked, JUST_STARTED_MS, broken};
 use crate::platform::Platform;
 use crate::rng::{Purpose, Rng};
 
@@ -110,7 +110,7 @@ impl Databases {
             let takes = self.rng.below(TAKES_MAX_MS);
             let at = self.under_way.entry((controller, revision, target)).or_insert(now + takes);
             if *at <= now {
-                self.reach(revision, target, state, platform)?;
+                self.reach(revision, target, state, platform, now)?;
             }
         }
         Ok(())
@@ -133,6 +133,7 @@ impl Databases {
         target: SchemaTarget,
         state: &State,
         platform: &Platform,
+        now: u64,
     ) -> Checked {
         match target {
             SchemaTarget::Expanded => {
@@ -149,16 +150,18 @@ impl Databases {
             }
         }
         self.done.insert(revision, target);
-        self.reads_what_is_there(state, platform)
+        self.reads_what_is_there(state, platform, now)
     }
 
     /// Nothing runs that reads a shape which is gone.
-    fn reads_what_is_there(&self, state: &State, platform: &Platform) -> Checked {
+    fn reads_what_is_there(&self, state: &State, platform: &Platform, now: u64) -> Checked {
         for (id, it) in &platform.procs {
             let runs = matches!(it.phase, InstancePhase::Running | InstancePhase::Stopping);
             let service = state.services.get(&id.pool.service);
             let kept = service.and_then(|it| it.revisions.get(&id.pool.revision));
-            let (Some(kept), true) = (kept, runs && !it.foreign) else { continue };
+            // One that starts late is stopped again at once.
+            let settled = now >= it.born + JUST_STARTED_MS;
+            let (Some(kept), true) = (kept, runs && settled && !it.foreign) else { continue };
             for path in kept.revision.workload.databases.values() {
                 if !self.shapes.contains(&revision_of(path)) {
                     let there: Vec<String> = self.shapes.iter().map(u32::to_string).collect();

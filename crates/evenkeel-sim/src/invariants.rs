@@ -18,7 +18,7 @@ use crate::platform::{Platform, Proc};
 use crate::scenario::{Behaviour, Roughness};
 
 /// An instance that has only just started may be seen later than what is concluded.
-const JUST_STARTED_MS: u64 = 6_000;
+pub(crate) const JUST_STARTED_MS: u64 = 6_000;
 
 /// An order that was on its way when a fault struck arrives within this time.
 const NOTICED_MS: u64 = 5_000;

@@ -205,6 +205,20 @@ fn worked_out(
             active.stage
         );
     }
+    let may = session
+        .client()
+        .query_one(
+            "SELECT has_database_privilege(current_database(), 'CREATE'), current_user::text",
+            &[],
+        )
+        .with_context(|| format!("could not look at database {name}"))?;
+    if !may.get::<_, bool>(0) {
+        let role: String = may.get(1);
+        bail!(
+            "database {name}: {role} may not make schemas in it, which changing one needs; \
+             `GRANT CREATE ON DATABASE … TO {role}`"
+        );
+    }
     let now = catalog::read(session.client(), schema, &Squawk)
         .with_context(|| format!("could not look at database {name}"))?;
     if ledger.entries.is_empty() && !now.tables.is_empty() {

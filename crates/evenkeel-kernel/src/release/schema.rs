@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, Release, State};
 use super::why::Wait;
-use crate::model::{Database, DatabaseName, SchemaChange, Stack};
+use crate::model::{Database, DatabaseName, KeptSecret, SchemaChange, Stack};
 use crate::want;
 use crate::world::{SchemaTarget, World};
 
@@ -64,7 +64,8 @@ impl State {
             let database = release.wanted.databases.get(name)?;
             Some(want::Schema {
                 database: name.clone(),
-                url: database.url.clone(),
+                // An address that was handed in since is the one that works.
+                url: self.newest_address(name).unwrap_or(&database.url).clone(),
                 schema: database.schema.clone(),
                 change: database.change.clone()?,
                 // On the way back nothing more is filled.
@@ -72,6 +73,12 @@ impl State {
             })
         });
         all.collect()
+    }
+
+    /// The address in the change that waits, if there is one.
+    fn newest_address(&self, name: &DatabaseName) -> Option<&KeptSecret> {
+        let queued = self.queued.as_ref()?;
+        queued.wanted.databases.get(name).map(|it| &it.url)
     }
 
     /// What is waited for in databases.
@@ -84,14 +91,14 @@ impl State {
                 continue;
             }
             let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision);
-            if seen.is_some_and(|seen| seen.done >= Some(target)) {
+            if seen.is_some_and(|seen| target.is_reached(seen.done)) {
                 continue;
             }
             let doing = seen.and_then(|seen| seen.doing.clone());
             let (what, unblock) = match target {
                 SchemaTarget::Expanded => ("gets its new shape", "it needs short locks on tables"),
                 SchemaTarget::Ready => {
-                    ("is filled and checked", "`evenkeel schema status` shows how far it is")
+                    ("is being filled and checked", "`evenkeel schema status` shows how far it is")
                 }
                 SchemaTarget::Contracted => {
                     ("loses its old shape", "connections of old code must end first")

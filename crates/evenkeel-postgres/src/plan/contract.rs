@@ -6,7 +6,7 @@ use super::expand::{defaults, fresh_default, is_late, search_path};
 use super::layout::{Fresh, Layout};
 use super::tighten::{Fate, fate, index_fate, not_nulls};
 use super::views::{self, Carried, triggers};
-use super::{Phase, sync};
+use super::{Phase, expand, sync};
 use crate::name::{Name, literal};
 use crate::shape::{Made, Rule, Shape, Trigger};
 use crate::wanted::{Wanted, When};
@@ -23,7 +23,7 @@ pub(super) fn contract(
     let out = &mut phase.statements;
     out.push(search_path(&[&now.schema]));
     if let Some(before) = before {
-        out.push(format!("DROP SCHEMA IF EXISTS {before} CASCADE"));
+        out.extend(expand::drop_views(before, &now.schema));
     }
     for layout in layouts {
         for (column, _) in defaults(layout) {

@@ -106,6 +106,46 @@ pub(super) fn names(text: &str, name: &Name) -> bool {
         .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word))
 }
 
+/// Takes the views of a revision away, and nothing else: what code has made there, because it comes
+/// first where it looks, goes on in the schema of the tables; and where something elsewhere reads by
+/// the views, it is said instead.
+pub(super) fn drop_views(views: &Name, schema: &Name) -> [String; 2] {
+    let body = format!(
+        "DECLARE it record;
+         BEGIN
+           FOR it IN
+             SELECT c.oid::regclass::text AS name,
+                    CASE c.relkind WHEN 'S' THEN 'SEQUENCE' WHEN 'f' THEN 'FOREIGN TABLE'
+                                   WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'TABLE' END AS what
+             FROM pg_class c
+             WHERE c.relnamespace = to_regnamespace({views})
+               AND (c.relkind IN ('r', 'p', 'f', 'm') OR c.relkind = 'S' AND NOT EXISTS (
+                     SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                     AND d.objid = c.oid AND d.deptype IN ('a', 'i')))
+           LOOP
+             EXECUTE 'ALTER ' || it.what || ' ' || it.name || ' SET SCHEMA ' || {schema};
+           END LOOP;
+           FOR it IN
+             SELECT v.oid::regclass::text AS name
+             FROM pg_depend d
+             JOIN pg_rewrite r ON r.oid = d.objid
+             JOIN pg_class v ON v.oid = r.ev_class
+             JOIN pg_class t ON t.oid = d.refobjid
+             WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass
+               AND t.relnamespace = to_regnamespace({views})
+               AND v.relnamespace <> t.relnamespace
+           LOOP
+             RAISE EXCEPTION USING ERRCODE = 'dependent_objects_still_exist', MESSAGE =
+               'view ' || it.name || ' reads by ' || {views}
+               || ', which goes: drop it, or let it read the tables themselves';
+           END LOOP;
+         END",
+        views = literal(&views.to_string()),
+        schema = literal(&schema.to_string()),
+    );
+    [format!("DO {}", literal(&body)), format!("DROP SCHEMA IF EXISTS {views} CASCADE")]
+}
+
 /// Where names are looked for from now on in the transaction.
 pub(super) fn search_path(schemas: &[&Name]) -> String {
     format!("SET LOCAL search_path = {}", list(schemas.iter().copied()))

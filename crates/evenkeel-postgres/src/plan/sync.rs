@@ -11,7 +11,7 @@
 use super::layout::{Fresh, Group, Layout};
 use super::{OWN, put};
 use crate::name::{Name, literal};
-use crate::shape::{Column, Expression};
+use crate::shape::{Column, Expression, Made};
 
 /// The setting by which a backfill says that it fills both sides itself.
 pub(super) const BACKFILL: &str = "evenkeel.backfill";
@@ -162,9 +162,23 @@ fn by_new(views: &Name) -> String {
     format!("{} = ANY (current_schemas(false))", literal(views.as_str()))
 }
 
+/// Whether a row without any new value was written by the new shape. It names none of the columns
+/// that go: one that is there, and not by a default, came from the table itself.
+fn by_new_alone(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
+    let given = group.back.iter().map(|(old, _)| *old).chain(sources(group)).filter(|name| {
+        let plain =
+            |it: &Column| it.default.is_none() && it.sequence.is_none() && it.made == Made::Written;
+        layout.new.gone.contains_key(*name) && layout.old.column(name).is_some_and(plain)
+    });
+    let given: std::collections::BTreeSet<String> =
+        given.map(|name| format!("NEW.{name} IS NULL")).collect();
+    let all: Vec<String> = given.into_iter().chain([by_new(views)]).collect();
+    format!("({})", all.join(" AND "))
+}
+
 fn insert(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
     let written = group.fresh.iter().map(|it| format!("NEW.{} IS NOT NULL", it.physical));
-    let written: Vec<String> = written.chain([by_new(views)]).collect();
+    let written: Vec<String> = written.chain([by_new_alone(layout, group, views)]).collect();
     let mut out = format!("    IF {} THEN\n", written.join(" OR "));
     for it in &group.fresh {
         if layout.goes_on(it) {
@@ -243,7 +257,17 @@ fn update(layout: &Layout<'_>, group: &Group<'_>, views: &Name) -> String {
     }
     out.push_str("  ELSE\n");
     for it in &group.fresh {
-        out.push_str(&fill_late(it, ""));
+        let late = fill_late(it, "");
+        if !late.is_empty() {
+            // Whoever changes something else need not know of a value that cannot be had; a backfill
+            // says so.
+            put(
+                &mut out,
+                format_args!(
+                    "    BEGIN\n  {late}    EXCEPTION WHEN OTHERS THEN\n      NULL;\n    END;\n"
+                ),
+            );
+        }
         // What the value is made from is no longer what it was; so it is NULL, and stays it.
         if let Some(marker) = &it.marker
             && !shared.is_empty()

@@ -19,7 +19,7 @@ pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: 
     let mut phase = Phase { locks, ..Phase::default() };
     let out = &mut phase.statements;
     out.push(expand::search_path(&[&now.schema]));
-    out.push(format!("DROP SCHEMA IF EXISTS {views} CASCADE"));
+    out.extend(expand::drop_views(views, &now.schema));
     for carried in wanted.carried.iter().rev() {
         if let When::Expanded { undo: Some(undo) } = &carried.when
             && !expand::is_late(layouts, carried)

@@ -177,6 +177,15 @@ fn an_executor_is_killed_before_every_statement_until_undo() {
 const ROWS: u32 = 200_000;
 const KILLS: u32 = 50;
 
+/// Tells the writers to stop when it goes.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes rows until it is told to stop, each client every other row; gives what it wrote.
 fn write(mut client: postgres::Client, new: bool, stop: &AtomicBool) -> Vec<(u32, u32)> {
     let mut random = fastrand::Rng::with_seed(u64::from(new));
@@ -232,6 +241,8 @@ fn an_executor_is_killed_fifty_times_while_it_fills_and_both_shapes_are_written(
 
     let stop = AtomicBool::new(false);
     let written = thread::scope(|scope| {
+        // Also when something here fails: the writers end before the scope does.
+        let stopping = Stopping(&stop);
         let stop = &stop;
         let clients = [database.connect(), database.through(&plan.views)];
         let writers = [false, true]
@@ -244,7 +255,7 @@ fn an_executor_is_killed_fifty_times_while_it_fills_and_both_shapes_are_written(
         let mut kills = 0;
         while kills < KILLS {
             let mut child = begin(&database, file.path(), "fill", None);
-            thread::sleep(Duration::from_millis(random.u64(20..160)));
+            thread::sleep(Duration::from_millis(random.u64(10..60)));
             child.kill().expect("killed");
             if ended(child) {
                 break;
@@ -257,7 +268,7 @@ fn an_executor_is_killed_fifty_times_while_it_fills_and_both_shapes_are_written(
         assert_eq!(kills, KILLS, "the backfill was over too early");
         let mut executor = database.executor();
         executor.fill(&plan, &mut |_| true).unwrap_or_else(|error| panic!("{}", told(&error)));
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         executor.tighten(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
         let joined = writers.into_iter().map(|it| it.join().expect("no write fails"));
         joined.collect::<Vec<_>>()

@@ -132,3 +132,93 @@ fn a_column_moves_to_another_table() {
     ok(executor.contract(&plan));
     assert_eq!(lines(&mut new, query), "11");
 }
+
+/// Carries a plan out to this point.
+fn bring(
+    executor: &mut evenkeel_postgres::execute::Executor,
+    plan: &evenkeel_postgres::plan::Plan,
+) {
+    let ok = |done: Result<(), evenkeel_postgres::execute::Failed>| {
+        done.unwrap_or_else(|error| panic!("{}", told(&error)));
+    };
+    ok(executor.expand(plan));
+    ok(executor.fill(plan, &mut |_| true).map(drop));
+    ok(executor.tighten(plan));
+}
+
+#[test]
+fn what_code_makes_beside_the_views_outlives_them() {
+    let Some(database) = Database::new() else { return };
+    drop(
+        database.with("CREATE TABLE t (id int PRIMARY KEY, q text); INSERT INTO t VALUES (1, 'x')"),
+    );
+    let first = database.plan("ALTER TABLE t ADD n int DEFAULT 5");
+    let mut executor = database.executor();
+    bring(&mut executor, &first);
+    executor.contract(&first).unwrap();
+    let mut code = database.through(&first.views);
+    let made = "CREATE TABLE sessions (id serial PRIMARY KEY, data text);
+                INSERT INTO sessions (data) VALUES ('precious'); CREATE SEQUENCE numbers";
+    code.batch_execute(made).unwrap();
+    drop(executor);
+
+    let second = database.plan("ALTER TABLE t ADD z int");
+    let mut executor = database.executor();
+    bring(&mut executor, &second);
+    // A view elsewhere that reads by the views holds the contract, and says so.
+    code.batch_execute("CREATE VIEW public.report AS SELECT q FROM t").unwrap();
+    let held = told(&executor.contract(&second).unwrap_err());
+    assert!(held.contains("report reads by \"public_r1\""), "{held}");
+    code.batch_execute("DROP VIEW public.report").unwrap();
+    executor.contract(&second).unwrap();
+    let mut code = database.through(&second.views);
+    assert_eq!(lines(&mut code, "SELECT data FROM sessions"), "precious");
+    assert_eq!(lines(&mut code, "SELECT nextval('numbers')"), "1");
+
+    // And so does what it made on a way that was taken back.
+    drop(executor);
+    let third = database.plan("ALTER TABLE t ADD y int");
+    let mut executor = database.executor();
+    bring(&mut executor, &third);
+    let mut code = database.through(&third.views);
+    code.batch_execute("CREATE TABLE later (id int); INSERT INTO later VALUES (7)").unwrap();
+    executor.undo(&third).unwrap();
+    assert_eq!(lines(&mut database.through(&second.views), "SELECT id FROM later"), "7");
+}
+
+#[test]
+fn a_row_that_new_code_writes_to_the_table_itself_has_the_old_shape() {
+    let Some(database) = Database::new() else { return };
+    drop(database.with("CREATE TABLE t (id int PRIMARY KEY, q text, c int NOT NULL)"));
+    let plan = database.plan(
+        "ALTER TABLE t ALTER q TYPE int USING q::int; -- down: q::text
+         ALTER TABLE t ALTER c TYPE bigint",
+    );
+    let mut executor = database.executor();
+    bring(&mut executor, &plan);
+    let mut new = database.through(&plan.views);
+    lines(&mut new, "INSERT INTO public.t (id, q, c) VALUES (1, '42', 7)");
+    lines(&mut new, "INSERT INTO t (id, q, c) VALUES (2, NULL, 8)");
+    assert_eq!(lines(&mut new, "SELECT * FROM t ORDER BY id"), "1 42 7\n2 ~ 8");
+    let plain = "SELECT id, q, c FROM public.t ORDER BY id";
+    assert_eq!(lines(&mut new, plain), "1 42 7\n2 ~ 8");
+}
+
+#[test]
+fn old_code_that_changes_something_else_need_not_know_of_a_value_that_does_not_fit() {
+    let Some(database) = Database::new() else { return };
+    let mut old = database.with(
+        "CREATE TABLE t (id int PRIMARY KEY, q text, n int DEFAULT 0);
+         INSERT INTO t (id, q) VALUES (1, '1'), (2, 'abc')",
+    );
+    let plan = database.plan("ALTER TABLE t ALTER q TYPE int USING q::int; -- down: q::text");
+    let mut executor = database.executor();
+    executor.expand(&plan).unwrap();
+    lines(&mut old, "UPDATE t SET n = n + 1");
+    let new = "SELECT id, q, n FROM t ORDER BY id";
+    assert_eq!(lines(&mut database.through(&plan.views), new), "1 1 1\n2 ~ 1");
+    let failed = told(&executor.fill(&plan, &mut |_| true).unwrap_err());
+    assert!(failed.contains("invalid input syntax for type integer: \"abc\""), "{failed}");
+    executor.undo(&plan).unwrap();
+    assert_eq!(lines(&mut old, "SELECT q FROM t ORDER BY id"), "1\nabc");
+}

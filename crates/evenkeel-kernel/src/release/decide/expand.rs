@@ -14,16 +14,13 @@ impl Deciding<'_> {
     /// are used before those that use them, and goes on once all are ready.
     pub(super) fn expand(&mut self, release: &Release) {
         let order = dependency_order(&release.wanted.services);
-        // Nothing that reads the new shape of a database runs before that is there, and nobody asks
-        // it for anything, nor does a job, before it is whole.
-        let shaped = self.schemas_reach(release, SchemaTarget::Expanded);
-        let filled = shaped && self.schemas_reach(release, SchemaTarget::Ready);
-        let has_jobs = release.jobs_of(JobWhen::Before).next().is_some();
-        let jobs_done =
-            if has_jobs { filled && self.run_jobs(release, JobWhen::Before) } else { shaped };
+        // Nothing that reads the new shape of a database runs before that is whole: not all that runs
+        // waits for traffic.
+        let shaped = self.schemas_reach(release, SchemaTarget::Expanded)
+            && self.schemas_reach(release, SchemaTarget::Ready);
+        let jobs_done = shaped && self.run_jobs(release, JobWhen::Before);
         let needed = release.needed_by_jobs();
-        let mut all_ready =
-            jobs_done && filled && Seen::of(self.world).is_some() && self.listeners_open();
+        let mut all_ready = jobs_done && Seen::of(self.world).is_some() && self.listeners_open();
         let starts = |name: &&ServiceName| shaped && (jobs_done || needed.contains(*name));
         for name in release.order.iter().filter(starts) {
             // Without a port there is no rollout; the release then ends for lack of progress.
@@ -34,7 +31,6 @@ impl Deciding<'_> {
             let checked =
                 |it: &&Rollout| release.hurried || release.awaited_check(name, it).is_none();
             if ready
-                && filled
                 && needed.contains(name)
                 && let Some(rollout) = rollout.filter(checked)
             {

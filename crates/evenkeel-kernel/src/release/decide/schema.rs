@@ -34,16 +34,14 @@ impl Deciding<'_> {
     /// Brings every schema to `target` at least. Returns whether all are there.
     pub(super) fn schemas_reach(&mut self, release: &Release, target: SchemaTarget) -> bool {
         self.aim(release, |before| before < Some(target), target);
-        release.schemas_are(self.world, |done| {
-            done.is_some_and(|done| done >= target && done != SchemaTarget::Undone)
-        })
+        release.schemas_are(self.world, |done| target.is_reached(done))
     }
 
     /// Takes the new shapes away. Returns whether all are gone.
     pub(super) fn schemas_are_undone(&mut self, release: &Release) -> bool {
         let target = SchemaTarget::Undone;
         self.aim(release, |before| before != Some(target), target);
-        release.schemas_are(self.world, |done| done == Some(target))
+        release.schemas_are(self.world, |done| target.is_reached(done))
     }
 
     fn aim(
@@ -72,9 +70,9 @@ impl Deciding<'_> {
 /// What happens on the way to a target.
 fn told(target: SchemaTarget) -> &'static str {
     match target {
-        SchemaTarget::Expanded => "of its schema is made beside the old one",
-        SchemaTarget::Ready => "of its schema is filled and checked",
-        SchemaTarget::Contracted => "of its schema stays, the old one goes",
-        SchemaTarget::Undone => "of its schema is taken away again",
+        SchemaTarget::Expanded => "of its schema is being made beside the old one",
+        SchemaTarget::Ready => "of its schema is being filled and checked",
+        SchemaTarget::Contracted => "of its schema stays, the old one goes now",
+        SchemaTarget::Undone => "of its schema is being taken away again",
     }
 }

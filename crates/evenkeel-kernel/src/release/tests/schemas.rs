@@ -119,18 +119,18 @@ fn the_new_shape_is_there_before_the_code_and_the_old_one_until_its_code_is_gone
             20 > apply web:v2 main@2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20 database main: revision 2 of its schema is made beside the old one
-            21 database main: revision 2 of its schema is filled and checked
-            21   other r1 1+0 100 % | web r1 1+0 100 % r2 1+0 0 %
-            25 shifting web to r2: step 1 of 1
-            25 web: 100 % of the traffic goes to r2
-            25   other r1 1+0 100 % | web r1 1+0 0 % r2 1+0 100 %
-            26 promoted; what it replaced is kept for 2s
-            28 the old revisions are stopped now
-            28   other r1 1+0 100 % | web r1 0+1 0 % r2 1+0 100 %
-            29   other r1 1+0 100 % | web r2 1+0 100 %
-            30 database main: revision 2 of its schema stays, the old one goes
-            31 release #2 ended: promoted
+            20 database main: revision 2 of its schema is being made beside the old one
+            21 database main: revision 2 of its schema is being filled and checked
+            25   other r1 1+0 100 % | web r1 1+0 100 % r2 1+0 0 %
+            28 shifting web to r2: step 1 of 1
+            28 web: 100 % of the traffic goes to r2
+            28   other r1 1+0 100 % | web r1 1+0 0 % r2 1+0 100 %
+            29 promoted; what it replaced is kept for 2s
+            31 the old revisions are stopped now
+            31   other r1 1+0 100 % | web r1 0+1 0 % r2 1+0 100 %
+            32   other r1 1+0 100 % | web r2 1+0 100 %
+            33 database main: revision 2 of its schema stays, the old one goes now
+            34 release #2 ended: promoted
             60 > apply web:v3 main@
             60 < release #3 is started
             60 release #3 started by ann: web r2 to r3
@@ -169,19 +169,19 @@ fn on_the_way_back_the_new_shape_goes_after_its_code() {
             60 > apply web:v2 main@2
             60 < release #2 is started
             60 release #2 started by ann: web r1 to r2
-            60 database main: revision 2 of its schema is made beside the old one
-            61 database main: revision 2 of its schema is filled and checked
-            61   web r1 1+0 100 % r2 1+0 0 %
-            65 shifting web to r2: step 1 of 1
-            65 web: 100 % of the traffic goes to r2
-            65   web r1 1+0 0 % r2 1+0 100 %
-            66 promoted; what it replaced is kept for 30s
+            60 database main: revision 2 of its schema is being made beside the old one
+            61 database main: revision 2 of its schema is being filled and checked
+            65   web r1 1+0 100 % r2 1+0 0 %
+            68 shifting web to r2: step 1 of 1
+            68 web: 100 % of the traffic goes to r2
+            68   web r1 1+0 0 % r2 1+0 100 %
+            69 promoted; what it replaced is kept for 30s
             75 > rollback
             75 < release #2 is taken back
             75 release #2 turns back: rolled back by ann
             75   web r1 1+0 100 % r2 0+1 0 %
             75   web r1 1+0 100 %
-            76 database main: revision 2 of its schema is taken away again
+            76 database main: revision 2 of its schema is being taken away again
             77 release #2 ended: fast_rolled_back, rolled back by ann
         "#]],
     );
@@ -211,14 +211,12 @@ fn rows_that_break_a_rule_take_the_release_back() {
             20 > apply web:v2 main@2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20 database main: revision 2 of its schema is made beside the old one
-            21 database main: revision 2 of its schema is filled and checked
-            21   web r1 1+0 100 % r2 1+0 0 %
+            20 database main: revision 2 of its schema is being made beside the old one
+            21 database main: revision 2 of its schema is being filled and checked
             22 release #2 turns back: the schema of database main cannot be changed: rows of orders break a rule
-            22   web r1 1+0 100 % r2 0+1 0 %
+            22 database main: revision 2 of its schema is being taken away again
+            23 ? database main loses its new shape, revision 2 (rows of orders break a rule)
             23 ? release #2 is taken back: the new instances drain (the schema of database main cannot be changed: rows of orders break a rule)
-            23   web r1 1+0 100 %
-            24 database main: revision 2 of its schema is taken away again
             25 release #2 ended: rolled_back, the schema of database main cannot be changed: rows of orders break a rule
         "#]],
     );
@@ -252,21 +250,21 @@ fn code_that_stays_as_it_is_must_not_lose_what_it_reads() {
             21 > apply worker:v2
             21 < release #2 is started
             21 release #2 started by ann: web r1 to r2, worker r1 to r2
-            21 database main: revision 2 of its schema is made beside the old one
-            22 database main: revision 2 of its schema is filled and checked
-            22   web r1 1+0 100 % r2 1+0 0 % | worker r1 1+0 100 % r2 1+0 0 %
-            26 shifting web to r2: step 1 of 1
-            26 web: 100 % of the traffic goes to r2
-            26   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 100 % r2 1+0 0 %
-            27 shifting worker to r2: step 1 of 1
-            27 worker: 100 % of the traffic goes to r2
-            27   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 0 % r2 1+0 100 %
-            28 promoted; what it replaced is kept for 2s
-            30 the old revisions are stopped now
-            30   web r1 0+1 0 % r2 1+0 100 % | worker r1 0+1 0 % r2 1+0 100 %
-            31   web r2 1+0 100 % | worker r2 1+0 100 %
-            32 database main: revision 2 of its schema stays, the old one goes
-            33 release #2 ended: promoted
+            21 database main: revision 2 of its schema is being made beside the old one
+            22 database main: revision 2 of its schema is being filled and checked
+            26   web r1 1+0 100 % r2 1+0 0 % | worker r1 1+0 100 % r2 1+0 0 %
+            29 shifting web to r2: step 1 of 1
+            29 web: 100 % of the traffic goes to r2
+            29   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 100 % r2 1+0 0 %
+            30 shifting worker to r2: step 1 of 1
+            30 worker: 100 % of the traffic goes to r2
+            30   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 0 % r2 1+0 100 %
+            31 promoted; what it replaced is kept for 2s
+            33 the old revisions are stopped now
+            33   web r1 0+1 0 % r2 1+0 100 % | worker r1 0+1 0 % r2 1+0 100 %
+            34   web r2 1+0 100 % | worker r2 1+0 100 %
+            35 database main: revision 2 of its schema stays, the old one goes now
+            36 release #2 ended: promoted
         "#]],
     );
 }
@@ -293,18 +291,18 @@ fn there_is_no_way_back_to_code_of_a_shape_that_is_gone() {
             20 > apply web:v2 main@2
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
-            20 database main: revision 2 of its schema is made beside the old one
-            21 database main: revision 2 of its schema is filled and checked
-            21   web r1 1+0 100 % r2 1+0 0 %
-            25 shifting web to r2: step 1 of 1
-            25 web: 100 % of the traffic goes to r2
-            25   web r1 1+0 0 % r2 1+0 100 %
-            26 promoted; what it replaced is kept for 2s
-            28 the old revisions are stopped now
-            28   web r1 0+1 0 % r2 1+0 100 %
-            29   web r2 1+0 100 %
-            30 database main: revision 2 of its schema stays, the old one goes
-            31 release #2 ended: promoted
+            20 database main: revision 2 of its schema is being made beside the old one
+            21 database main: revision 2 of its schema is being filled and checked
+            25   web r1 1+0 100 % r2 1+0 0 %
+            28 shifting web to r2: step 1 of 1
+            28 web: 100 % of the traffic goes to r2
+            28   web r1 1+0 0 % r2 1+0 100 %
+            29 promoted; what it replaced is kept for 2s
+            31 the old revisions are stopped now
+            31   web r1 0+1 0 % r2 1+0 100 %
+            32   web r2 1+0 100 %
+            33 database main: revision 2 of its schema stays, the old one goes now
+            34 release #2 ended: promoted
             50 > rollback
             50 < refused: web r1 reads database main in a shape that is gone
         "#]],
