@@ -13,10 +13,14 @@ const HORIZON: Duration = Duration::from_secs(3);
 const HORIZON_AGAIN: Duration = Duration::from_millis(300);
 const HORIZON_LOOK: Duration = Duration::from_millis(10);
 
-/// How long a small question about the table takes, as any client's would.
+/// How long a small request takes, as any client's would: it reads from the table, and what it
+/// commits is on the disk.
 pub(super) fn question(session: &mut Session, table: &str) -> Result<Duration, Failed> {
     let began = Instant::now();
-    session.run(&format!("SELECT 1 FROM ONLY {table} WHERE ctid = '(0,1)'"))?;
+    session.run(&format!(
+        "BEGIN; SET LOCAL synchronous_commit = on; \
+         SELECT 1 FROM ONLY {table} WHERE ctid = '(0,1)'; SELECT txid_current(); COMMIT"
+    ))?;
     Ok(began.elapsed())
 }
 
