@@ -1,0 +1,42 @@
+//! What a backfill leaves behind.
+
+use evenkeel_postgres::execute::Tuning;
+
+use crate::rig::{Database, lines, told};
+
+/// Rows that get wider than their pages can hold have to move; but those that stay are entered into
+/// no index, and those that move take the room that others left.
+#[test]
+fn a_table_that_is_filled_does_not_double() {
+    let Some(database) = Database::new() else { return };
+    // By a key that is a number, and by one that is not.
+    for (table, key) in [("numbers", "n"), ("words", "md5(n::text)")] {
+        let mut client = database.with(&format!(
+            "CREATE TABLE {table} AS SELECT {key} AS id, n AS amount, n % 50 AS customer,
+                 repeat('x', 60) AS filler FROM generate_series(1, 40000) n;
+             ALTER TABLE {table} ADD PRIMARY KEY (id), SET (autovacuum_enabled = off);
+             CREATE INDEX {table}_customer ON {table} (customer);
+             ANALYZE {table}"
+        ));
+        let mut size = || {
+            let query = format!("SELECT pg_relation_size('{table}'), pg_indexes_size('{table}')");
+            let both = lines(&mut client, &query);
+            let (table, indexes) = both.split_once(' ').expect("two numbers");
+            [table, indexes].map(|it| it.parse::<f64>().expect("a number"))
+        };
+        let plan = database.plan(&format!("ALTER TABLE {table} ALTER COLUMN amount TYPE bigint;"));
+        let mut executor = database.executor();
+        executor.tuning = Tuning { region: 64, small: 1, ..Tuning::default() };
+        executor.expand(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+        let before = size();
+        executor.fill(&plan, &mut |_| true).unwrap_or_else(|error| panic!("{}", told(&error)));
+        let after = size();
+        // Both would double if every row moved. What else the server does at the time costs some room.
+        let growth = [after[0] / before[0] - 1.0, after[1] / before[1] - 1.0];
+        assert!(growth[0] < 0.5 && growth[1] < 0.5, "{table}: {growth:?}");
+        executor.tighten(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+        executor.contract(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+        let sum = format!("SELECT count(amount), sum(amount) FROM {table}");
+        assert_eq!(lines(&mut client, &sum), "40000 800020000");
+    }
+}
