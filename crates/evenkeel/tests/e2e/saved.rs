@@ -13,7 +13,7 @@ use crate::programs::web;
 const HALF: &str = "strategy = \"canary\"\nanalysis.min_requests = 0\nmin_ready = \"0s\"\n\
                     bake = \"0s\"\nsteps = [{ weight = \"50%\", bake = \"10m\" }]";
 /// The format that control writes, and those around it.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 fn halfway() -> (House, Running) {
     let house = House::new();
