@@ -19,7 +19,7 @@ use crate::events::Events;
 use crate::hands::Hands;
 use crate::saved;
 use crate::snapshot::{Latest, Snapshot};
-use crate::{listen, notify, orders, wake};
+use crate::{listen, log, notify, orders, wake};
 
 /// Ports of instances: below the range from which the kernel takes ports for outgoing
 /// connections (32768 and up on Linux), so that none of those is in the way.
@@ -93,7 +93,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
     let (found, version, head) = match journal.load()? {
         Some(found) => {
             let state = saved::decode(found.format, &found.body)
-                .map_err(|error| ControlError::Unreadable(chain(&error)))?;
+                .map_err(|error| ControlError::Unreadable(log::chain(&error)))?;
             (state, found.version, found.head)
         }
         None => {
@@ -146,7 +146,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         latest,
         events,
     };
-    crate::log::line(&format!("{epoch} begins"));
+    log::line(&format!("{epoch} begins"));
     engine.run()?;
     Ok(())
 }
@@ -193,15 +193,4 @@ fn latest_time(state: &State) -> Timestamp {
     let release = state.release.iter().flat_map(|it| [it.started, it.since, it.progress]);
     let past = state.past.iter().map(|past| past.ended);
     release.chain(past).max().unwrap_or_default()
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -18,6 +18,7 @@ use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage, look}
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::Plan;
 
+use crate::log::chain;
 use crate::orders::Orders;
 
 /// How long a thread waits before it tries again what did not work.
@@ -162,7 +163,7 @@ impl Worker {
             Some(Trouble { why: format!("its plan cannot be read: {error}"), is_final: true })
         })?;
         let address = address(&self.home, schema).map_err(passing)?;
-        let client = connect(&address, "evenkeel").map_err(|error| passing(told(&error)))?;
+        let client = connect(&address, "evenkeel").map_err(|error| passing(chain(&error)))?;
         let mut session = Session::new(client);
         let name = Name::new(&schema.schema);
         if target == SchemaTarget::Undone {
@@ -216,11 +217,7 @@ impl Worker {
         if target == SchemaTarget::Ready {
             return Ok(());
         }
-        let contracted = executor
-            .ledger()?
-            .entries
-            .iter()
-            .any(|it| it.revision == plan.revision && it.stage == Stage::Contracted);
+        let contracted = executor.stage(plan)? == Some(Stage::Contracted);
         let left = if contracted { Vec::new() } else { executor.stragglers(plan)? };
         if !left.is_empty() {
             return Err(Stopped::Waiting(format!(
@@ -290,17 +287,5 @@ fn address(home: &Path, schema: &want::Schema) -> Result<String, String> {
 }
 
 fn trouble(failed: &Failed) -> Trouble {
-    Trouble { why: told(failed), is_final: failed.is_final() }
-}
-
-/// An error with its causes.
-fn told(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(it) = source {
-        text.push_str(": ");
-        text.push_str(&it.to_string());
-        source = it.source();
-    }
-    text
+    Trouble { why: chain(failed), is_final: failed.is_final() }
 }

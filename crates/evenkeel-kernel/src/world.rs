@@ -51,6 +51,12 @@ pub struct World {
 }
 
 impl World {
+    /// How far this revision of a database's schema is; nothing while another is looked at.
+    #[must_use]
+    pub fn schema(&self, database: &DatabaseName, revision: u32) -> Option<&Schema> {
+        self.schemas.get(database).filter(|seen| seen.revision == revision)
+    }
+
     /// A world of which nothing has been seen yet.
     #[must_use]
     pub fn unknown() -> Self {

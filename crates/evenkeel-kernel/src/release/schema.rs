@@ -1,14 +1,16 @@
 //! Schemas of databases that a release changes: how far each is to be, and what is waited for.
 //!
-//! The new shape is there before any code that needs it, whole before any traffic reaches that code,
-//! and the old shape goes when all code that needs it is gone. On the way back the new shape goes
+//! The new shape is whole before any code that needs it starts, and the old shape goes when all code
+//! that needs it is gone. On the way back the new shape goes
 //! when the code that needs it is gone.
 
 use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, Release, State};
 use super::why::Wait;
-use crate::model::{Database, DatabaseName, KeptSecret, SchemaChange, Stack};
+use crate::model::{
+    Database, DatabaseName, KeptSecret, SchemaChange, ServiceName, Stack, Workload,
+};
 use crate::want;
 use crate::world::{SchemaTarget, World};
 
@@ -32,22 +34,18 @@ impl Release {
         })
     }
 
-    /// Whether every schema is where `is_there` says.
-    pub(super) fn schemas_are(
-        &self,
-        world: &World,
-        is_there: impl Fn(Option<SchemaTarget>) -> bool,
-    ) -> bool {
+    /// Whether every schema has come to `target`.
+    pub(super) fn schemas_are(&self, world: &World, target: SchemaTarget) -> bool {
         self.migrations().all(|(name, _, change, _)| {
-            let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision);
-            seen.is_some_and(|seen| is_there(seen.done))
+            let seen = world.schema(name, change.revision);
+            seen.is_some_and(|seen| target.is_reached(seen.done))
         })
     }
 
     /// Why a schema cannot come to its new shape.
     pub(super) fn schema_failure(&self, world: &World) -> Option<String> {
         self.migrations().find_map(|(name, _, change, _)| {
-            let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision)?;
+            let seen = world.schema(name, change.revision)?;
             let trouble = seen.trouble.as_ref().filter(|it| it.is_final)?;
             Some(format!("the schema of database {name} cannot be changed: {}", trouble.why))
         })
@@ -90,7 +88,7 @@ impl State {
             if turns && target != SchemaTarget::Undone {
                 continue;
             }
-            let seen = world.schemas.get(name).filter(|seen| seen.revision == change.revision);
+            let seen = world.schema(name, change.revision);
             if seen.is_some_and(|seen| target.is_reached(seen.done)) {
                 continue;
             }
@@ -141,14 +139,14 @@ impl State {
             if loses.is_empty() {
                 return None;
             }
-            let same = |service: &crate::model::ServiceName, it: &crate::model::Workload| {
-                let before = self.stack.services.get(service)?;
-                let mut before = before.workload.clone();
-                before.databases.clone_from(&it.databases);
-                (before == *it).then_some(())
+            let stays = |service: &ServiceName, it: &Workload| {
+                self.stack.services.get(service).is_some_and(|before| {
+                    let databases = it.databases.clone();
+                    Workload { databases, ..before.workload.clone() } == *it
+                })
             };
             let (service, _) = wanted.services.iter().find(|(service, it)| {
-                it.workload.databases.contains_key(name) && same(service, &it.workload).is_some()
+                it.workload.databases.contains_key(name) && stays(service, &it.workload)
             })?;
             Some(format!(
                 "{service} uses database {name} and stays as it is, but {} would be gone for it",

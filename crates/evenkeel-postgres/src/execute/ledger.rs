@@ -252,6 +252,20 @@ pub(super) fn enter(schema: &Name, plan: &Plan, stage: Stage) -> Result<String, 
     ))
 }
 
+/// How far one revision is, without what was planned being read.
+pub(super) fn stage_of(
+    session: &mut Session,
+    schema: &Name,
+    revision: u32,
+) -> Result<Option<Stage>, Failed> {
+    let stage = session.one(&format!(
+        "SELECT stage FROM {}.revision WHERE schema = {} AND number = {revision}",
+        Name::new(OWN),
+        literal(schema.as_str())
+    ))?;
+    Ok(stage.as_deref().and_then(Stage::read))
+}
+
 /// The statement that brings a revision to a stage.
 pub(super) fn stage(schema: &Name, revision: u32, stage: Stage) -> String {
     format!(

@@ -238,11 +238,13 @@ impl Executor {
         attempt::phase(&mut self.session, &plan.undo, &[done], self.patience)
     }
 
-    /// How far a plan is.
-    fn stage(&mut self, plan: &Plan) -> Result<Option<Stage>, Failed> {
-        let ledger = self.ledger()?;
-        let entry = ledger.entries.into_iter().find(|it| it.revision == plan.revision);
-        Ok(entry.map(|it| it.stage))
+    /// How far a plan is; nothing if it was never begun.
+    ///
+    /// # Errors
+    ///
+    /// What the database said.
+    pub fn stage(&mut self, plan: &Plan) -> Result<Option<Stage>, Failed> {
+        ledger::stage_of(&mut self.session, &self.schema, plan.revision)
     }
 
     fn write_down(&mut self, plan: &Plan, stage: Stage) -> Result<(), Failed> {

@@ -12,10 +12,8 @@ impl Deciding<'_> {
         let moved: Vec<(DatabaseName, u16)> = release
             .migrations()
             .filter_map(|(name, _, change, migration)| {
-                let seen = self.world.schemas.get(name)?;
-                let further =
-                    seen.revision == change.revision && seen.permille > migration.permille;
-                further.then(|| (name.clone(), seen.permille))
+                let seen = self.world.schema(name, change.revision)?;
+                (seen.permille > migration.permille).then(|| (name.clone(), seen.permille))
             })
             .collect();
         if moved.is_empty() {
@@ -34,14 +32,14 @@ impl Deciding<'_> {
     /// Brings every schema to `target` at least. Returns whether all are there.
     pub(super) fn schemas_reach(&mut self, release: &Release, target: SchemaTarget) -> bool {
         self.aim(release, |before| before < Some(target), target);
-        release.schemas_are(self.world, |done| target.is_reached(done))
+        release.schemas_are(self.world, target)
     }
 
     /// Takes the new shapes away. Returns whether all are gone.
     pub(super) fn schemas_are_undone(&mut self, release: &Release) -> bool {
         let target = SchemaTarget::Undone;
         self.aim(release, |before| before != Some(target), target);
-        release.schemas_are(self.world, |done| target.is_reached(done))
+        release.schemas_are(self.world, target)
     }
 
     fn aim(
