@@ -195,10 +195,6 @@ impl Worker {
         }
         self.doing("the new shape is made");
         executor.expand(plan)?;
-        self.reached(SchemaTarget::Expanded);
-        if target == SchemaTarget::Expanded {
-            return Ok(());
-        }
         self.doing("rows are filled");
         let mut pieces = 0;
         let whole = executor.fill(plan, &mut |filled| {

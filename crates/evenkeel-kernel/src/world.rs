@@ -102,9 +102,10 @@ pub struct Trouble {
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum SchemaTarget {
-    /// The new shape is there beside the old one, and both are kept in step.
-    Expanded,
-    /// All rows have their new values, and the new shape is held to its rules.
+    /// The new shape is there beside the old one, and both are kept in step; all rows have their new
+    /// values, and it is held to its rules.
+    // A state that was saved when there was a target on the way here.
+    #[serde(alias = "expanded")]
     Ready,
     /// The old shape is gone.
     Contracted,
@@ -118,7 +119,7 @@ impl SchemaTarget {
     pub fn is_reached(self, done: Option<Self>) -> bool {
         match self {
             Self::Undone => done == Some(Self::Undone),
-            Self::Expanded | Self::Ready | Self::Contracted => {
+            Self::Ready | Self::Contracted => {
                 done.is_some_and(|done| done >= self && done != Self::Undone)
             }
         }

@@ -136,9 +136,6 @@ impl Databases {
         now: u64,
     ) -> Checked {
         match target {
-            SchemaTarget::Expanded => {
-                self.shapes.insert(revision);
-            }
             SchemaTarget::Ready => {
                 self.shapes.insert(revision);
                 self.ready.insert(revision);

@@ -94,9 +94,8 @@ impl State {
             }
             let doing = seen.and_then(|seen| seen.doing.clone());
             let (what, unblock) = match target {
-                SchemaTarget::Expanded => ("gets its new shape", "it needs short locks on tables"),
                 SchemaTarget::Ready => {
-                    ("is being filled and checked", "`evenkeel schema status` shows how far it is")
+                    ("gets its new shape", "`evenkeel schema status` shows how far it is")
                 }
                 SchemaTarget::Contracted => {
                     ("loses its old shape", "connections of old code must end first")

@@ -68,8 +68,7 @@ impl Deciding<'_> {
 /// What happens on the way to a target.
 fn told(target: SchemaTarget) -> &'static str {
     match target {
-        SchemaTarget::Expanded => "of its schema is being made beside the old one",
-        SchemaTarget::Ready => "of its schema is being filled and checked",
+        SchemaTarget::Ready => "of its schema is being made beside the old one",
         SchemaTarget::Contracted => "of its schema stays, the old one goes now",
         SchemaTarget::Undone => "of its schema is being taken away again",
     }

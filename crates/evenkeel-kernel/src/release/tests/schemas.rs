@@ -75,7 +75,7 @@ impl Story {
 
     pub(super) fn schemas(&self) -> BTreeMap<DatabaseName, world::Schema> {
         let seen = |(name, doing): (&DatabaseName, &Doing)| {
-            let stuck = self.fates.contains_key(name.as_str()) && doing.done.is_some();
+            let stuck = self.fates.contains_key(name.as_str());
             let trouble = stuck
                 .then(|| Trouble { why: "rows of orders break a rule".to_owned(), is_final: true });
             let done = if stuck { doing.done } else { done(doing, self.second) };
@@ -120,17 +120,16 @@ fn the_new_shape_is_there_before_the_code_and_the_old_one_until_its_code_is_gone
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
             20 database main: revision 2 of its schema is being made beside the old one
-            21 database main: revision 2 of its schema is being filled and checked
-            25   other r1 1+0 100 % | web r1 1+0 100 % r2 1+0 0 %
-            28 shifting web to r2: step 1 of 1
-            28 web: 100 % of the traffic goes to r2
-            28   other r1 1+0 100 % | web r1 1+0 0 % r2 1+0 100 %
-            29 promoted; what it replaced is kept for 2s
-            31 the old revisions are stopped now
-            31   other r1 1+0 100 % | web r1 0+1 0 % r2 1+0 100 %
-            32   other r1 1+0 100 % | web r2 1+0 100 %
-            33 database main: revision 2 of its schema stays, the old one goes now
-            34 release #2 ended: promoted
+            24   other r1 1+0 100 % | web r1 1+0 100 % r2 1+0 0 %
+            27 shifting web to r2: step 1 of 1
+            27 web: 100 % of the traffic goes to r2
+            27   other r1 1+0 100 % | web r1 1+0 0 % r2 1+0 100 %
+            28 promoted; what it replaced is kept for 2s
+            30 the old revisions are stopped now
+            30   other r1 1+0 100 % | web r1 0+1 0 % r2 1+0 100 %
+            31   other r1 1+0 100 % | web r2 1+0 100 %
+            32 database main: revision 2 of its schema stays, the old one goes now
+            33 release #2 ended: promoted
             60 > apply web:v3 main@
             60 < release #3 is started
             60 release #3 started by ann: web r2 to r3
@@ -170,12 +169,11 @@ fn on_the_way_back_the_new_shape_goes_after_its_code() {
             60 < release #2 is started
             60 release #2 started by ann: web r1 to r2
             60 database main: revision 2 of its schema is being made beside the old one
-            61 database main: revision 2 of its schema is being filled and checked
-            65   web r1 1+0 100 % r2 1+0 0 %
-            68 shifting web to r2: step 1 of 1
-            68 web: 100 % of the traffic goes to r2
-            68   web r1 1+0 0 % r2 1+0 100 %
-            69 promoted; what it replaced is kept for 30s
+            64   web r1 1+0 100 % r2 1+0 0 %
+            67 shifting web to r2: step 1 of 1
+            67 web: 100 % of the traffic goes to r2
+            67   web r1 1+0 0 % r2 1+0 100 %
+            68 promoted; what it replaced is kept for 30s
             75 > rollback
             75 < release #2 is taken back
             75 release #2 turns back: rolled back by ann
@@ -212,7 +210,6 @@ fn rows_that_break_a_rule_take_the_release_back() {
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
             20 database main: revision 2 of its schema is being made beside the old one
-            21 database main: revision 2 of its schema is being filled and checked
             22 release #2 turns back: the schema of database main cannot be changed: rows of orders break a rule
             22 database main: revision 2 of its schema is being taken away again
             23 ? database main loses its new shape, revision 2 (rows of orders break a rule)
@@ -251,20 +248,19 @@ fn code_that_stays_as_it_is_must_not_lose_what_it_reads() {
             21 < release #2 is started
             21 release #2 started by ann: web r1 to r2, worker r1 to r2
             21 database main: revision 2 of its schema is being made beside the old one
-            22 database main: revision 2 of its schema is being filled and checked
-            26   web r1 1+0 100 % r2 1+0 0 % | worker r1 1+0 100 % r2 1+0 0 %
-            29 shifting web to r2: step 1 of 1
-            29 web: 100 % of the traffic goes to r2
-            29   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 100 % r2 1+0 0 %
-            30 shifting worker to r2: step 1 of 1
-            30 worker: 100 % of the traffic goes to r2
-            30   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 0 % r2 1+0 100 %
-            31 promoted; what it replaced is kept for 2s
-            33 the old revisions are stopped now
-            33   web r1 0+1 0 % r2 1+0 100 % | worker r1 0+1 0 % r2 1+0 100 %
-            34   web r2 1+0 100 % | worker r2 1+0 100 %
-            35 database main: revision 2 of its schema stays, the old one goes now
-            36 release #2 ended: promoted
+            25   web r1 1+0 100 % r2 1+0 0 % | worker r1 1+0 100 % r2 1+0 0 %
+            28 shifting web to r2: step 1 of 1
+            28 web: 100 % of the traffic goes to r2
+            28   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 100 % r2 1+0 0 %
+            29 shifting worker to r2: step 1 of 1
+            29 worker: 100 % of the traffic goes to r2
+            29   web r1 1+0 0 % r2 1+0 100 % | worker r1 1+0 0 % r2 1+0 100 %
+            30 promoted; what it replaced is kept for 2s
+            32 the old revisions are stopped now
+            32   web r1 0+1 0 % r2 1+0 100 % | worker r1 0+1 0 % r2 1+0 100 %
+            33   web r2 1+0 100 % | worker r2 1+0 100 %
+            34 database main: revision 2 of its schema stays, the old one goes now
+            35 release #2 ended: promoted
         "#]],
     );
 }
@@ -292,17 +288,16 @@ fn there_is_no_way_back_to_code_of_a_shape_that_is_gone() {
             20 < release #2 is started
             20 release #2 started by ann: web r1 to r2
             20 database main: revision 2 of its schema is being made beside the old one
-            21 database main: revision 2 of its schema is being filled and checked
-            25   web r1 1+0 100 % r2 1+0 0 %
-            28 shifting web to r2: step 1 of 1
-            28 web: 100 % of the traffic goes to r2
-            28   web r1 1+0 0 % r2 1+0 100 %
-            29 promoted; what it replaced is kept for 2s
-            31 the old revisions are stopped now
-            31   web r1 0+1 0 % r2 1+0 100 %
-            32   web r2 1+0 100 %
-            33 database main: revision 2 of its schema stays, the old one goes now
-            34 release #2 ended: promoted
+            24   web r1 1+0 100 % r2 1+0 0 %
+            27 shifting web to r2: step 1 of 1
+            27 web: 100 % of the traffic goes to r2
+            27   web r1 1+0 0 % r2 1+0 100 %
+            28 promoted; what it replaced is kept for 2s
+            30 the old revisions are stopped now
+            30   web r1 0+1 0 % r2 1+0 100 %
+            31   web r2 1+0 100 %
+            32 database main: revision 2 of its schema stays, the old one goes now
+            33 release #2 ended: promoted
             50 > rollback
             50 < refused: web r1 reads database main in a shape that is gone
         "#]],
