@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use evenkeel_kernel::model::DatabaseName;
 use evenkeel_kernel::want;
-use evenkeel_kernel::world::{Schema, SchemaTarget, Trouble};
+use evenkeel_kernel::world::{Doing, Filling, Schema, SchemaTarget, Trouble};
 use evenkeel_local::secret;
 use evenkeel_postgres::connect::connect;
 use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage, look};
@@ -24,7 +24,7 @@ use crate::orders::Orders;
 /// How long a thread waits before it tries again what did not work.
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often the engine is told of a backfill.
-const TOLD_EVERY: u64 = 5;
+const TELL: Duration = Duration::from_millis(250);
 
 /// Everybody who changes a schema.
 #[derive(Debug)]
@@ -190,24 +190,23 @@ impl Worker {
         target: SchemaTarget,
     ) -> Result<(), Stopped> {
         if target == SchemaTarget::Undone {
-            self.doing("the new shape is taken away");
+            self.doing(Doing::Undoing);
             return Ok(executor.undo(plan)?);
         }
-        self.doing("the new shape is made");
+        self.doing(Doing::Expanding);
         executor.expand(plan)?;
-        self.doing("rows are filled");
-        let mut pieces = 0;
+        let mut told: Option<Instant> = None;
         let whole = executor.fill(plan, &mut |filled| {
-            pieces += 1;
-            if pieces % TOLD_EVERY == 0 {
-                self.filled(filled);
+            if told.is_none_or(|told| told.elapsed() >= TELL) {
+                told = Some(Instant::now());
+                self.doing(Doing::Filling(filling(filled)));
             }
             self.desk.lock().wanted.as_ref() == Some(schema)
         })?;
         if !whole {
             return Err(Stopped::Otherwise);
         }
-        self.doing("indexes are built and rules checked");
+        self.doing(Doing::Tightening);
         executor.tighten(plan)?;
         self.reached(SchemaTarget::Ready);
         if target == SchemaTarget::Ready {
@@ -221,41 +220,17 @@ impl Worker {
                 left.join(", ")
             )));
         }
-        self.doing("the old shape is taken away");
+        self.doing(Doing::Contracting);
         Ok(executor.contract(plan)?)
     }
 
-    fn doing(&self, what: &str) {
-        self.say(|seen| seen.doing = Some(what.to_owned()));
+    fn doing(&self, what: Doing) {
+        self.say(|seen| seen.doing = Some(what));
     }
 
     fn reached(&self, target: SchemaTarget) {
         self.say(|seen| {
             seen.done = seen.done.filter(|it| *it != SchemaTarget::Undone).max(Some(target));
-        });
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a part up to one, in thousandths"
-    )]
-    fn filled(&self, filled: &Filled) {
-        let left = if filled.rate > 0.0 && filled.part > 0.0 {
-            let rest = filled.rows as f64 * (1.0 - filled.part) / filled.part;
-            format!(", some {:.0} s left", rest / filled.rate)
-        } else {
-            String::new()
-        };
-        let text = format!(
-            "rows of {} are filled, {:.0} %, {:.0} rows a second{left}",
-            filled.table,
-            filled.part * 100.0,
-            filled.rate
-        );
-        self.say(|seen| {
-            seen.permille = (filled.part * 1000.0) as u16;
-            seen.doing = Some(text);
         });
     }
 }
@@ -280,6 +255,27 @@ fn address(home: &Path, schema: &want::Schema) -> Result<String, String> {
     let digest = schema.url.digest.as_ref().ok_or("its address was not read")?;
     let content = secret::content(home, &schema.database.url_variable(), digest)?;
     String::from_utf8(content).map_err(|_private| "its address is not UTF-8 text".to_owned())
+}
+
+/// How far a backfill is, for people.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a part up to one in thousandths, a rate and a time, for people"
+)]
+fn filling(filled: &Filled) -> Filling {
+    let left = (filled.rate > 0.0 && filled.part > 0.0).then(|| {
+        let rest = filled.rows as f64 * (1.0 - filled.part) / filled.part;
+        Duration::from_secs((rest / filled.rate) as u64)
+    });
+    Filling {
+        rows: filled.rows,
+        of: filled.of.max(filled.rows),
+        permille: (filled.part * 1000.0) as u16,
+        rate: filled.rate as u64,
+        left,
+    }
 }
 
 fn trouble(failed: &Failed) -> Trouble {

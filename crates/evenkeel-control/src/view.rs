@@ -9,7 +9,7 @@ use evenkeel_kernel::model::{CertificateName, Leads, PoolId, RevisionNumber, Ser
 use evenkeel_kernel::plan::{Plan, Removal, Takes};
 use evenkeel_kernel::release::{
     Approval, Attempt, Held, Kept, Kind, Ledger, Past, Phase, Prospect, Release, Rollout, Service,
-    Sized, Slot, Stage, Standing, Wait,
+    Shaping, Sized, Slot, Stage, Standing, Wait,
 };
 use evenkeel_kernel::rollout;
 use evenkeel_kernel::scaling::Metric;
@@ -19,8 +19,8 @@ use evenkeel_kernel::world::{Certificate, Health, InstancePhase, Unrouted};
 use crate::api::types::{
     AccountView, ApprovalView, BakeView, CertificateView, ChangeView, CheckView, EdgeView,
     FieldView, GaugeView, HazardView, HoldView, InstanceView, JobView, LedgerView, PlanView,
-    PoolView, ReleaseView, RolloutView, RouteView, ScaleView, ServiceView, Status, StepView,
-    TrackView, UnroutedView, WaitView,
+    PoolView, ReleaseView, RolloutView, RouteView, ScaleView, SchemaView, ServiceView, Status,
+    StepView, TrackView, UnroutedView, WaitView,
 };
 use crate::snapshot::Snapshot;
 
@@ -94,6 +94,7 @@ fn remembered(snapshot: &Snapshot) -> Vec<ReleaseView> {
         promoted: false,
         rollouts: Vec::new(),
         jobs: Vec::new(),
+        schemas: Vec::new(),
         ledger: LedgerView::default(),
     });
     let running = state.release.iter().map(|it| release(snapshot, it));
@@ -422,6 +423,7 @@ fn release(snapshot: &Snapshot, release: &Release) -> ReleaseView {
             })
             .collect(),
         jobs: jobs(release),
+        schemas: release.shapings(&snapshot.world).map(|it| schema(&it)).collect(),
         ledger: ledger(&release.ledger.as_of(edge)),
     }
 }
@@ -447,6 +449,20 @@ fn jobs(release: &Release) -> Vec<JobView> {
             })
         })
         .collect()
+}
+
+fn schema(shaping: &Shaping<'_>) -> SchemaView {
+    let filling = shaping.filling;
+    SchemaView {
+        database: shaping.database.to_string(),
+        revision: shaping.revision,
+        stage: shaping.stage.to_owned(),
+        rows: filling.map(|it| it.rows),
+        of_rows: filling.map(|it| it.of),
+        rows_per_s: filling.map(|it| it.rate),
+        left_s: filling.and_then(|it| it.left).map(|it| it.as_secs()),
+        trouble: shaping.trouble.map(str::to_owned),
+    }
 }
 
 fn analysis(snapshot: &Snapshot, name: &ServiceName, rollout: &Rollout) -> Vec<TrackView> {
@@ -561,6 +577,7 @@ fn past(snapshot: &Snapshot, past: &Past) -> ReleaseView {
             })
             .collect(),
         jobs: Vec::new(),
+        schemas: Vec::new(),
         ledger: ledger(&past.ledger),
     }
 }

@@ -50,6 +50,17 @@ pub struct World {
     pub calendar: Observed<Calendar>,
 }
 
+impl Schema {
+    /// How far rows have their new values, while they get them.
+    #[must_use]
+    pub fn filling(&self) -> Option<Filling> {
+        match self.doing? {
+            Doing::Filling(filling) => Some(filling),
+            Doing::Expanding | Doing::Tightening | Doing::Contracting | Doing::Undoing => None,
+        }
+    }
+}
+
 impl World {
     /// How far this revision of a database's schema is; nothing while another is looked at.
     #[must_use]
@@ -79,12 +90,64 @@ pub struct Schema {
     pub revision: u32,
     /// The last target that was reached; none at the beginning.
     pub done: Option<SchemaTarget>,
-    /// How much of the way to the next one is done, in thousandths.
-    pub permille: u16,
-    /// What is being done, for people: a fragment.
-    pub doing: Option<String>,
+    /// What is being done.
+    pub doing: Option<Doing>,
     /// Why it does not get on, for people: a fragment.
     pub trouble: Option<Trouble>,
+}
+
+/// What is being done with a schema, on the way to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// The new shape is made beside the old one.
+    Expanding,
+    /// Rows that are there get their new values.
+    Filling(Filling),
+    /// Indexes are built and rules checked.
+    Tightening,
+    /// The old shape is taken away.
+    Contracting,
+    /// The new shape is taken away.
+    Undoing,
+}
+
+/// How far rows that are there have their new values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filling {
+    /// How many were filled.
+    pub rows: u64,
+    /// How many there are thought to be.
+    pub of: u64,
+    /// How much of the work is done, in thousandths.
+    pub permille: u16,
+    /// Rows a second.
+    pub rate: u64,
+    /// How long it goes on at that rate; none while nobody can say.
+    pub left: Option<Duration>,
+}
+
+impl Doing {
+    /// The target that it leads to.
+    #[must_use]
+    pub fn target(self) -> SchemaTarget {
+        match self {
+            Self::Expanding | Self::Filling(_) | Self::Tightening => SchemaTarget::Ready,
+            Self::Contracting => SchemaTarget::Contracted,
+            Self::Undoing => SchemaTarget::Undone,
+        }
+    }
+
+    /// One word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Expanding => "expanding",
+            Self::Filling(_) => "filling",
+            Self::Tightening => "tightening",
+            Self::Contracting => "contracting",
+            Self::Undoing => "undoing",
+        }
+    }
 }
 
 /// Why a schema does not get on.
@@ -114,6 +177,16 @@ pub enum SchemaTarget {
 }
 
 impl SchemaTarget {
+    /// One word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Contracted => "contracted",
+            Self::Undone => "undone",
+        }
+    }
+
     /// Whether what was done last has brought the schema here.
     #[must_use]
     pub fn is_reached(self, done: Option<Self>) -> bool {

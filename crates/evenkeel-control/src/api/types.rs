@@ -473,6 +473,9 @@ pub struct ReleaseView {
     /// What it runs once, in order; of a release that ended the journal tells it.
     #[serde(default)]
     pub jobs: Vec<JobView>,
+    /// The schemas of databases that it changes.
+    #[serde(default)]
+    pub schemas: Vec<SchemaView>,
     /// What its requests came to.
     pub ledger: LedgerView,
 }
@@ -507,6 +510,28 @@ pub struct JobView {
     pub attempts: u32,
     /// Why the last attempt failed, if one has.
     pub last_failure: Option<String>,
+}
+
+/// The schema of one database that a release changes.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct SchemaView {
+    /// The database.
+    pub database: String,
+    /// The number of its new revision.
+    pub revision: u32,
+    /// `waiting`, `expanding`, `filling`, `tightening`, `ready`, `contracting`, `contracted`,
+    /// `undoing` or `undone`.
+    pub stage: String,
+    /// Rows that have their new values, while they get them.
+    pub rows: Option<u64>,
+    /// How many rows there are about.
+    pub of_rows: Option<u64>,
+    /// How many get theirs in a second.
+    pub rows_per_s: Option<u64>,
+    /// About how many seconds that goes on.
+    pub left_s: Option<u64>,
+    /// Why it does not get on.
+    pub trouble: Option<String>,
 }
 
 /// One service of a release.

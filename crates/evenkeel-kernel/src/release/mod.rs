@@ -38,6 +38,7 @@ pub use hold::{Held, Holding};
 pub use job::{Attempt, Run};
 pub use ledger::{Account, Ledger};
 pub use scale::Sized;
+pub use schema::Shaping;
 pub use state::{
     Approval, Bake, Because, Gate, Kept, Kind, Lock, Note, Outcome, Past, Paused, Phase, Ports,
     Queued, Release, Rollout, Service, Slot, Stage, State,

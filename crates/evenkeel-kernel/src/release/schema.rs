@@ -4,6 +4,8 @@
 //! that needs it is gone. On the way back the new shape goes
 //! when the code that needs it is gone.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::state::{Phase, Release, State};
@@ -11,8 +13,9 @@ use super::why::Wait;
 use crate::model::{
     Database, DatabaseName, KeptSecret, SchemaChange, ServiceName, Stack, Workload,
 };
+use crate::time::human;
 use crate::want;
-use crate::world::{SchemaTarget, World};
+use crate::world::{Doing, Filling, Schema, SchemaTarget, World};
 
 /// The change of one database's schema, as far as it is decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +24,32 @@ pub struct Migration {
     pub target: Option<SchemaTarget>,
     /// How much of the way there was done when it was last looked at, in thousandths.
     pub permille: u16,
+}
+
+/// How the change of one database's schema stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shaping<'a> {
+    /// The database.
+    pub database: &'a DatabaseName,
+    /// The number of the schema's new revision.
+    pub revision: u32,
+    /// `waiting`, what is being done or the last target that was reached, in one word.
+    pub stage: &'static str,
+    /// How far rows have their new values, while they get them.
+    pub filling: Option<Filling>,
+    /// Why it does not get on.
+    pub trouble: Option<&'a str>,
+}
+
+impl fmt::Display for Filling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rows, of, permille, rate, left } = self;
+        write!(f, "{rows} of about {of} rows, {} %, {rate} rows a second", permille / 10)?;
+        match left {
+            Some(left) => write!(f, ", about {} left", human(*left)),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Release {
@@ -42,6 +71,36 @@ impl Release {
         })
     }
 
+    /// How the change of every schema stands.
+    pub fn shapings<'a>(&'a self, world: &'a World) -> impl Iterator<Item = Shaping<'a>> {
+        self.migrations().map(|(database, _, change, migration)| {
+            let seen = world.schema(database, change.revision);
+            let target = self.works_towards(migration);
+            let doing = seen.zip(target).and_then(|(seen, target)| doing(seen, target));
+            let reached = seen.and_then(|it| it.done).filter(|it| migration.target == Some(*it));
+            Shaping {
+                database,
+                revision: change.revision,
+                stage: match (reached, doing, target) {
+                    (Some(reached), ..) => reached.word(),
+                    (None, Some(doing), _) => doing.word(),
+                    (None, None, Some(SchemaTarget::Ready)) => Doing::Expanding.word(),
+                    (None, None, Some(SchemaTarget::Contracted)) => Doing::Contracting.word(),
+                    (None, None, Some(SchemaTarget::Undone)) => Doing::Undoing.word(),
+                    (None, None, None) => "waiting",
+                },
+                filling: seen.filter(|_| doing.is_some()).and_then(Schema::filling),
+                trouble: seen.and_then(|it| it.trouble.as_ref()).map(|it| it.why.as_str()),
+            }
+        })
+    }
+
+    /// Where somebody is to bring a schema now; nowhere while code that reads it has to go first.
+    fn works_towards(&self, migration: &Migration) -> Option<SchemaTarget> {
+        let turns = matches!(self.phase, Phase::TurningBack(_));
+        migration.target.filter(|it| !turns || *it == SchemaTarget::Undone)
+    }
+
     /// Why a schema cannot come to its new shape.
     pub(super) fn schema_failure(&self, world: &World) -> Option<String> {
         self.migrations().find_map(|(name, _, change, _)| {
@@ -57,7 +116,6 @@ impl State {
     #[must_use]
     pub fn wanted_schemas(&self) -> Vec<want::Schema> {
         let Some(release) = &self.release else { return Vec::new() };
-        let turns = matches!(release.phase, Phase::TurningBack(_));
         let all = release.schemas.iter().filter_map(|(name, migration)| {
             let database = release.wanted.databases.get(name)?;
             Some(want::Schema {
@@ -66,8 +124,7 @@ impl State {
                 url: self.newest_address(name).unwrap_or(&database.url).clone(),
                 schema: database.schema.clone(),
                 change: database.change.clone()?,
-                // On the way back nothing more is filled.
-                target: migration.target.filter(|it| !turns || *it == SchemaTarget::Undone),
+                target: release.works_towards(migration),
             })
         });
         all.collect()
@@ -83,16 +140,12 @@ impl State {
     pub(super) fn schema_waits(&self, release: &Release, world: &World) -> Vec<Wait> {
         let mut waits = Vec::new();
         for (name, _, change, migration) in release.migrations() {
-            let Some(target) = migration.target else { continue };
-            let turns = matches!(release.phase, Phase::TurningBack(_));
-            if turns && target != SchemaTarget::Undone {
-                continue;
-            }
+            let Some(target) = release.works_towards(migration) else { continue };
             let seen = world.schema(name, change.revision);
             if seen.is_some_and(|seen| target.is_reached(seen.done)) {
                 continue;
             }
-            let doing = seen.and_then(|seen| seen.doing.clone());
+            let doing = seen.and_then(|seen| doing(seen, target)).map(told).unwrap_or_default();
             let (what, unblock) = match target {
                 SchemaTarget::Ready => {
                     ("gets its new shape", "`evenkeel schema status` shows how far it is")
@@ -102,7 +155,6 @@ impl State {
                 }
                 SchemaTarget::Undone => ("loses its new shape", "it needs short locks on tables"),
             };
-            let doing = doing.map(|it| format!(": {it}")).unwrap_or_default();
             waits.push(Wait {
                 what: format!("database {name} {what}, revision {}{doing}", change.revision),
                 since: release.since,
@@ -152,5 +204,19 @@ impl State {
                 loses.join(", ")
             ))
         })
+    }
+}
+
+/// What is being done on the way to `target`, and not what was done on another way.
+fn doing(seen: &Schema, target: SchemaTarget) -> Option<Doing> {
+    seen.doing.filter(|it| it.target() == target)
+}
+
+/// What is being done, where its target does not say it: the end of a sentence.
+fn told(doing: Doing) -> String {
+    match doing {
+        Doing::Filling(filling) => format!(": {filling}"),
+        Doing::Tightening => ": indexes are built and rules checked".to_owned(),
+        Doing::Expanding | Doing::Contracting | Doing::Undoing => String::new(),
     }
 }

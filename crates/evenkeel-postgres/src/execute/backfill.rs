@@ -60,6 +60,22 @@ pub struct Filled {
     pub duty: f64,
 }
 
+impl Filled {
+    /// How far all backfills are, of which this is the one at `position`; those before it have
+    /// filled `before` rows.
+    #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
+    pub(super) fn of_all(&self, all: &[Backfill], position: usize, before: u64) -> Self {
+        let bytes = |some: &[Backfill]| some.iter().map(|it| it.bytes.max(1)).sum::<u64>() as f64;
+        let this = all.get(position).map_or(0.0, |it| it.bytes.max(1) as f64);
+        Self {
+            rows: before + self.rows,
+            of: all.iter().map(|it| it.rows).sum(),
+            part: (bytes(all.get(..position).unwrap_or_default()) + this * self.part) / bytes(all),
+            ..self.clone()
+        }
+    }
+}
+
 /// Bytes of a page, as nearly every server is built.
 const PAGE: u64 = 8192;
 /// How long a statement of ours waits for a row that somebody else has.

@@ -234,6 +234,23 @@ pub(super) fn read(session: &mut Session, schema: &Name) -> Result<Ledger, Faile
     Ok(ledger)
 }
 
+/// How many rows were filled for a revision, by all of its backfills or those before one.
+pub(super) fn filled(
+    session: &mut Session,
+    schema: &Name,
+    revision: u32,
+    before: Option<usize>,
+) -> Result<u64, Failed> {
+    let before = before.map(|it| format!(" AND position < {it}")).unwrap_or_default();
+    let rows = session.number(&format!(
+        "SELECT coalesce(sum(rows), 0) FROM {}.backfill \
+         WHERE schema = {} AND number = {revision}{before}",
+        Name::new(OWN),
+        literal(schema.as_str())
+    ))?;
+    Ok(u64::try_from(rows).unwrap_or_default())
+}
+
 /// The statement that begins a revision, or begins it again after it was undone.
 pub(super) fn enter(schema: &Name, plan: &Plan, stage: Stage) -> Result<String, Failed> {
     let text = serde_json::to_string(plan)

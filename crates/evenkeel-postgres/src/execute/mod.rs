@@ -48,6 +48,15 @@ pub fn look(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
     ledger::look(session, schema)
 }
 
+/// How many rows were filled for a revision by now.
+///
+/// # Errors
+///
+/// What the database said.
+pub fn filled(session: &mut Session, schema: &Name, revision: u32) -> Result<u64, Failed> {
+    ledger::filled(session, schema, revision, None)
+}
+
 impl Executor {
     /// Takes the schema over.
     ///
@@ -140,8 +149,8 @@ impl Executor {
         attempt::phase(&mut self.session, &plan.expand, &[enter], self.patience)
     }
 
-    /// Fills the rows that are there, a piece at a time; `told` hears of each, and says whether to
-    /// go on. Done when it says so.
+    /// Fills the rows that are there, a piece at a time; `told` hears after each how far all of it is,
+    /// and says whether to go on. Done when it says so.
     ///
     /// # Errors
     ///
@@ -157,6 +166,10 @@ impl Executor {
             None => return Err(Failed::NotExpanded { revision: plan.revision }),
         }
         for (position, backfill) in plan.backfills.iter().enumerate() {
+            let before =
+                ledger::filled(&mut self.session, &self.schema, plan.revision, Some(position))?;
+            let mut told =
+                |filled: &Filled| told(&filled.of_all(&plan.backfills, position, before));
             let mut filling = backfill::Filling {
                 session: &mut self.session,
                 schema: &self.schema,
@@ -166,7 +179,7 @@ impl Executor {
                 tuning: &self.tuning,
                 patience: self.patience,
             };
-            if !filling.run(told)? {
+            if !filling.run(&mut told)? {
                 return Ok(false);
             }
         }

@@ -1,8 +1,8 @@
 //! What a backfill leaves behind.
 
-use evenkeel_postgres::execute::Tuning;
+use evenkeel_postgres::execute::{self, Filled, Tuning};
 
-use crate::rig::{Database, lines, told};
+use crate::rig::{Database, lines, public, told};
 
 /// Rows that get wider than their pages can hold have to move; but those that stay are entered into
 /// no index, and those that move take the room that others left.
@@ -39,4 +39,43 @@ fn a_table_that_is_filled_does_not_double() {
         let sum = format!("SELECT count(amount), sum(amount) FROM {table}");
         assert_eq!(lines(&mut client, &sum), "40000 800020000");
     }
+}
+
+#[test]
+fn how_far_it_is_counts_all_tables_and_what_was_filled_before() {
+    let Some(database) = Database::new() else { return };
+    drop(database.with(
+        "CREATE TABLE a (id int PRIMARY KEY, n int); CREATE TABLE b (id int PRIMARY KEY, n int);
+         INSERT INTO a SELECT n, n FROM generate_series(1, 3000) n;
+         INSERT INTO b SELECT n, n FROM generate_series(1, 9000) n; ANALYZE",
+    ));
+    let plan =
+        database.plan("ALTER TABLE a ALTER n TYPE bigint; ALTER TABLE b ALTER n TYPE bigint;");
+    let mut seen: Vec<Filled> = Vec::new();
+    let mut executor = database.executor();
+    executor.expand(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+    loop {
+        // Each goes on for two pieces.
+        let mut pieces = 0;
+        let whole = executor.fill(&plan, &mut |filled| {
+            seen.push(filled.clone());
+            pieces += 1;
+            pieces < 2
+        });
+        if whole.unwrap_or_else(|error| panic!("{}", told(&error))) {
+            break;
+        }
+    }
+    let last = seen.last().expect("pieces");
+    assert_eq!((last.rows, last.of), (12_000, 12_000));
+    assert!((last.part - 1.0).abs() < 1e-9, "{}", last.part);
+    assert!(seen.iter().all(|it| it.of == 12_000));
+    for (before, after) in seen.iter().zip(&seen[1..]) {
+        assert!(before.rows <= after.rows && before.part <= after.part, "{before:?} {after:?}");
+    }
+    // A quarter of the rows are those of the first table, and about a quarter of the work.
+    let first = seen.iter().rfind(|it| it.table.contains("\"a\"")).expect("it is filled");
+    assert!(first.rows == 3000 && (0.2..0.3).contains(&first.part), "{first:?}");
+    let progress = execute::filled(executor.session(), &public(), plan.revision);
+    assert_eq!(progress.expect("an answer"), 12_000);
 }

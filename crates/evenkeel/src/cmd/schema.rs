@@ -2,11 +2,13 @@
 //! control; so it works in CI, and where nothing runs.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use evenkeel_kernel::model::{Database, DatabaseName};
 use evenkeel_kernel::spec;
-use evenkeel_postgres::execute::{Entry, Executor, look};
+use evenkeel_kernel::world::Filling;
+use evenkeel_postgres::execute::{self, Entry, Executor, Session, Stage, look};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::{self, File, Plan, Step};
 use evenkeel_postgres::problem::Problem;
@@ -20,6 +22,9 @@ use crate::exit::Exit;
 use crate::migrations::{self, Migration};
 use crate::stackfile;
 use crate::term::{self, Tone, paint};
+
+/// How long is looked at how fast rows are filled.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// A database with a folder of migrations.
 type Migrated = (DatabaseName, Database, String);
@@ -161,11 +166,24 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
             .map(|it| it.name)
             .filter(|it| !known.contains_key(it.as_str()) && !comes(it))
             .collect();
+        let filling = match active.filter(|it| it.stage == Stage::Expanded) {
+            Some(active) => filling(&mut session, database, active)?,
+            None => None,
+        };
         if as_json {
+            let under_way = active.map(|it| {
+                let mut entry = entry(it);
+                if let Some(filling) = &filling {
+                    entry["of_rows"] = json!(filling.of);
+                    entry["rows_per_s"] = json!(filling.rate);
+                    entry["left_s"] = json!(filling.left.map(|it| it.as_secs()));
+                }
+                entry
+            });
             all.push(json!({
                 "database": name.as_str(),
                 "views": ledger.views().map(Name::as_str),
-                "under_way": active.map(entry),
+                "under_way": under_way,
                 "waiting": waiting,
             }));
             continue;
@@ -174,16 +192,16 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
             Some(views) => format!("code reads by {views}"),
             None => "code reads the tables themselves".to_owned(),
         };
-        term::line(&format!("database {name}: {} were run; {at}", counted(known.len())));
+        let run = counted(known.len());
+        let were = if known.len() == 1 { "was" } else { "were" };
+        term::line(&format!("database {name}: {run} {were} run; {at}"));
         if let Some(active) = active {
-            let rows: u64 = active.plan.backfills.iter().map(|it| it.rows).sum();
-            let filled = match rows {
-                0 => String::new(),
-                rows => format!(", {} of about {rows} rows filled", active.filled),
-            };
             term::line(&format!(
-                "  revision {} is {} since {}{filled}",
-                active.revision, active.stage, active.changed
+                "  revision {} is {} since {}{}",
+                active.revision,
+                active.stage,
+                active.changed,
+                filling.map(|it| format!(", {it}")).unwrap_or_default()
             ));
         }
         if !waiting.is_empty() {
@@ -194,6 +212,29 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
         term::json(&all)?;
     }
     Ok(Exit::Done)
+}
+
+/// How rows are being filled, if any are: how fast shows in how many more there are a moment later.
+fn filling(
+    session: &mut Session,
+    database: &Database,
+    active: &Entry,
+) -> anyhow::Result<Option<Filling>> {
+    let of: u64 = active.plan.backfills.iter().map(|it| it.rows).sum();
+    if of == 0 {
+        return Ok(None);
+    }
+    let schema = Name::new(&database.schema);
+    let before = execute::filled(session, &schema, active.revision)?;
+    let began = Instant::now();
+    std::thread::sleep(MOMENT);
+    let rows = execute::filled(session, &schema, active.revision)?;
+    let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let rate = rows.saturating_sub(before) * 1000 / took.max(1);
+    let of = of.max(rows);
+    let left = (rate > 0).then(|| Duration::from_secs((of - rows) / rate));
+    let permille = u16::try_from(rows * 1000 / of).unwrap_or(1000);
+    Ok(Some(Filling { rows, of, permille, rate, left }))
 }
 
 fn counted(migrations: usize) -> String {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use evenkeel_control::api::types::{
-    CertificateView, JobView, LedgerView, PoolView, ReleaseView, ServiceView, WaitView,
+    CertificateView, JobView, LedgerView, PoolView, ReleaseView, SchemaView, ServiceView, WaitView,
 };
 use evenkeel_control::client::CallError;
 
@@ -85,6 +85,10 @@ fn lines(status: &evenkeel_control::api::types::Status, instances: bool) -> Vec<
         if !release.jobs.is_empty() {
             lines.push(String::new());
             lines.extend(term::table(&job_rows(&release.jobs)));
+        }
+        if !release.schemas.is_empty() {
+            lines.push(String::new());
+            lines.extend(term::table(&schema_rows(&release.schemas)));
         }
         lines.push(String::new());
         lines.extend(ledger_lines(&release.ledger));
@@ -235,6 +239,29 @@ fn job_rows(jobs: &[JobView]) -> Vec<Vec<String>> {
             paint(tone, &job.state),
             job.attempts.to_string(),
             job.last_failure.clone().unwrap_or_default(),
+        ]
+    }));
+    rows
+}
+
+fn schema_rows(schemas: &[SchemaView]) -> Vec<Vec<String>> {
+    let head = ["SCHEMA OF", "REVISION", "STAGE", "ROWS", "A SECOND", "LEFT"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(schemas.iter().map(|schema| {
+        let tone = match (&schema.trouble, schema.stage.as_str()) {
+            (Some(_), _) => Tone::Warn,
+            (None, "ready" | "contracted") => Tone::Good,
+            (None, _) => Tone::Dim,
+        };
+        let filled = schema.rows.zip(schema.of_rows);
+        let number = |it: Option<u64>| it.map(|it| it.to_string()).unwrap_or_default();
+        vec![
+            schema.database.clone(),
+            schema.revision.to_string(),
+            paint(tone, &schema.stage),
+            filled.map(|(rows, of)| format!("{rows} of about {of}")).unwrap_or_default(),
+            number(schema.rows_per_s),
+            schema.left_s.map(term::long).unwrap_or_default(),
         ]
     }));
     rows

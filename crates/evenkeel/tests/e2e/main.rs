@@ -26,6 +26,8 @@ mod disk;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod filling;
+#[cfg(test)]
 mod gates;
 #[cfg(test)]
 mod holds;

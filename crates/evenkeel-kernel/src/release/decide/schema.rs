@@ -13,7 +13,8 @@ impl Deciding<'_> {
             .migrations()
             .filter_map(|(name, _, change, migration)| {
                 let seen = self.world.schema(name, change.revision)?;
-                (seen.permille > migration.permille).then(|| (name.clone(), seen.permille))
+                let permille = seen.filling()?.permille;
+                (permille > migration.permille).then(|| (name.clone(), permille))
             })
             .collect();
         if moved.is_empty() {

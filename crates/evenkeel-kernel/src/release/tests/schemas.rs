@@ -80,10 +80,29 @@ impl Story {
                 .then(|| Trouble { why: "rows of orders break a rule".to_owned(), is_final: true });
             let done = if stuck { doing.done } else { done(doing, self.second) };
             let revision = doing.revision;
-            (name.clone(), world::Schema { revision, done, trouble, ..world::Schema::default() })
+            let doing = is_doing(doing, self.second);
+            (name.clone(), world::Schema { revision, done, doing, trouble })
         };
         self.migrations.iter().map(seen).collect()
     }
+}
+
+/// What is being done by now. A second of filling is for 100 rows; who fills hears a second later
+/// that something else is wanted.
+fn is_doing(doing: &Doing, second: u64) -> Option<world::Doing> {
+    let passed = second - doing.since;
+    let target = doing.target.filter(|it| *it == SchemaTarget::Ready || passed > 0);
+    Some(match target.unwrap_or(SchemaTarget::Ready) {
+        SchemaTarget::Ready => world::Doing::Filling(world::Filling {
+            rows: passed * 100,
+            of: FILLS_IN * 100,
+            permille: u16::try_from(passed * 1000 / FILLS_IN).unwrap_or(1000),
+            rate: 100,
+            left: Some(Duration::from_secs(FILLS_IN.saturating_sub(passed))),
+        }),
+        SchemaTarget::Contracted => world::Doing::Contracting,
+        SchemaTarget::Undone => world::Doing::Undoing,
+    })
 }
 
 /// What is done by now.
@@ -300,6 +319,44 @@ fn there_is_no_way_back_to_code_of_a_shape_that_is_gone() {
             33 release #2 ended: promoted
             50 > rollback
             50 < refused: web r1 reads database main in a shape that is gone
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_waited_for_tells_how_far_rows_are_filled() {
+    check(
+        "web 1 blue-green bake 2 reads main",
+        "0 apply main@
+         20 apply web:v2 main@2
+         22 why
+         23 abort
+         23 why
+         30 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2 main@2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 2 of its schema is being made beside the old one
+            22 ? database main gets its new shape, revision 2: 200 of about 400 rows, 50 %, 100 rows a second, about 2s left
+            22 ? web r2: 0 of 1 instances ready
+            23 > abort
+            23 < release #2 is taken back
+            23 release #2 turns back: aborted by ann
+            23 database main: revision 2 of its schema is being taken away again
+            23 ? database main loses its new shape, revision 2
+            23 ? release #2 is taken back: the new instances drain
+            24 release #2 ended: aborted, aborted by ann
         "#]],
     );
 }

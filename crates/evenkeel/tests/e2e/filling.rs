@@ -1,0 +1,89 @@
+//! A change of the schema that takes its time: it is seen how far it is.
+
+use serde_json::Value;
+
+use crate::house::House;
+use crate::postgres::Postgres;
+use crate::programs::Program;
+
+/// Filling a row takes as long as `pace` says.
+const FIRST: &str = "CREATE TABLE pace (seconds float8 NOT NULL);
+INSERT INTO pace VALUES (0.004); -- undo: nothing
+CREATE FUNCTION slowly(n int) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_sleep((SELECT seconds FROM public.pace)); RETURN n * 2; END $$;
+CREATE TABLE orders (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, amount int, filler text);
+";
+
+const SECOND: &str = "ALTER TABLE orders ADD COLUMN twice bigint NOT NULL; -- up: slowly(amount)\n";
+
+const ROWS: u64 = 5000;
+
+/// A house with a database whose next change fills rows for long.
+fn house(database: &Postgres) -> House {
+    let house = House::new();
+    house.write("address", &database.url());
+    house.write("migrations/1.sql", FIRST);
+    stack(&house, "v1");
+    house.up();
+    house.until_settled();
+    database.ask(&format!(
+        "INSERT INTO orders (amount, filler) SELECT n, repeat('x', 700) FROM generate_series(1, {ROWS}) n;
+         ANALYZE orders"
+    ));
+    house.write("migrations/2.sql", SECOND);
+    stack(&house, "v2");
+    house
+}
+
+fn stack(house: &House, version: &str) {
+    house.write(&format!("{version}/page"), version);
+    let service = format!(
+        "run = \"python3 -m http.server $PORT --bind 127.0.0.1 --directory {version}\"\n\
+         health = \"/page\""
+    );
+    house.stack(&format!(
+        "[database.main]\nurl = \"file:address\"\nmigrations = \"migrations\"\n\
+         [service.web]\n{service}\nreplicas = 1\nuses = \"database.main\"\n\
+         [service.web.rollout]\nstrategy = \"blue-green\"\nmin_ready = \"0s\"\nbake = \"0s\"\n\
+         [route.web]\nto = \"web\"\n"
+    ));
+}
+
+/// The schema that the release changes.
+fn schema(status: &Value) -> &Value {
+    &status["release"]["schemas"][0]
+}
+
+#[test]
+fn a_change_that_takes_its_time_tells_how_far_it_is() {
+    if !Program::Python.is_here() {
+        return;
+    }
+    let Some(database) = Postgres::start() else { return };
+    let house = house(&database);
+    house.run(&["apply", "--detach", "--yes"]).exits(0);
+
+    let seen = house.until("rows are filled", |status| {
+        let seen = schema(status);
+        (seen["left_s"].as_u64()? > 0 && seen["rows_per_s"].as_u64()? > 0).then(|| seen.clone())
+    });
+    assert_eq!((&seen["database"], &seen["revision"]), (&"main".into(), &2.into()));
+    assert_eq!((&seen["stage"], &seen["of_rows"]), (&"filling".into(), &ROWS.into()));
+    let rows = seen["rows"].as_u64().unwrap();
+    assert!(rows > 0 && rows < ROWS, "{seen}");
+    house.run(&["status"]).exits(0).says("of about 5000");
+    house.run(&["why"]).exits(0).says("database main gets its new shape, revision 2: ");
+    house.run(&["schema", "status"]).exits(0).says(" of about 5000 rows, ").says(" left");
+    let asked = house.run(&["schema", "status", "--json"]).exits(0).json();
+    let asked = &asked[0]["under_way"];
+    assert!(
+        asked["rows_per_s"].as_u64() > Some(0) && asked["left_s"].as_u64() > Some(0),
+        "{asked}"
+    );
+    assert!(asked["rows_filled"].as_u64() >= Some(rows), "{asked}");
+
+    database.ask("UPDATE pace SET seconds = 0");
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "promoted");
+    assert_eq!(database.ask("SELECT count(*) FROM orders WHERE twice = amount * 2"), "5000");
+}
