@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use evenkeel_kernel::model::DatabaseName;
@@ -14,7 +14,7 @@ use evenkeel_kernel::want;
 use evenkeel_kernel::world::{Doing, Filling, Schema, SchemaTarget, Trouble};
 use evenkeel_local::secret;
 use evenkeel_postgres::connect::connect;
-use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage, look};
+use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage, look, waits_for};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::Plan;
 
@@ -25,6 +25,9 @@ use crate::orders::Orders;
 const AGAIN: Duration = Duration::from_secs(2);
 /// How often the engine is told of a backfill.
 const TELL: Duration = Duration::from_millis(250);
+
+/// How often is looked whom an index or a rule waits for.
+const WATCH: Duration = Duration::from_secs(1);
 
 /// Everybody who changes a schema.
 #[derive(Debug)]
@@ -110,6 +113,7 @@ impl Desk {
 }
 
 /// One thread.
+#[derive(Clone)]
 struct Worker {
     home: PathBuf,
     orders: Orders,
@@ -164,7 +168,10 @@ impl Worker {
         })?;
         let address = address(&self.home, schema).map_err(passing)?;
         let client = connect(&address, "evenkeel").map_err(|error| passing(chain(&error)))?;
-        let mut session = Session::new(client);
+        let hears = self.clone();
+        let mut session = Session::new(client).waits_told_to(Box::new(move |what| {
+            hears.trouble(what);
+        }));
         let name = Name::new(&schema.schema);
         if target == SchemaTarget::Undone {
             // What was never begun is undone, also where this role may do nothing.
@@ -175,7 +182,7 @@ impl Worker {
             }
         }
         let mut executor = Executor::new(session, &name).map_err(|error| Some(trouble(&error)))?;
-        self.work(&mut executor, &plan, schema, target).map_err(|failed| match failed {
+        self.work(&mut executor, &plan, schema, target, &address).map_err(|failed| match failed {
             Stopped::Failed(error) => Some(trouble(&error)),
             Stopped::Waiting(why) => passing(why),
             Stopped::Otherwise => None,
@@ -188,6 +195,7 @@ impl Worker {
         plan: &Plan,
         schema: &want::Schema,
         target: SchemaTarget,
+        address: &str,
     ) -> Result<(), Stopped> {
         if target == SchemaTarget::Undone {
             self.doing(Doing::Undoing);
@@ -207,7 +215,7 @@ impl Worker {
             return Err(Stopped::Otherwise);
         }
         self.doing(Doing::Tightening);
-        executor.tighten(plan)?;
+        self.tighten(executor, plan, address)?;
         self.reached(SchemaTarget::Ready);
         if target == SchemaTarget::Ready {
             return Ok(());
@@ -224,8 +232,50 @@ impl Worker {
         Ok(executor.contract(plan)?)
     }
 
+    /// Builds indexes and checks rules, which wait for others within one statement; so another
+    /// connection looks whom they wait for.
+    fn tighten(&self, executor: &mut Executor, plan: &Plan, address: &str) -> Result<(), Failed> {
+        let pid = executor.pid()?;
+        std::thread::scope(|scope| {
+            let (end, ended) = mpsc::channel();
+            scope.spawn(move || self.watch(address, pid, &ended));
+            let done = executor.tighten(plan);
+            // Nobody looks any more.
+            drop(end);
+            done
+        })
+    }
+
+    /// Tells whom a process of the server waits for, until nobody asks.
+    fn watch(&self, address: &str, pid: i64, ended: &mpsc::Receiver<()>) {
+        let mut session = None;
+        let mut waited = false;
+        while ended.recv_timeout(WATCH) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if session.is_none() {
+                session = connect(address, "evenkeel").ok().map(Session::new);
+            }
+            let Some(beside) = &mut session else { continue };
+            match waits_for(beside, pid) {
+                Ok(who) if who.is_some() || waited => {
+                    waited = who.is_some();
+                    let what = who.map(|it| format!("an index or a rule waits for {it}"));
+                    self.trouble(what.as_deref());
+                }
+                Ok(_works) => {}
+                Err(_lost) => session = None,
+            }
+        }
+    }
+
     fn doing(&self, what: Doing) {
-        self.say(|seen| seen.doing = Some(what));
+        self.say(|seen| (seen.doing, seen.trouble) = (Some(what), None));
+    }
+
+    /// What is waited for, which is over when there is nothing.
+    fn trouble(&self, what: Option<&str>) {
+        self.say(|seen| {
+            seen.trouble = what.map(|why| Trouble { why: why.to_owned(), is_final: false });
+        });
     }
 
     fn reached(&self, target: SchemaTarget) {

@@ -17,6 +17,10 @@ use crate::time::human;
 use crate::want;
 use crate::world::{Doing, Filling, Schema, SchemaTarget, World};
 
+/// What can be done about what passes by itself.
+const STUCK: &str = "it is tried again until it works; `SELECT pg_terminate_backend(PID)` in the \
+                     database ends a process that is in the way";
+
 /// The change of one database's schema, as far as it is decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Migration {
@@ -160,7 +164,10 @@ impl State {
                 since: release.since,
                 until: None,
                 last_error: seen.and_then(|it| it.trouble.as_ref()).map(|it| it.why.clone()),
-                unblock: unblock.to_owned(),
+                unblock: match seen.and_then(|it| it.trouble.as_ref()) {
+                    Some(trouble) if !trouble.is_final => STUCK.to_owned(),
+                    _ => unblock.to_owned(),
+                },
             });
         }
         waits

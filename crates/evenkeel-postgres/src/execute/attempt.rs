@@ -5,7 +5,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Failed, Session};
+use super::{Failed, Session, blockers};
 use crate::plan::Phase;
 
 /// How long is waited for locks.
@@ -41,8 +41,7 @@ pub(super) fn phase(
     written: &[String],
     patience: Patience,
 ) -> Result<(), Failed> {
-    let tables = phase.locks.join(", ");
-    again(session, &tables, patience, |session| {
+    again(session, &phase.locks, patience, |session| {
         let done = once(session, phase, written, patience);
         if done.is_err() {
             // The error of the phase says more than one of the way out of it.
@@ -95,47 +94,49 @@ fn once(
     Ok(())
 }
 
-/// Tries until it works or is given up; only what passes by itself is tried again.
+/// Tries until it works or is given up; only what passes by itself is tried again. Who is in the way
+/// is told as soon as it was not a matter of a moment.
 pub(super) fn again<T>(
     session: &mut Session,
-    tables: &str,
+    tables: &[String],
     patience: Patience,
     mut attempt: impl FnMut(&mut Session) -> Result<T, Failed>,
 ) -> Result<T, Failed> {
     let began = Instant::now();
-    loop {
+    let mut tries = 0;
+    let done = loop {
         match attempt(session) {
-            Err(error) if error.passes() => {
-                if began.elapsed() + patience.between > patience.total {
-                    return Err(Failed::Locked {
-                        tables: tables.to_owned(),
-                        seconds: began.elapsed().as_secs(),
-                        holders: holders(session),
-                    });
-                }
-                thread::sleep(patience.between);
-            }
-            other => return other,
+            Err(error) if error.passes() => {}
+            other => break other,
         }
+        tries += 1;
+        if began.elapsed() + patience.between > patience.total {
+            break Err(Failed::Locked {
+                tables: tables.join(", "),
+                seconds: began.elapsed().as_secs(),
+                holders: in_the_way(session, tables, patience),
+            });
+        }
+        if tries > 1 {
+            let who = in_the_way(session, tables, patience);
+            let seconds = began.elapsed().as_secs();
+            session.waits(Some(&format!(
+                "no short lock on {} was to be had for {seconds} s: {who}",
+                tables.join(", ")
+            )));
+        }
+        thread::sleep(patience.between);
+    };
+    if tries > 1 {
+        session.waits(None);
     }
+    done
 }
 
-/// Who has been in a transaction for long.
-fn holders(session: &mut Session) -> String {
-    let rows = session.rows(
-        "SELECT pid, usename, coalesce(application_name, ''),
-                extract(epoch FROM clock_timestamp() - xact_start)::int
-         FROM pg_stat_activity
-         WHERE xact_start < clock_timestamp() - interval '1 second' AND pid <> pg_backend_pid()
-               AND backend_type = 'client backend'
-         ORDER BY xact_start LIMIT 3",
-    );
-    let one = |row: &Vec<Option<String>>| {
-        let text = |at: usize| row.get(at).cloned().flatten().unwrap_or_default();
-        format!("pid {} of {} {} (in a transaction for {} s)", text(0), text(1), text(2), text(3))
-    };
-    match rows {
-        Ok(rows) if !rows.is_empty() => rows.iter().map(one).collect::<Vec<_>>().join(", "),
-        _ => "nobody has been in a transaction for long".to_owned(),
+fn in_the_way(session: &mut Session, tables: &[String], patience: Patience) -> String {
+    match blockers::holding(session, tables, patience.per_try) {
+        Ok(who) => blockers::told(&who),
+        // What was tried says more than why nobody could be asked.
+        Err(_unknown) => blockers::told(&[]),
     }
 }

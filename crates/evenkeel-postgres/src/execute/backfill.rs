@@ -301,7 +301,7 @@ impl Filling<'_> {
             page = piece.after.page,
             key = self.key(),
         );
-        let rows = again(self.session, table, self.patience, |session| {
+        let rows = again(self.session, std::slice::from_ref(table), self.patience, |session| {
             let done = session.number(&statement);
             if done.is_err() {
                 drop(session.run("ROLLBACK"));

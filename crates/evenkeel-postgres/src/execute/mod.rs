@@ -6,6 +6,7 @@
 
 mod attempt;
 mod backfill;
+mod blockers;
 mod error;
 mod ledger;
 mod others;
@@ -14,17 +15,15 @@ mod session;
 mod stragglers;
 mod tighten;
 
-use std::time::Duration;
-
 use crate::name::Name;
-use crate::plan::{File, Hazard, Plan, Weight};
+use crate::plan::{File, Plan};
 
 pub use self::attempt::Patience;
 pub use self::backfill::{Filled, Tuning};
 pub use self::error::Failed;
 pub use self::ledger::{Entry, Ledger, Stage};
 pub use self::pace::{Pace, Seen};
-pub use self::session::{Heard, Session};
+pub use self::session::{Heard, Session, Waiting};
 
 /// Carries out plans of one schema of one database.
 ///
@@ -55,6 +54,16 @@ pub fn look(session: &mut Session, schema: &Name) -> Result<Ledger, Failed> {
 /// What the database said.
 pub fn filled(session: &mut Session, schema: &Name, revision: u32) -> Result<u64, Failed> {
     ledger::filled(session, schema, revision, None)
+}
+
+/// Whom a process of the server waits for at the moment, as a fragment; nothing if it works.
+///
+/// # Errors
+///
+/// What the database said.
+pub fn waits_for(session: &mut Session, pid: i64) -> Result<Option<String>, Failed> {
+    let who = blockers::of(session, pid)?;
+    Ok((!who.is_empty()).then(|| blockers::told(&who)))
 }
 
 impl Executor {
@@ -108,29 +117,13 @@ impl Executor {
         self.session.run(&format!("BEGIN; {enter}; COMMIT"))
     }
 
-    /// What is in the way of a change at the moment: transactions that have been open for longer than
-    /// `long`, which hold their locks and keep a backfill from cleaning up behind itself.
+    /// The process of the server that does the work.
     ///
     /// # Errors
     ///
     /// What the database said.
-    pub fn in_the_way(&mut self, long: Duration) -> Result<Vec<Hazard>, Failed> {
-        let rows = self.session.rows(&format!(
-            "SELECT format('pid %s of %s %s has been in a transaction for %s s', pid, usename,
-                           coalesce(application_name, ''),
-                           extract(epoch FROM clock_timestamp() - xact_start)::int)
-             FROM pg_stat_activity
-             WHERE xact_start < clock_timestamp() - interval '{ms} milliseconds'
-               AND pid <> pg_backend_pid() AND backend_type = 'client backend'
-               AND datname = current_database()
-             UNION ALL
-             SELECT format('the prepared transaction %s of %s waits for its end', gid, owner)
-             FROM pg_prepared_xacts WHERE database = current_database()
-               AND prepared < clock_timestamp() - interval '{ms} milliseconds'",
-            ms = long.as_millis()
-        ))?;
-        let said = rows.into_iter().filter_map(|row| row.into_iter().next().flatten());
-        Ok(said.map(|what| Hazard { weight: Weight::Warning, at: None, what }).collect())
+    pub fn pid(&mut self) -> Result<i64, Failed> {
+        self.session.number("SELECT pg_backend_pid()")
     }
 
     /// Gives the data its new shape beside the old one.

@@ -9,10 +9,14 @@ use super::Failed;
 /// Hears of a statement before it is run.
 pub type Heard = Box<dyn FnMut(&str) + Send>;
 
+/// Hears what is waited for and who is in the way, and of nothing when it goes on.
+pub type Waiting = Box<dyn FnMut(Option<&str>) + Send>;
+
 /// A connection that plans are carried out in.
 pub struct Session {
     client: Client,
     heard: Option<Heard>,
+    waiting: Option<Waiting>,
 }
 
 impl fmt::Debug for Session {
@@ -24,7 +28,7 @@ impl fmt::Debug for Session {
 impl Session {
     /// A session on this connection.
     pub fn new(client: Client) -> Self {
-        Self { client, heard: None }
+        Self { client, heard: None, waiting: None }
     }
 
     /// Lets somebody hear of each statement before it is run.
@@ -32,6 +36,20 @@ impl Session {
     pub fn heard_by(mut self, heard: Heard) -> Self {
         self.heard = Some(heard);
         self
+    }
+
+    /// Lets somebody hear what is waited for.
+    #[must_use]
+    pub fn waits_told_to(mut self, waiting: Waiting) -> Self {
+        self.waiting = Some(waiting);
+        self
+    }
+
+    /// Tells what is waited for.
+    pub(super) fn waits(&mut self, what: Option<&str>) {
+        if let Some(waiting) = &mut self.waiting {
+            waiting(what);
+        }
     }
 
     /// The connection itself.

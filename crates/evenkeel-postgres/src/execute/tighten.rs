@@ -32,7 +32,7 @@ fn constrain(
     if validated.is_none() {
         let lock = patience.per_try.as_millis();
         let add = format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {rule} NOT VALID");
-        again(session, table, patience, |session| {
+        again(session, &[table.to_owned()], patience, |session| {
             let done =
                 session.run(&format!("BEGIN; SET LOCAL lock_timeout = '{lock}ms'; {add}; COMMIT"));
             if done.is_err() {
@@ -66,7 +66,7 @@ fn build(
     );
     // It waits for transactions that are older than it, and for nothing else; nobody waits for it.
     session.run("SET lock_timeout = 0")?;
-    again(session, index.as_str(), patience, |session| {
+    again(session, &[format!("{schema}.{index}")], patience, |session| {
         match session.one(&state)?.as_deref() {
             Some("t") => return Ok(()),
             Some(_) => {

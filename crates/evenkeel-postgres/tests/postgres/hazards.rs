@@ -1,7 +1,5 @@
 //! What is said before anything is run: the hazards of a plan, and why there is none.
 
-use std::time::Duration;
-
 use expect_test::{Expect, expect};
 
 use crate::rig::Database;
@@ -170,20 +168,4 @@ fn what_is_not_said_is_asked_for() {
               help: add a line above it: `-- undo: <statement>`, or `-- undo: nothing` if it may stay; it is then run as it is, at the beginning, with a lock_timeout
         "#]],
     );
-}
-
-#[test]
-fn a_transaction_that_has_been_open_for_long_is_named() {
-    let Some(database) = Database::new() else { return };
-    let mut other = database.with("SET application_name = 'report'; CREATE TABLE t (id int)");
-    let mut executor = database.executor();
-    assert_eq!(executor.in_the_way(Duration::ZERO).expect("an answer"), Vec::new());
-    other.batch_execute("BEGIN; SELECT * FROM t").expect("a transaction");
-    let hazards = executor.in_the_way(Duration::ZERO).expect("an answer");
-    let said = hazards.first().map(ToString::to_string).unwrap_or_default();
-    assert!(
-        said.starts_with("warning: pid ") && said.contains("of owner report has been"),
-        "{said}"
-    );
-    assert_eq!(executor.in_the_way(Duration::from_secs(3600)).expect("an answer"), Vec::new());
 }

@@ -19,4 +19,6 @@ mod stories;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod waits;
+#[cfg(test)]
 mod ways;

@@ -127,7 +127,7 @@ pub(crate) fn start_with(
         cd "$2" &&
         "$1/initdb" -D data -U owner -A trust --no-sync -E UTF8 --locale=C >init.log 2>&1 &&
         { "$1/postgres" -D data -k "$2" -c listen_addresses= -c shared_buffers=256MB \
-            -c max_wal_size=4GB -c fsync=off -c max_connections=200 -c wal_level=logical \
+            -c max_wal_size=4GB -c fsync=off -c max_connections=200 -c wal_level=logical -c max_prepared_transactions=4 \
             $3 >log 2>&1 & }
         server=$!
         read -r _

@@ -87,3 +87,31 @@ fn a_change_that_takes_its_time_tells_how_far_it_is() {
     assert_eq!(house.last_release()["outcome"], "promoted");
     assert_eq!(database.ask("SELECT count(*) FROM orders WHERE twice = amount * 2"), "5000");
 }
+
+#[test]
+fn who_keeps_a_change_waiting_is_named_until_they_go() {
+    if !Program::Python.is_here() {
+        return;
+    }
+    let Some(database) = Postgres::start() else { return };
+    let house = house(&database);
+    database.ask("UPDATE pace SET seconds = 0");
+    let named = |what: &str, client: &str, holds: &str| {
+        house.until(what, |status| {
+            let trouble = schema(status)["trouble"].as_str()?;
+            (trouble.contains(client) && trouble.contains(holds)).then_some(())
+        });
+        house.run(&["why"]).exits(0).says(client).says("pg_terminate_backend");
+    };
+
+    let reader = database.client("report", "BEGIN; SELECT count(*) FROM orders");
+    house.run(&["apply", "--detach", "--yes"]).exits(0);
+    named("the reader is named", ", report, in a transaction", "AccessShareLock on orders");
+    let writer = database.client("writer", "BEGIN; UPDATE orders SET amount = 7 WHERE id = 7");
+    drop(reader);
+    named("the writer is named", ", writer, in a transaction", "RowExclusiveLock on orders");
+    drop(writer);
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "promoted");
+    assert_eq!(database.ask("SELECT count(*) FROM orders WHERE twice = amount * 2"), "5000");
+}

@@ -1,5 +1,6 @@
 //! A PostgreSQL for a test, that ends when the test's process does, however that ends.
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::chown;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -77,6 +78,22 @@ impl Postgres {
         self.try_ask("shop", query).unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// A client by this name that has run something, and keeps its connection until it is dropped.
+    pub(crate) fn client(&self, name: &str, run: &str) -> Client {
+        let mut psql = Command::new(&self.psql)
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "owner", "-d", "shop", "-h"])
+            .arg(&self.folder)
+            .env("PGAPPNAME", name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writeln!(psql.stdin.as_mut().unwrap(), "{run}; SELECT 'done';").unwrap();
+        let mut said = BufReader::new(psql.stdout.take().unwrap()).lines();
+        assert!(said.any(|line| line.unwrap() == "done"), "{run}");
+        Client(psql)
+    }
+
     fn try_ask(&self, database: &str, query: &str) -> Result<String, String> {
         let out = Command::new(&self.psql)
             .args(["-XAt", "-v", "ON_ERROR_STOP=1", "-U", "owner", "-h"])
@@ -88,6 +105,16 @@ impl Postgres {
             true => Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned()),
             false => Err(String::from_utf8_lossy(&out.stderr).into_owned()),
         }
+    }
+}
+
+/// A client with a connection.
+pub(crate) struct Client(Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
     }
 }
 
