@@ -8,7 +8,8 @@
 //! The way of one change:
 //!
 //! 1. [`sql`] reads migration files: what people have already. Nothing else is asked of them, but an
-//!    answer in a comment where SQL cannot tell what is meant.
+//!    answer in a comment where SQL cannot tell what is meant. Or the file says what shall be there,
+//!    and [`desired`] writes the migration.
 //! 2. [`wanted`] applies what was read to the [`shape`] the database has, and remembers for each
 //!    column where it comes from.
 //! 3. [`plan`] says what has to be done, as SQL, in phases; and what is dangerous about it. It is
@@ -21,6 +22,7 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod desired;
 pub mod execute;
 pub mod kind;
 pub mod name;

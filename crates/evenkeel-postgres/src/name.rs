@@ -20,6 +20,25 @@ impl Name {
         Self(text.into())
     }
 
+    /// A name as it is written in SQL: folded, but between quotes.
+    pub fn written(text: &str) -> Self {
+        match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(inner) => Self(inner.replace("\"\"", "\"")),
+            None => Self(text.to_lowercase()),
+        }
+    }
+
+    /// The name as people write it: with quotes only where SQL would fold it.
+    pub fn plain(&self) -> String {
+        let first = |it: char| it.is_ascii_lowercase() || it == '_';
+        let other = |it: char| first(it) || it.is_ascii_digit();
+        if self.0.starts_with(first) && self.0.chars().all(other) {
+            self.0.clone()
+        } else {
+            self.to_string()
+        }
+    }
+
     /// The name without quotes.
     pub fn as_str(&self) -> &str {
         &self.0

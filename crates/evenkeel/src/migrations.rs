@@ -1,19 +1,21 @@
-//! Migrations of databases: the files of a folder, and what they come to in the database that is
-//! there.
+//! What the schemas of databases follow: the migrations in a folder, or the desired schema in a file;
+//! and what these come to in the database that is there.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use evenkeel_kernel::model::{Database, DatabaseName, SchemaChange, SecretSource};
+use evenkeel_kernel::model::{Database, DatabaseName, Follows, SchemaChange, SecretSource};
 use evenkeel_local::secret;
 use evenkeel_postgres::catalog;
 use evenkeel_postgres::connect::connect;
+use evenkeel_postgres::desired::{self, Failed};
 use evenkeel_postgres::execute::{Ledger, Session, look};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::{self, File, Plan};
 use evenkeel_postgres::problem::Problem;
+use evenkeel_postgres::shape::Shape;
 use evenkeel_postgres::sql::{Grammar as _, Squawk, Statement};
 use evenkeel_postgres::wanted::Wanted;
 
@@ -31,6 +33,18 @@ pub(crate) struct Migration {
     pub(crate) name: String,
     /// As it stands in the file, but for parts that undo it.
     pub(crate) text: String,
+}
+
+impl Migration {
+    fn file(&self) -> File {
+        File::of(&*self.name, &self.text)
+    }
+}
+
+/// A desired schema, under the name of its file.
+pub(crate) fn desired(file: &Path) -> anyhow::Result<Migration> {
+    let name = file.file_name().map(|it| it.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok(Migration { text: text(file)?, name })
 }
 
 /// The migrations in a folder, in the order in which they are run.
@@ -91,13 +105,16 @@ fn natural(name: &str) -> Vec<(u8, u128, String)> {
 }
 
 fn one(folder: &Path, name: String) -> anyhow::Result<Migration> {
-    let path = folder.join(&name);
+    let text = forward_part(&text(&folder.join(&name))?);
+    Ok(Migration { name, text })
+}
+
+fn text(path: &Path) -> anyhow::Result<String> {
     let doing = || format!("could not read {}", path.display());
-    if std::fs::metadata(&path).with_context(doing)?.len() > FILE_MAX {
+    if std::fs::metadata(path).with_context(doing)?.len() > FILE_MAX {
         bail!("{} has more than {FILE_MAX} bytes: data is not schema", path.display());
     }
-    let text = std::fs::read_to_string(&path).with_context(doing)?;
-    Ok(Migration { name, text: forward_part(&text) })
+    std::fs::read_to_string(path).with_context(doing)
 }
 
 /// The part of a file that goes forward, where it has the way back too. Lines keep their numbers.
@@ -152,59 +169,128 @@ pub(crate) fn session(name: &DatabaseName, from: &SecretSource) -> anyhow::Resul
     Ok(Session::new(client))
 }
 
-/// Looks at a database and its folder, and works out what is to be done; nothing if all is there.
-pub(crate) fn look_at(
-    name: &DatabaseName,
-    database: &Database,
-    folder: &str,
-) -> anyhow::Result<Option<Plan>> {
-    let migrations = read(Path::new(folder))?;
+/// What a database's schema is to follow, as it was read.
+enum Asked {
+    /// Migrations that were not run yet.
+    Migrations(Vec<Migration>),
+    /// What shall be there.
+    Desired(Migration),
+}
+
+impl Asked {
+    /// Reads what is asked for; of migrations those that the ledger does not know.
+    fn read(name: &DatabaseName, follows: Follows<'_>, ledger: &Ledger) -> anyhow::Result<Self> {
+        let folder = match follows {
+            Follows::Desired(file) => return desired(Path::new(file)).map(Self::Desired),
+            Follows::Migrations(folder) => folder,
+        };
+        let known = ledger.files();
+        let (mut changed, mut pending) = (Vec::new(), Vec::new());
+        for migration in read(Path::new(folder))? {
+            match known.get(migration.name.as_str()) {
+                Some(file) if **file == migration.file() => {}
+                Some(_) => changed.push(migration.name.clone()),
+                None => pending.push(migration),
+            }
+        }
+        if !changed.is_empty() {
+            bail!(
+                "database {name}: {} changed after it was run; write what is missing into a file \
+                 of its own, or run `evenkeel schema adopt` if it means the same as before",
+                changed.join(", ")
+            );
+        }
+        Ok(Self::Migrations(pending))
+    }
+
+    fn files(&self) -> Vec<File> {
+        match self {
+            Self::Migrations(all) => all.iter().map(Migration::file).collect(),
+            Self::Desired(one) => vec![one.file()],
+        }
+    }
+
+    /// The statements that it comes to, given what there is.
+    fn statements(&self, now: &Shape, session: &mut Session) -> Result<Vec<Statement>, Failed> {
+        match self {
+            Self::Migrations(all) => match statements(all, &now.schema) {
+                (statements, problems) if problems.is_empty() => Ok(statements),
+                (_, problems) => Err(Failed::Problems(problems)),
+            },
+            Self::Desired(one) => {
+                desired::statements(session.client(), now, &one.name, &one.text, &Squawk)
+            }
+        }
+    }
+}
+
+/// Looks at a database and at what it follows, and works out what is to be done; nothing if all is
+/// there.
+pub(crate) fn look_at(name: &DatabaseName, database: &Database) -> anyhow::Result<Option<Plan>> {
+    let Some(follows) = database.follows() else { return Ok(None) };
     let mut session = session(name, &database.url.from)?;
     let schema = Name::new(&database.schema);
     let ledger = look(&mut session, &schema)?;
-    let known = ledger.files();
-    let mut changed = Vec::new();
-    let mut pending = Vec::new();
-    for migration in migrations {
-        match known.get(migration.name.as_str()) {
-            Some(file) if **file == File::of(&*migration.name, &migration.text) => {}
-            Some(_) => changed.push(migration.name.clone()),
-            None => pending.push(migration),
-        }
-    }
-    if !changed.is_empty() {
-        bail!(
-            "database {name}: {} changed after it was run; write what is missing into a file of \
-             its own, or run `evenkeel schema adopt` if it means the same as before",
-            changed.join(", ")
-        );
-    }
-    if pending.is_empty() {
-        return Ok(None);
-    }
-    worked_out(name, &schema, &ledger, &pending, &mut session).map(Some)
-}
-
-fn worked_out(
-    name: &DatabaseName,
-    schema: &Name,
-    ledger: &Ledger,
-    pending: &[Migration],
-    session: &mut Session,
-) -> anyhow::Result<Plan> {
-    let files: Vec<File> = pending.iter().map(|it| File::of(&*it.name, &it.text)).collect();
+    let asked = Asked::read(name, follows, &ledger)?;
+    let files = asked.files();
     if let Some(active) = ledger.active() {
         // It is on its way, and the same once more.
         if active.plan.files == files {
-            return Ok(active.plan.clone());
+            return Ok(Some(active.plan.clone()));
+        }
+        if files.is_empty() {
+            return Ok(None);
         }
         bail!(
-            "database {name}: revision {} of its schema is {}, and other migrations follow; wait \
+            "database {name}: revision {} of its schema is {}, and another change follows; wait \
              for its release, or take that back (`evenkeel abort`)",
             active.revision,
             active.stage
         );
     }
+    // Code that reads by views is not touched by what changes below them.
+    let by_views = ledger.views().is_some_and(|it| *it != schema);
+    if files.is_empty() && (by_views || ledger.entries.is_empty()) {
+        return Ok(None);
+    }
+    let now = shape(name, &schema, &mut session)?;
+    if matches!(asked, Asked::Migrations(_)) && ledger.entries.is_empty() && !now.tables.is_empty()
+    {
+        bail!(
+            "database {name} has tables, and nothing is written down of how they came to be; say \
+             which migrations were run: `evenkeel schema adopt {name}` for all that are in the \
+             folder, or `--through FILE`"
+        );
+    }
+    let told = |problems: Vec<Problem>| {
+        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("database {name} cannot be changed like this:\n{}", all.join("\n"))
+    };
+    let statements = match asked.statements(&now, &mut session) {
+        Ok(statements) => statements,
+        Err(Failed::Problems(problems)) => return Err(told(problems)),
+        Err(error) => {
+            return Err(error).with_context(|| format!("could not look at database {name}"));
+        }
+    };
+    let is_desired = matches!(asked, Asked::Desired(_));
+    // A migration is written down also if it changes nothing.
+    let nothing = statements.is_empty() && (files.is_empty() || is_desired);
+    if nothing && (by_views || now.tables.is_empty()) {
+        return Ok(None);
+    }
+    let wanted = Wanted::after(&now, &statements, &Squawk).map_err(told)?;
+    let views = ledger.views().cloned();
+    let mut plan = plan::derive(&now, &wanted, ledger.next(), views).map_err(told)?;
+    plan.files = files;
+    if is_desired {
+        plan.changes = statements.into_iter().map(|it| it.sql).collect();
+    }
+    Ok(Some(plan))
+}
+
+/// What there is, if it may be changed.
+fn shape(name: &DatabaseName, schema: &Name, session: &mut Session) -> anyhow::Result<Shape> {
     let may = session
         .client()
         .query_one(
@@ -219,28 +305,31 @@ fn worked_out(
              `GRANT CREATE ON DATABASE … TO {role}`"
         );
     }
-    let now = catalog::read(session.client(), schema, &Squawk)
-        .with_context(|| format!("could not look at database {name}"))?;
-    if ledger.entries.is_empty() && !now.tables.is_empty() {
-        bail!(
-            "database {name} has tables, and nothing is written down of how they came to be; say \
-             which migrations were run: `evenkeel schema adopt {name}` for all that are in the \
-             folder, or `--through FILE`"
-        );
+    catalog::read(session.client(), schema, &Squawk)
+        .with_context(|| format!("could not look at database {name}"))
+}
+
+/// The names of the files that wait for a release: of migrations those that were not run, the desired
+/// schema if the database is not there.
+pub(crate) fn waiting(
+    name: &DatabaseName,
+    database: &Database,
+    ledger: &Ledger,
+    session: &mut Session,
+) -> anyhow::Result<Vec<String>> {
+    let Some(follows) = database.follows() else { return Ok(Vec::new()) };
+    let active: &[File] = ledger.active().map(|it| it.plan.files.as_slice()).unwrap_or_default();
+    let asked = Asked::read(name, follows, ledger)?;
+    let mut files = asked.files();
+    files.retain(|file| !active.iter().any(|it| it.name == file.name));
+    // While another change is on its way there is nothing to compare with.
+    if matches!(asked, Asked::Desired(_)) && !files.is_empty() && ledger.active().is_none() {
+        let now = shape(name, &Name::new(&database.schema), session)?;
+        if asked.statements(&now, session).is_ok_and(|it| it.is_empty()) {
+            files.clear();
+        }
     }
-    let (statements, problems) = statements(pending, schema);
-    let told = |problems: Vec<Problem>| {
-        let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("database {name} cannot be changed like this:\n{}", all.join("\n"))
-    };
-    if !problems.is_empty() {
-        return Err(told(problems));
-    }
-    let wanted = Wanted::after(&now, &statements, &Squawk).map_err(told)?;
-    let mut plan =
-        plan::derive(&now, &wanted, ledger.next(), ledger.views().cloned()).map_err(told)?;
-    plan.files = files;
-    Ok(plan)
+    Ok(files.into_iter().map(|it| it.name).collect())
 }
 
 /// What the kernel has to know of a plan.
@@ -299,15 +388,15 @@ fn end(plan: &Plan) -> Vec<String> {
     }
 }
 
-/// What each database's migrations come to, for a change that is handed in. Waits for databases, so
+/// What each database is to come to, for a change that is handed in. Waits for databases, so
 /// it runs in a thread of its own.
 pub(crate) fn changes(
-    databases: Vec<(DatabaseName, Database, String)>,
+    databases: Vec<(DatabaseName, Database)>,
 ) -> anyhow::Result<BTreeMap<DatabaseName, Arc<SchemaChange>>> {
     let work = move || -> anyhow::Result<_> {
         let mut all = BTreeMap::new();
-        for (name, database, folder) in databases {
-            if let Some(plan) = look_at(&name, &database, &folder)? {
+        for (name, database) in databases {
+            if let Some(plan) = look_at(&name, &database)? {
                 all.insert(name, Arc::new(change(&plan)?));
             }
         }

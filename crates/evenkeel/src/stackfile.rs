@@ -115,9 +115,7 @@ fn gather(text: &str, base_dir: &str, home: &Path, files: Files) -> anyhow::Resu
         });
         materials.secrets.insert(from.to_string(), read);
     }
-    let migrated =
-        draft.migrated().map(|(name, it, folder)| (name.clone(), it.clone(), folder.to_owned()));
-    let migrated: Vec<_> = migrated.collect();
+    let migrated: Vec<_> = draft.migrated().map(|(name, it)| (name.clone(), it.clone())).collect();
     if !migrated.is_empty() {
         materials.schemas = migrations::changes(migrated)?;
     }

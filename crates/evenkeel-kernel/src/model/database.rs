@@ -14,14 +14,26 @@ pub struct Database {
     pub url: KeptSecret,
     /// The schema that holds its tables.
     pub schema: String,
-    /// The folder with its migrations, absolute. Without one its schema is somebody else's.
+    /// The folder with its migrations, absolute.
     pub migrations: Option<String>,
+    /// The file that says what its schema shall be, absolute. With neither it is somebody else's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<String>,
     /// The schema with the views that code reads by; none before its schema was ever changed here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub views: Option<String>,
     /// How its schema comes to what its migrations say, if it is not there yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Arc<SchemaChange>>,
+}
+
+/// What the schema of a database follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follows<'a> {
+    /// The migrations in this folder.
+    Migrations(&'a str),
+    /// The desired schema in this file.
+    Desired(&'a str),
 }
 
 /// How the schema of a database comes to what its migrations say. Worked out when a change is handed
@@ -49,6 +61,14 @@ pub struct SchemaChange {
 impl Database {
     /// The schema that is managed if the file does not say.
     pub const SCHEMA: &str = "public";
+
+    /// What its schema follows, if it is not somebody else's.
+    #[must_use]
+    pub fn follows(&self) -> Option<Follows<'_>> {
+        let desired = self.desired.as_deref().map(Follows::Desired);
+        desired.or(self.migrations.as_deref().map(Follows::Migrations))
+    }
+
     /// The `url` that a service finds at `<NAME>_URL`.
     #[must_use]
     pub fn secret_of(name: &DatabaseName) -> String {

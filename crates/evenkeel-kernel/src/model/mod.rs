@@ -17,7 +17,7 @@ mod telemetry;
 pub mod traffic;
 
 pub use check::{About, Ask, Check, CheckId, Expect, Number, When};
-pub use database::{Database, SchemaChange, address};
+pub use database::{Database, Follows, SchemaChange, address};
 pub use discovery::Discovery;
 pub use door::{Acme, Certificate, CertificateSource, Edge, Network};
 pub use freeze::{Freeze, Gate, GateWebhook, Pace};

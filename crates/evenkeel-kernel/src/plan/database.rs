@@ -49,12 +49,16 @@ fn fields(before: Option<&Database>, after: Option<&Database>) -> Vec<FieldChang
         let database = database?;
         match key {
             "migrations" => database.migrations.clone(),
+            "desired" => database.desired.clone(),
             "schema" => (database.schema != Database::SCHEMA).then(|| database.schema.clone()),
             "url" => Some(database.url.to_string()),
-            _ => database.change.as_ref().map(|it| it.files.join(", ")),
+            _ => database.change.as_ref().map(|it| match it.files.as_slice() {
+                [] => "views of the schema as it is".to_owned(),
+                files => files.join(", "),
+            }),
         }
     };
-    let all = ["change", "migrations", "schema", "url"].map(|key| FieldChange {
+    let all = ["change", "desired", "migrations", "schema", "url"].map(|key| FieldChange {
         field: key.to_owned(),
         from: shown(before, key).filter(|_| key != "change"),
         to: shown(after, key),

@@ -16,8 +16,8 @@ pub(super) static DATABASE: Table = Table {
     id: "database",
     header: "[database.NAME]",
     doc: "A PostgreSQL that services use. One that says `uses = [\"database.main\"]` finds its \
-          address in `MAIN_URL`, with the `search_path` of its revision. With `migrations`, what \
-          they change of its schema is part of the release that brings the code for it: both \
+          address in `MAIN_URL`, with the `search_path` of its revision. With `migrations` or \
+          `desired`, what changes of its schema is part of the release that brings the code for it: both \
           shapes are there and in step until nobody uses the old one.",
     short: None,
     keys: &[
@@ -26,7 +26,7 @@ pub(super) static DATABASE: Table = Table {
             Kind::Secret,
             "\"env:DATABASE_URL\"",
             "Where its address is read: `postgres://user:password@host:5432/shop`. The user must \
-             be allowed to change the schema, if there are migrations.",
+             be allowed to change the schema, if it follows `migrations` or `desired`.",
         )
         .required()
         .elsewhere(&["address", "dsn", "connection", "connection_string", "uri"]),
@@ -38,6 +38,14 @@ pub(super) static DATABASE: Table = Table {
              that undo others (`.down.sql`) are left out.",
         )
         .elsewhere(&["migration", "migrations_dir", "migration_folder", "schema_dir"]),
+        Key::new(
+            "desired",
+            Kind::Text,
+            "\"db/schema.sql\"",
+            "Instead of migrations: a file with the SQL that makes the whole schema from nothing, \
+             such as a dump. It is compared with what the database has.",
+        )
+        .elsewhere(&["schema_file", "src", "desired_schema", "structure", "to"]),
         Key::new("schema", Kind::Text, "\"shop\"", "The schema that holds its tables.")
             .preset(|| format!("\"{}\"", Database::SCHEMA))
             .elsewhere(&["search_path", "namespace"]),
@@ -58,10 +66,16 @@ pub(crate) fn build(
         mistakes.add(mistake.expected("the schema that holds your tables"));
     }
     let url = kept(fields.text("url")?, base)?;
-    let migrations = fields.text("migrations").map(|it| path::resolve(base, it));
+    let file = |key: &str| fields.text(key).map(|it| path::resolve(base, it));
+    let (migrations, desired) = (file("migrations"), file("desired"));
+    if migrations.is_some() && desired.is_some() {
+        let wrong = "`desired` and `migrations` both say what the schema is";
+        let mistake = Mistake::at(&fields.place("desired"), &fields.at("desired"), wrong);
+        mistakes.add(mistake.expected("one of the two"));
+    }
     let name = named.name.parse().ok()?;
     let schema = schema.to_owned();
-    Some((name, Database { url, schema, migrations, views: None, change: None }))
+    Some((name, Database { url, schema, migrations, desired, views: None, change: None }))
 }
 
 /// The secrets that a database mentions.

@@ -215,10 +215,10 @@ impl Draft<'_> {
         needs
     }
 
-    /// The databases whose schema follows a folder of migrations.
-    pub fn migrated(&self) -> impl Iterator<Item = (&DatabaseName, &Database, &str)> {
+    /// The databases whose schema follows files.
+    pub fn migrated(&self) -> impl Iterator<Item = (&DatabaseName, &Database)> {
         let all = self.stack.iter().flat_map(|stack| &stack.databases);
-        all.filter_map(|(name, database)| Some((name, database, database.migrations.as_deref()?)))
+        all.filter(|(_, database)| database.follows().is_some())
     }
 
     /// What is to be looked for on the machine: each service and job with the parts of it that are

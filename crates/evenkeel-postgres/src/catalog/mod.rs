@@ -1,11 +1,13 @@
 //! Reads the shape of a schema from a live database.
 
+mod others;
 mod queries;
 
 use std::collections::BTreeMap;
 
 use postgres::{GenericClient, Row};
 
+pub use self::others::{Function, Others, others};
 use self::queries::{
     COLUMNS, CONSTRAINTS, FUNCTIONS, GRANTS, INDEXES, READS, SPOKEN_OF, TABLES, TRIGGERS, VIEWS,
     VOLATILE,
@@ -43,9 +45,20 @@ pub fn read(
     schema: &Name,
     grammar: &dyn Grammar,
 ) -> Result<Shape, Unreadable> {
+    read_by(client, schema, &[schema], grammar)
+}
+
+/// The same under a `search_path`: names that are found by it are printed without their schema, and
+/// so can be read under another one.
+pub(crate) fn read_by(
+    client: &mut impl GenericClient,
+    schema: &Name,
+    search_path: &[&Name],
+    grammar: &dyn Grammar,
+) -> Result<Shape, Unreadable> {
     let mut tx = client.transaction()?;
-    // Names of this schema are printed without it, and so can be read under another one.
-    tx.batch_execute(&format!("SET LOCAL search_path = {schema}"))?;
+    let path = crate::name::list(search_path.iter().copied());
+    tx.batch_execute(&format!("SET LOCAL search_path = {path}"))?;
     let version: i32 =
         tx.query_one("SELECT current_setting('server_version_num')::int / 10000", &[])?.get(0);
     let mut reader = Reader { schema, grammar, tables: BTreeMap::new(), views: BTreeMap::new() };

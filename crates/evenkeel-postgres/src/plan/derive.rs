@@ -38,9 +38,10 @@ pub(super) fn derive(
         tighten: tighten::steps(&layouts),
         contract: contract::contract(now, wanted, &layouts, &carried, &views, before.as_ref()),
         undo: undo::undo(now, wanted, &layouts, &views),
-        hazards: hazard::hazards(now, wanted, &layouts),
+        hazards: hazard::hazards(now, wanted, &layouts, before.as_ref()),
         loses: loses(wanted, &layouts),
         files: Vec::new(),
+        changes: Vec::new(),
         views,
         before,
     })

@@ -49,8 +49,19 @@ impl fmt::Display for Hazard {
 }
 
 /// Everything to know about the change.
-pub(super) fn hazards(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>]) -> Vec<Hazard> {
+pub(super) fn hazards(
+    now: &Shape,
+    wanted: &Wanted,
+    layouts: &[Layout<'_>],
+    before: Option<&Name>,
+) -> Vec<Hazard> {
     let mut all = Vec::new();
+    if before.is_none() && layouts.iter().any(Layout::is_changed) {
+        let what = "the code that runs reads the tables themselves: its `SELECT *` sees the new \
+                    columns, and what it has prepared may fail; release once without this change, \
+                    and it reads by views from then on";
+        all.push(warning(None, what.to_owned()));
+    }
     for it in wanted.carried.iter().filter(|it| it.when == When::Alone) {
         let what = "a new value of an enum cannot be taken back: undo leaves it there".to_owned();
         all.push(note(Some(&it.at), what));

@@ -65,12 +65,15 @@ pub struct Plan {
     pub hazards: Vec<Hazard>,
     /// What code of the old shape may name and the new one does not have: `orders.full_name`.
     pub loses: Vec<String>,
-    /// The migrations that it is made of.
+    /// The migrations that it is made of, or the desired schema.
     #[serde(default)]
     pub files: Vec<File>,
+    /// The statements that the desired schema came to; none for migrations, which have their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<String>,
 }
 
-/// A migration, as it was when it was planned.
+/// A migration or a desired schema, as it was when it was planned.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct File {
     /// Its name, below the folder of the migrations.
@@ -96,6 +99,7 @@ impl Plan {
             hazards: Vec::new(),
             loses: Vec::new(),
             files,
+            changes: Vec::new(),
         }
     }
 }

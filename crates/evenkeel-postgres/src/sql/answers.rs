@@ -10,7 +10,7 @@ use squawk_syntax::{SyntaxElement, SyntaxKind, SyntaxNode};
 pub(super) struct Answer {
     /// Where the comment begins, in bytes.
     pub(super) offset: usize,
-    /// `was`, `up`, `down` or `undo`.
+    /// One of [`WORDS`].
     pub(super) word: &'static str,
     /// What follows the colon.
     pub(super) text: String,
@@ -18,7 +18,7 @@ pub(super) struct Answer {
     pub(super) above: bool,
 }
 
-const WORDS: [&str; 4] = ["was", "up", "down", "undo"];
+const WORDS: [&str; 6] = ["was", "up", "down", "undo", "gone", "kept"];
 
 /// All answers in a file, in their order.
 pub(super) fn find(root: &SyntaxNode, text: &str) -> Vec<Answer> {
@@ -39,6 +39,15 @@ pub(super) fn find(root: &SyntaxNode, text: &str) -> Vec<Answer> {
             })
         })
         .collect()
+}
+
+/// The names in a list, and what follows a `=` after it.
+pub(super) fn listed(text: &str) -> (impl Iterator<Item = &str>, Option<&str>) {
+    let (names, value) = match text.split_once('=') {
+        Some((names, value)) => (names, Some(value.trim())),
+        None => (text, None),
+    };
+    (names.split(',').map(str::trim), value)
 }
 
 /// Something that an answer can be about.

@@ -16,6 +16,9 @@ use crate::name::Name;
 use crate::problem::{Place, Problem};
 use crate::shape::{Column, Constraint, Expression, Index, Table};
 
+/// What a statement makes: how SQL calls such things, and the name of this one.
+pub type Made = (&'static str, Name);
+
 pub use self::squawk::Squawk;
 
 /// A grammar of PostgreSQL's SQL. There is one, [`Squawk`]; another can take its place.
@@ -63,6 +66,9 @@ pub struct Answers {
     /// `-- undo: statement`: what takes a statement back that is not modelled; `nothing` if there is
     /// nothing to take back.
     pub undo: Option<String>,
+    /// `-- gone: column`, or `-- gone: column = expression`, within a table of a desired schema: it
+    /// goes, and is filled with that until then.
+    pub gone: Vec<(Name, Option<Expression>)>,
 }
 
 /// What a statement asks for.
@@ -76,6 +82,8 @@ pub enum Action {
         lenient: bool,
         /// What comments beside its columns say.
         answers: BTreeMap<Name, Answers>,
+        /// Where each column stands.
+        places: BTreeMap<Name, Place>,
     },
     /// `DROP TABLE`.
     DropTable {
@@ -134,6 +142,8 @@ pub enum Action {
     OnTable {
         /// The table.
         table: Name,
+        /// What it makes, if it makes something.
+        makes: Option<Made>,
         /// What takes it back; nothing if it does no harm to stay.
         undo: Option<String>,
     },
@@ -173,6 +183,8 @@ pub enum Action {
     /// Something new that nobody can miss who does not know it, such as an enum type: made at the
     /// beginning, and taken back by `undo`.
     Object {
+        /// What it makes, if that has a name.
+        makes: Option<Made>,
         /// What takes it back; nothing if it does no harm to stay.
         undo: Option<String>,
     },
@@ -183,6 +195,16 @@ pub enum Action {
     Farewell,
     /// Something about how the file is run, not what it does (`BEGIN`, `SET lock_timeout`).
     Manner,
+    /// `-- gone: table`, in a desired schema: the tables go.
+    Gone {
+        /// The tables.
+        tables: Vec<Name>,
+    },
+    /// `-- kept: table`, in a desired schema: somebody else looks after the tables.
+    Kept {
+        /// The tables.
+        tables: Vec<Name>,
+    },
     /// Anything else.
     Raw,
 }

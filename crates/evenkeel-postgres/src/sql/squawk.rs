@@ -46,15 +46,34 @@ impl Grammar for Squawk {
             .into_iter()
             .for_each(|it| read.push(it));
         }
-        let said = self.attach(&answers::find(&root, text), &read, &place, &mut problems);
-        let statements = read
+        let (about_tables, said): (Vec<_>, Vec<_>) = answers::find(&root, text)
+            .into_iter()
+            .partition(|it| matches!(it.word, "gone" | "kept"));
+        let mut said = self.attach(&said, &read, &place, &mut problems);
+        let mut alone = Vec::new();
+        for answer in about_tables {
+            let at = place(answer.offset);
+            let within = read.iter().position(|it| it.holds(answer.offset));
+            match self.lists(&answer, within.map(|at| (&read[at], &mut said[at]))) {
+                Ok(None) => {}
+                Ok(Some(action)) => {
+                    let sql = format!("-- {}: {}", answer.word, answer.text);
+                    alone.push(Statement { at, sql, action, answers: Answers::default() });
+                }
+                Err(why) => {
+                    problems.push(Problem::new(&at, format!("`-- {}:` {why}", answer.word)));
+                }
+            }
+        }
+        let mut statements: Vec<Statement> = read
             .into_iter()
             .zip(said)
             .map(|(it, mut said)| {
                 let answers = said.remove(&None).unwrap_or_default();
                 let at = place(it.start());
                 let mut action = it.action;
-                if let Action::CreateTable { answers, .. } = &mut action {
+                if let Action::CreateTable { answers, places, .. } = &mut action {
+                    places.extend(it.columns.iter().map(|(at, name)| (name.clone(), place(*at))));
                     answers.extend(
                         said.into_iter().filter_map(|(column, said)| Some((column?, said))),
                     );
@@ -62,6 +81,7 @@ impl Grammar for Squawk {
                 Statement { at, sql: it.sql, action, answers }
             })
             .collect();
+        statements.extend(alone);
         (statements, problems)
     }
 
@@ -131,6 +151,34 @@ impl Squawk {
         said
     }
 
+    /// What an answer says of tables, or of columns of the table that it stands in.
+    fn lists(
+        self,
+        answer: &Answer,
+        within: Option<(&Read, &mut BTreeMap<Option<Name>, Answers>)>,
+    ) -> Result<Option<Action>, String> {
+        let (names, value) = answers::listed(&answer.text);
+        let names: Vec<Name> = names.map(folded).collect::<Result<_, _>>()?;
+        match (within, answer.word) {
+            (Some((read, said)), "gone") => {
+                let table = read.table.as_ref().ok_or("is for columns of a table")?;
+                let down = value.map(|it| self.expression(it, table)).transpose()?;
+                if names.len() > 1 && down.is_some() {
+                    return Err("with `=` is for one column".to_owned());
+                }
+                let gone = &mut said.entry(None).or_default().gone;
+                gone.extend(names.into_iter().map(|it| (it, down.clone())));
+                Ok(None)
+            }
+            (Some(_), _) => Err("is about whole tables: put it outside of one".to_owned()),
+            (None, _) if value.is_some() => {
+                Err("is about whole tables, which have no `=`".to_owned())
+            }
+            (None, "gone") => Ok(Some(Action::Gone { tables: names })),
+            (None, _) => Ok(Some(Action::Kept { tables: names })),
+        }
+    }
+
     /// Adds one answer to what was said.
     fn say(self, it: &mut Answers, answer: &Answer, read: &Read) -> Result<(), String> {
         let twice = match answer.word {
@@ -156,26 +204,39 @@ fn unqualified(root: &SyntaxNode, text: &str, schema: &Name) -> String {
     let tokens = root.descendants_with_tokens().filter_map(|it| it.into_token());
     let is_dot = |it: Option<SyntaxToken>| it.is_some_and(|it| it.kind() == SyntaxKind::DOT);
     for token in tokens {
+        let range = token.text_range();
+        let range = usize::from(range.start())..usize::from(range.end());
         let named = folded(token.text()).is_ok_and(|it| it == *schema);
         if named && is_dot(token.next_token()) && !is_dot(token.prev_token()) {
-            let range = token.text_range();
-            text[range.start().into()..usize::from(range.end()) + 1].fill(b' ');
+            text[range.start..range.end + 1].fill(b' ');
+        } else if let Some(bare) = bare_regclass(&token, schema) {
+            text[range.clone()].fill(b' ');
+            text[range.start..range.start + bare.len()].copy_from_slice(bare.as_bytes());
         }
     }
     // What was there were whole tokens.
     String::from_utf8(text).unwrap_or_default()
 }
 
+/// `'schema.name'::regclass` without the schema: what dumps write where a sequence is named.
+fn bare_regclass(token: &SyntaxToken, schema: &Name) -> Option<String> {
+    let inner = token.text().strip_prefix('\'')?;
+    let rest = inner.strip_prefix(&format!("{}.", schema.as_str()))?;
+    let following: String = std::iter::successors(token.next_token(), SyntaxToken::next_token)
+        .filter(|it| !it.kind().is_trivia())
+        .take(3)
+        .map(|it| it.text().to_lowercase())
+        .collect();
+    following.starts_with("::regclass").then(|| format!("'{rest}"))
+}
+
 /// A name as it stands in a comment: folded, but between quotes.
 fn folded(text: &str) -> Result<Name, String> {
-    let inner = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    match inner {
-        Some(inner) => Ok(Name::new(inner.replace("\"\"", "\""))),
-        None if text.is_empty() || text.contains(char::is_whitespace) => {
-            Err("one name was expected".to_owned())
-        }
-        None => Ok(Name::new(text.to_lowercase())),
+    let quoted = text.len() > 1 && text.starts_with('"') && text.ends_with('"');
+    if !quoted && (text.is_empty() || text.contains(char::is_whitespace)) {
+        return Err("one name was expected".to_owned());
     }
+    Ok(Name::written(text))
 }
 
 /// The tree of a text without mistakes.

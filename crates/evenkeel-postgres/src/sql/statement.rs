@@ -30,6 +30,11 @@ impl Read {
     pub(super) fn start(&self) -> usize {
         self.starts.last().copied().unwrap_or_default()
     }
+
+    /// Whether a byte of the file is within it.
+    pub(super) fn holds(&self, offset: usize) -> bool {
+        self.starts.first().is_some_and(|start| (*start..self.end).contains(&offset))
+    }
 }
 
 /// Told of what is not understood: where, and why.
@@ -103,8 +108,12 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
         ast::Stmt::Select(_) | ast::Stmt::Truncate(_) | ast::Stmt::Merge(_) => {
             one(Action::Data { table: None }, None)
         }
-        ast::Stmt::DropTrigger(_) | ast::Stmt::DropPolicy(_) => one(leaving(node), None),
-        ast::Stmt::CreateTrigger(_) | ast::Stmt::CreatePolicy(_) => one(on_table(node), None),
+        ast::Stmt::DropTrigger(_) | ast::Stmt::DropPolicy(_) | ast::Stmt::DropRule(_) => {
+            one(leaving(node), None)
+        }
+        ast::Stmt::CreateTrigger(_) | ast::Stmt::CreatePolicy(_) | ast::Stmt::CreateRule(_) => {
+            one(on_table(node), None)
+        }
         ast::Stmt::DropView(_) | ast::Stmt::DropMaterializedView(_) => {
             let words = sql(node).to_lowercase();
             let (lenient, cascade) = (words.contains("if exists"), words.ends_with("cascade"));
@@ -127,9 +136,11 @@ fn other(stmt: &ast::Stmt) -> Action {
         Some(name) => Action::Code { what: words, name },
         None => Action::Raw,
     };
-    let undo = |what: &str, name: Option<String>| Action::Object {
-        undo: name.map(|name| format!("DROP {what} IF EXISTS {name}")),
+    let made = |what: &'static str, name: Option<SyntaxNode>| Action::Object {
+        makes: name.as_ref().and_then(last_name).map(|name| (what, name)),
+        undo: name.map(|name| format!("DROP {what} IF EXISTS {}", name.text())),
     };
+    let nothing = Action::Object { makes: None, undo: None };
     match stmt {
         ast::Stmt::CreateView(_) => named("VIEW", child_text::<ast::View>(node)),
         ast::Stmt::CreateFunction(it) => named("FUNCTION", signature(node, it.param_list())),
@@ -145,16 +156,22 @@ fn other(stmt: &ast::Stmt) -> Action {
                 .map(|it| names(it.syntax()))
                 .unwrap_or_default(),
         },
-        ast::Stmt::AlterDefaultPrivileges(_) => Action::Object { undo: None },
+        ast::Stmt::AlterDefaultPrivileges(_) => nothing,
         ast::Stmt::DropFunction(_) | ast::Stmt::DropProcedure(_) => match names(node).first() {
             Some(name) => Action::DropCode { name: name.clone() },
             None => Action::Farewell,
         },
-        ast::Stmt::CreateType(_) => undo("TYPE", child_text::<ast::TypeName>(node)),
-        ast::Stmt::CreateSequence(_) => undo("SEQUENCE", child_text::<ast::Sequence>(node)),
-        ast::Stmt::CreateDomain(_) => undo("DOMAIN", child_text::<ast::TypeName>(node)),
+        ast::Stmt::CreateType(_) => made("TYPE", child::<ast::TypeName>(node)),
+        ast::Stmt::CreateSequence(_) => made("SEQUENCE", child::<ast::Sequence>(node)),
+        ast::Stmt::CreateDomain(_) => made("DOMAIN", child::<ast::TypeName>(node)),
         // It may have been there.
-        ast::Stmt::CreateExtension(_) => Action::Object { undo: None },
+        ast::Stmt::CreateExtension(_) => Action::Object {
+            makes: child::<ast::Extension>(node)
+                .and_then(|it| word(&it))
+                .map(|it| ("EXTENSION", it)),
+            undo: None,
+        },
+        ast::Stmt::AlterSequence(_) => owned(node),
         ast::Stmt::CommentOn(_)
         | ast::Stmt::DropType(_)
         | ast::Stmt::DropSequence(_)
@@ -180,33 +197,48 @@ fn data(node: Option<SyntaxNode>) -> Action {
     Action::Data { table: node.and_then(|node| last_name(&node)) }
 }
 
-/// A trigger or a policy that goes.
+/// A trigger, a policy or a rule that goes.
 fn leaving(node: &SyntaxNode) -> Action {
-    let named = |kinds: [SyntaxKind; 2]| node.children().find(|it| kinds.contains(&it.kind()));
-    let name = named([SyntaxKind::TRIGGER_REF, SyntaxKind::POLICY_REF]).and_then(|it| word(&it));
-    let table = named([SyntaxKind::ON_RELATION, SyntaxKind::ON_TABLE]);
+    let named = |kinds: &[SyntaxKind]| node.children().find(|it| kinds.contains(&it.kind()));
+    let name = named(&[SyntaxKind::TRIGGER_REF, SyntaxKind::POLICY_REF, SyntaxKind::RULE_REF]);
+    let name = name.and_then(|it| word(&it));
+    let table = named(&[SyntaxKind::ON_RELATION, SyntaxKind::ON_TABLE]);
     match (name, table.and_then(|it| last_name(&it))) {
         (Some(name), Some(table)) => Action::Leaving { table, name },
         _ => Action::Raw,
     }
 }
 
-/// A trigger or a policy, which has a name and a table.
-fn on_table(node: &SyntaxNode) -> Action {
-    let named = |kinds: [SyntaxKind; 2]| node.children().find(|it| kinds.contains(&it.kind()));
-    let name = named([SyntaxKind::TRIGGER, SyntaxKind::POLICY]);
-    let what = match &name {
-        Some(name) if name.kind() == SyntaxKind::TRIGGER => "TRIGGER",
-        Some(_) | None => "POLICY",
-    };
-    let name = name.and_then(|it| word(&it));
-    let table = named([SyntaxKind::ON_RELATION, SyntaxKind::ON_TABLE]);
-    match (name, table.and_then(|it| last_name(&it))) {
-        (Some(name), Some(table)) => {
-            let undo = Some(format!("DROP {what} IF EXISTS {name} ON {table}"));
-            Action::OnTable { table, undo }
-        }
+/// A sequence that belongs to a column from now on.
+fn owned(node: &SyntaxNode) -> Action {
+    let column = node.descendants().find_map(ast::QualifiedColumnNameRef::cast);
+    let path = column.map(|it| names(it.syntax())).unwrap_or_default();
+    match path.as_slice() {
+        [.., table, _] => Action::OnTable { table: table.clone(), makes: None, undo: None },
         _ => Action::Raw,
+    }
+}
+
+/// A trigger, a policy or a rule, which has a name and a table.
+fn on_table(node: &SyntaxNode) -> Action {
+    const WORDS: [(SyntaxKind, &str); 3] = [
+        (SyntaxKind::TRIGGER, "TRIGGER"),
+        (SyntaxKind::POLICY, "POLICY"),
+        (SyntaxKind::RULE, "RULE"),
+    ];
+    let named = |it: SyntaxNode| {
+        let (_, what) = WORDS.into_iter().find(|(kind, _)| *kind == it.kind())?;
+        Some((what, word(&it)?))
+    };
+    let Some((what, name)) = node.children().find_map(named) else { return Action::Raw };
+    let on = [SyntaxKind::ON_RELATION, SyntaxKind::ON_TABLE, SyntaxKind::RULE_ON];
+    let table = node.children().find(|it| on.contains(&it.kind()));
+    match table.and_then(|it| last_name(&it)) {
+        Some(table) => {
+            let undo = Some(format!("DROP {what} IF EXISTS {name} ON {table}"));
+            Action::OnTable { table, makes: Some((what, name)), undo }
+        }
+        None => Action::Raw,
     }
 }
 
@@ -292,6 +324,7 @@ impl Reader<'_> {
                 table,
                 lenient: it.if_not_exists().is_some(),
                 answers: std::collections::BTreeMap::new(),
+                places: std::collections::BTreeMap::new(),
             },
             table: Some(name),
             columns,
@@ -575,11 +608,7 @@ fn rename_index(it: &ast::AlterIndex) -> Option<Action> {
     let text = it.syntax().text().to_string();
     let (_, to) = text.rsplit_once(char::is_whitespace)?;
     let rename = text.to_lowercase().contains(" rename to ");
-    let to = to.trim_end_matches(';').trim();
-    let to = to
-        .strip_prefix('"')
-        .and_then(|it| it.strip_suffix('"'))
-        .map_or_else(|| Name::new(to.to_lowercase()), |it| Name::new(it.replace("\"\"", "\"")));
+    let to = Name::written(to.trim_end_matches(';').trim());
     rename.then_some(Action::RenameIndex { index, to })
 }
 
@@ -722,8 +751,12 @@ fn signature(node: &SyntaxNode, params: Option<ast::ParamList>) -> Option<String
     Some(format!("{name}({})", kinds.join(", ")))
 }
 
+fn child<N: AstNode>(node: &SyntaxNode) -> Option<SyntaxNode> {
+    node.children().find_map(N::cast).map(|it| it.syntax().clone())
+}
+
 fn child_text<N: AstNode>(node: &SyntaxNode) -> Option<String> {
-    node.children().find_map(N::cast).map(|it| it.syntax().text().to_string())
+    child::<N>(node).map(|it| it.text().to_string())
 }
 
 /// All parts of a dotted name.

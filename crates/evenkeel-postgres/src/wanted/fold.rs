@@ -59,6 +59,8 @@ impl Fold<'_> {
             | Action::Value
             | Action::Farewell
             | Action::Manner
+            | Action::Gone { .. }
+            | Action::Kept { .. }
             | Action::Raw => None,
         };
         table.is_some_and(WantedTable::is_new)
@@ -66,7 +68,7 @@ impl Fold<'_> {
 
     fn apply(&mut self, statement: &Statement) -> Result<(), Problem> {
         match &statement.action {
-            Action::CreateTable { table, lenient, answers } => {
+            Action::CreateTable { table, lenient, answers, .. } => {
                 self.create_table(statement, table, *lenient, answers)
             }
             Action::DropTable { table, lenient } => self.drop_table(statement, table, *lenient),
@@ -100,7 +102,7 @@ impl Fold<'_> {
             Action::DropView { view, lenient, cascade } => {
                 self.drop_view(statement, view, *lenient, *cascade)
             }
-            Action::OnTable { table, undo } => {
+            Action::OnTable { table, undo, .. } => {
                 if !self.table(statement, table)?.0.is_new() {
                     self.carry(statement, When::Expanded { undo: undo.clone() });
                 }
@@ -131,7 +133,7 @@ impl Fold<'_> {
                 }
                 Ok(())
             }
-            Action::Object { undo } => {
+            Action::Object { undo, .. } => {
                 self.carry(statement, When::Beginning { undo: undo.clone() });
                 Ok(())
             }
@@ -144,6 +146,11 @@ impl Fold<'_> {
                 Ok(())
             }
             Action::Manner => Ok(()),
+            Action::Gone { .. } | Action::Kept { .. } => {
+                let what = format!("`{}` belongs into a desired schema", statement.sql);
+                Err(Problem::new(&statement.at, what)
+                    .hint("a migration says it in SQL: `DROP TABLE …`"))
+            }
             Action::Raw => self.raw(statement),
         }
     }
@@ -159,11 +166,7 @@ impl Fold<'_> {
     /// A view or a function. One that is new nobody can miss; one that is there has to be what the
     /// old code knows, until that is gone.
     fn code(&mut self, statement: &Statement, what: &str, name: &str) {
-        let bare = name.split('(').next().unwrap_or(name).trim();
-        let bare = match bare.strip_prefix('"').and_then(|it| it.strip_suffix('"')) {
-            Some(quoted) => Name::new(quoted.replace("\"\"", "\"")),
-            None => Name::new(bare.to_lowercase()),
-        };
+        let bare = Name::written(name.split('(').next().unwrap_or(name).trim());
         let drop = format!("{what} {name}");
         let when = match what {
             "VIEW" => When::PerRevision { drop },

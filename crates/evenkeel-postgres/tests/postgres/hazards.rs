@@ -43,6 +43,7 @@ fn a_key_that_outgrows_what_points_at_it_is_named() {
          CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent)",
         "ALTER TABLE parent ALTER id TYPE bigint",
         &expect![[r#"
+            warning: the code that runs reads the tables themselves: its `SELECT *` sees the new columns, and what it has prepared may fail; release once without this change, and it reads by views from then on
             warning: "child_parent_fkey": "parent" is an integer and points at "id", a bigint, which outgrows it
             note: until contract a value of "parent"."id" must fit the old column too (change.sql:1)
             note: until contract "parent_pkey" of "parent" is held twice: of two INSERT … ON CONFLICT of the new code at the same moment one may fail with a duplicate key
@@ -59,6 +60,7 @@ fn what_is_filled_row_by_row_and_what_must_fit_is_named() {
          INSERT INTO t SELECT n, n FROM generate_series(1, 1000) n; ANALYZE t",
         "ALTER TABLE t ADD token uuid DEFAULT gen_random_uuid(); ALTER TABLE t ALTER n TYPE int",
         &expect![[r#"
+            warning: the code that runs reads the tables themselves: its `SELECT *` sees the new columns, and what it has prepared may fail; release once without this change, and it reads by views from then on
             warning: old code that writes into "t"."n" what is no integer fails from expand on (change.sql:1)
             note: triggers of "t" run for every row that is filled, unless the role may set session_replication_role: "touch"
             note: for rows that the new code writes, these triggers of "t" see what the old columns held before, until contract: "touch"
@@ -79,6 +81,7 @@ fn code_in_the_database_that_names_what_goes_is_named() {
          CREATE VIEW large AS SELECT id, n FROM t WHERE n > 10",
         "ALTER TABLE t RENAME full_name TO name; ALTER TABLE t ALTER n TYPE bigint",
         &expect![[r#"
+            warning: the code that runs reads the tables themselves: its `SELECT *` sees the new columns, and what it has prepared may fail; release once without this change, and it reads by views from then on
             note: until contract a value of "t"."n" must fit the old column too (change.sql:1)
             note: for rows that the new code writes, these triggers of "t" see what the old columns held before, until contract: "lower_it"
             warning: the trigger "lower_it" of "t" runs "lower_it", which names "full_name": after contract there is none, and writes fail; replace the function in the same migration

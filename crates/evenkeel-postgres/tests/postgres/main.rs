@@ -5,6 +5,8 @@ mod both;
 #[cfg(test)]
 mod catalog;
 #[cfg(test)]
+mod desired;
+#[cfg(test)]
 mod filling;
 #[cfg(test)]
 mod hazards;

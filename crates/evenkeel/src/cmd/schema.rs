@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use evenkeel_kernel::model::{Database, DatabaseName};
+use evenkeel_kernel::model::{Database, DatabaseName, Follows};
 use evenkeel_kernel::spec;
 use evenkeel_kernel::world::Filling;
+use evenkeel_postgres::desired;
 use evenkeel_postgres::execute::{self, Entry, Executor, Session, Stage, look};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::{self, File, Plan, Step};
@@ -26,8 +27,8 @@ use crate::term::{self, Tone, paint};
 /// How long is looked at how fast rows are filled.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// A database with a folder of migrations.
-type Migrated = (DatabaseName, Database, String);
+/// A database whose schema follows files.
+type Migrated = (DatabaseName, Database);
 
 pub(super) fn run(args: &Schema, json: bool) -> anyhow::Result<Exit> {
     match args {
@@ -52,13 +53,11 @@ fn databases(file: Option<&Path>) -> anyhow::Result<Vec<Migrated>> {
     let absolute = std::path::absolute(&path).with_context(doing)?;
     let folder = absolute.parent().unwrap_or(Path::new("/")).to_string_lossy().into_owned();
     let draft = spec::draft(&text, &folder);
-    let all: Vec<Migrated> = draft
-        .migrated()
-        .map(|(name, it, folder)| (name.clone(), it.clone(), folder.to_owned()))
-        .collect();
+    let all: Vec<Migrated> =
+        draft.migrated().map(|(name, it)| (name.clone(), it.clone())).collect();
     if all.is_empty() {
         bail!(
-            "no database in {} has `migrations`; `evenkeel reference` shows how to say it, and \
+            "no database in {} has `migrations` or `desired`; `evenkeel reference` shows how to say it, and \
              `evenkeel plan` what is wrong with the file",
             path.display()
         );
@@ -69,8 +68,8 @@ fn databases(file: Option<&Path>) -> anyhow::Result<Vec<Migrated>> {
 fn planned(databases: &[Migrated], sql: bool, as_json: bool) -> anyhow::Result<Exit> {
     let mut exit = Exit::Done;
     let mut all = Vec::new();
-    for (name, database, folder) in databases {
-        let Some(plan) = migrations::look_at(name, database, folder)? else {
+    for (name, database) in databases {
+        let Some(plan) = migrations::look_at(name, database)? else {
             if !as_json {
                 term::line(&format!("database {name}: nothing to do"));
             }
@@ -91,13 +90,19 @@ fn planned(databases: &[Migrated], sql: bool, as_json: bool) -> anyhow::Result<E
 
 fn show(name: &DatabaseName, plan: &Plan, sql: bool) -> anyhow::Result<()> {
     let change = migrations::change(plan)?;
-    let files = change.files.join(", ");
+    let files = match change.files.as_slice() {
+        [] => "the schema as it is".to_owned(),
+        files => files.join(", "),
+    };
     term::line(&paint(
         Tone::Bold,
         &format!("database {name}: revision {} from {files}", plan.revision),
     ));
-    for (phase, lines) in [("expand", &change.expand), ("contract", &change.contract)] {
+    for (phase, lines) in
+        [("changes", &plan.changes), ("expand", &change.expand), ("contract", &change.contract)]
+    {
         for (at, line) in lines.iter().enumerate() {
+            let line = line.replace('\n', "\n          ");
             term::line(&format!("{:<10}{line}", if at == 0 { phase } else { "" }));
         }
     }
@@ -153,19 +158,12 @@ fn phases(plan: &Plan) -> Vec<(&'static str, Vec<String>)> {
 
 fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
     let mut all = Vec::new();
-    for (name, database, folder) in databases {
+    for (name, database) in databases {
         let mut session = migrations::session(name, &database.url.from)?;
         let ledger = look(&mut session, &Name::new(&database.schema))?;
+        let waiting = migrations::waiting(name, database, &ledger, &mut session)?;
         let known = ledger.files();
         let active = ledger.active();
-        let comes = |name: &str| {
-            active.is_some_and(|it| it.plan.files.iter().any(|file| file.name == name))
-        };
-        let waiting: Vec<String> = migrations::read(Path::new(folder))?
-            .into_iter()
-            .map(|it| it.name)
-            .filter(|it| !known.contains_key(it.as_str()) && !comes(it))
-            .collect();
         let filling = match active.filter(|it| it.stage == Stage::Expanded) {
             Some(active) => filling(&mut session, database, active)?,
             None => None,
@@ -189,8 +187,8 @@ fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
             continue;
         }
         let at = match ledger.views() {
-            Some(views) => format!("code reads by {views}"),
-            None => "code reads the tables themselves".to_owned(),
+            Some(views) if views.as_str() != database.schema => format!("code reads by {views}"),
+            _ => "code reads the tables themselves".to_owned(),
         };
         let run = counted(known.len());
         let were = if known.len() == 1 { "was" } else { "were" };
@@ -256,7 +254,7 @@ fn history(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
     let mut all = Vec::new();
     let head = ["DATABASE", "REVISION", "STAGE", "BEGAN", "CHANGED", "MIGRATIONS"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (name, database, _) in databases {
+    for (name, database) in databases {
         let mut session = migrations::session(name, &database.url.from)?;
         let ledger = look(&mut session, &Name::new(&database.schema))?;
         for it in &ledger.entries {
@@ -291,26 +289,39 @@ fn lint(
     let mut problems: Vec<Problem> = Vec::new();
     let mut hazards = Vec::new();
     let mut known = 0;
-    for (name, database, folder) in databases {
-        let all = migrations::read(Path::new(folder))?;
-        let newest = all.last().map(|it| it.name.clone());
-        let is_meant = |it: &Migration| match named {
-            [] => Some(&it.name) == newest.as_ref(),
-            named => named.iter().any(|path| is_file(path, folder, &it.name)),
-        };
-        let mut now = Shape::empty(Name::new(&database.schema));
-        for migration in &all {
-            let (wrong, found, next) = linted(&now, migration);
-            now = next;
-            if is_meant(migration) {
-                known += 1;
-                problems.extend(wrong);
-                hazards.extend(found.into_iter().map(|it| format!("{name}: {it}")));
+    for (name, database) in databases {
+        let schema = Name::new(&database.schema);
+        match database.follows() {
+            Some(Follows::Migrations(folder)) => {
+                let all = migrations::read(Path::new(folder))?;
+                let newest = all.last().map(|it| it.name.clone());
+                let mut now = Shape::empty(schema);
+                for migration in &all {
+                    let (wrong, found, next) = linted(&now, migration);
+                    now = next;
+                    let is_meant = match named {
+                        [] => Some(&migration.name) == newest.as_ref(),
+                        named => named.iter().any(|path| is_file(path, folder, &migration.name)),
+                    };
+                    if is_meant {
+                        known += 1;
+                        problems.extend(wrong);
+                        hazards.extend(found.into_iter().map(|it| format!("{name}: {it}")));
+                    }
+                }
             }
+            Some(Follows::Desired(file)) => {
+                let one = migrations::desired(Path::new(file))?;
+                if named.is_empty() || named.iter().any(|path| is_file(path, file, "")) {
+                    known += 1;
+                    problems.extend(desired::lint(&one.name, &one.text, &schema, &Squawk));
+                }
+            }
+            None => {}
         }
     }
     if known == 0 && !named.is_empty() {
-        bail!("none of these is a migration of a database in the stack file");
+        bail!("none of these is a migration or the desired schema of a database in the stack file");
     }
     let exit = if problems.is_empty() { Exit::Done } else { Exit::Error };
     if as_json {
@@ -326,15 +337,17 @@ fn lint(
         term::line(&paint(Tone::Warn, hazard));
     }
     if problems.is_empty() && hazards.is_empty() {
-        term::line(&format!("{}: nothing to say", counted(known)));
+        let files = if known == 1 { "1 file".to_owned() } else { format!("{known} files") };
+        term::line(&format!("{files}: nothing to say"));
     }
     Ok(exit)
 }
 
-/// Whether a path that was given is that of a migration.
+/// Whether a path that was given is that of a file, below a folder.
 fn is_file(path: &Path, folder: &str, name: &str) -> bool {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    absolute == Path::new(folder).join(name) || path == Path::new(name)
+    let whole = if name.is_empty() { folder.into() } else { Path::new(folder).join(name) };
+    absolute == whole || path == Path::new(name)
 }
 
 /// What is wrong with one migration, what is dangerous about it, and the shape that follows.
@@ -349,7 +362,9 @@ fn linted(now: &Shape, migration: &Migration) -> (Vec<Problem>, Vec<String>, Sha
         Err(wrong) => return (wrong, Vec::new(), now.clone()),
     };
     let next = wanted.shape(now);
-    match plan::derive(now, &wanted, 1, None) {
+    // Who runs it, and how that reads, is not known here.
+    let views = plan::views_of(&now.schema, 0);
+    match plan::derive(now, &wanted, 1, Some(views)) {
         Ok(plan) => (Vec::new(), plan.hazards.iter().map(ToString::to_string).collect(), next),
         Err(wrong) => (wrong, Vec::new(), next),
     }
@@ -361,9 +376,15 @@ fn adopt(
     through: Option<&str>,
     as_json: bool,
 ) -> anyhow::Result<Exit> {
-    let Some((name, database, folder)) = databases.iter().find(|it| it.0.as_str() == named) else {
+    let Some((name, database)) = databases.iter().find(|it| it.0.as_str() == named) else {
         let known: Vec<&str> = databases.iter().map(|it| it.0.as_str()).collect();
         bail!("there is no database {named} with migrations; there are {}", known.join(", "));
+    };
+    let Some(Follows::Migrations(folder)) = database.follows() else {
+        bail!(
+            "database {name} follows a desired schema, which is compared with what is there: \
+             nothing has to be adopted; `evenkeel schema plan` shows what it lacks"
+        );
     };
     let mut all = migrations::read(Path::new(folder))?;
     if let Some(through) = through {

@@ -27,10 +27,23 @@ ALTER TABLE orders ADD COLUMN region text NOT NULL; -- up: CASE WHEN customer < 
 const SERVICES: [(&str, &str); 3] =
     [("orders", "/orders/page"), ("billing", "/billing/page"), ("report", "/report/page")];
 
+const MIGRATIONS: &str = "migrations = \"migrations\"";
+
 /// Three services that use one database, in this version, written for this shape.
 fn stack(house: &House, python: &Path, version: &str, shape: &str, bake: &str) {
+    services(house, python, MIGRATIONS, &SERVICES, (version, shape, bake));
+}
+
+/// Services that use one database, whose schema follows files.
+fn services(
+    house: &House,
+    python: &Path,
+    follows: &str,
+    services: &[(&str, &str)],
+    (version, shape, bake): (&str, &str, &str),
+) {
     let python = python.display();
-    let services = SERVICES.map(|(name, _)| {
+    let services = services.iter().map(|(name, _)| {
         format!(
             "[service.{name}]\nrun = \"{python} orders.py\"\nuses = \"database.main\"\n\
              replicas = 2\nhealth = \"/healthz\"\n\
@@ -39,8 +52,8 @@ fn stack(house: &House, python: &Path, version: &str, shape: &str, bake: &str) {
              bake = \"{bake}\"\n[route.{name}]\nto = \"{name}\"\npath = \"/{name}\"\n"
         )
     });
-    let database = "[database.main]\nurl = \"file:address\"\nmigrations = \"migrations\"\n";
-    house.stack(&format!("{database}{}", services.concat()));
+    let services: String = services.collect();
+    house.stack(&format!("[database.main]\nurl = \"file:address\"\n{follows}\n{services}"));
 }
 
 #[test]
@@ -109,4 +122,60 @@ fn columns(database: &Postgres) -> String {
          FROM pg_attribute WHERE attrelid = 'public.orders'::regclass AND attnum > 0
          AND NOT attisdropped",
     )
+}
+
+/// What the two migrations come to, as one file.
+const DESIRED: &str = "CREATE TABLE orders (
+    id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer int NOT NULL,
+    amount bigint NOT NULL,
+    remark text, -- was: note
+    region text NOT NULL -- up: CASE WHEN customer < 500 THEN 'south' ELSE 'north' END
+);
+CREATE INDEX orders_amount ON orders (amount);
+CREATE INDEX orders_customer ON orders (customer);
+";
+
+#[test]
+fn a_desired_schema_is_released_with_its_code_and_what_somebody_changed_by_hand_is_seen() {
+    let Some(database) = Postgres::start() else { return };
+    let Some(python) = python_with("psycopg") else {
+        return skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
+    };
+    let house = House::new();
+    house.write("orders.py", SERVICE);
+    house.write("address", &database.url());
+    let release = |version: &str, shape: &str| {
+        let follows = "desired = \"schema.sql\"";
+        services(&house, &python, follows, &SERVICES[..1], (version, shape, "0s"));
+    };
+    // A database that has its tables already is taken as it is.
+    database.ask(FIRST);
+    database.ask(
+        "INSERT INTO orders (customer, amount, note)
+         SELECT n % 1000, n, 'old' FROM generate_series(1, 10000) n",
+    );
+    house.write("schema.sql", FIRST);
+    release("v1", "1");
+    house.up();
+    house.until_settled();
+    let load = Load::on(house.listen, SERVICES[0].1, FILES);
+    load.until_answered("v1", 50);
+
+    house.write("schema.sql", DESIRED);
+    release("v2", "2");
+    house.run(&["schema", "plan"]).exits(2).says("ALTER TABLE orders RENAME COLUMN note TO remark");
+    house.run(&["apply", "--yes"]).exits(0);
+    load.until_answered("v2", 50);
+    house.until_settled();
+    load.stop_unharmed();
+    assert_eq!(
+        columns(&database),
+        "id integer, customer integer, remark text, amount bigint, region text"
+    );
+    house.run(&["schema", "plan"]).exits(0).says("nothing to do");
+    house.run(&["plan"]).exits(0);
+    database.ask("DROP INDEX orders_customer");
+    house.run(&["schema", "status"]).exits(0).says("waiting for a release: schema.sql");
+    house.run(&["plan"]).exits(2).says("schema.sql");
 }

@@ -49,6 +49,7 @@ pub(super) fn edit(file: &mut Stack, change: &str) -> bool {
         url,
         schema: "public".to_owned(),
         migrations: Some("/m".to_owned()),
+        desired: None,
         views: None,
         change,
     };

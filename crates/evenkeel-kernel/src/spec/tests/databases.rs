@@ -3,6 +3,7 @@
 use expect_test::expect;
 
 use super::check;
+use crate::model::Follows;
 use crate::spec::read;
 
 #[test]
@@ -24,7 +25,7 @@ fn a_database_and_its_users_agree() {
             evenkeel.toml:7:1: error: unknown key `migration` in `database.other`
               |
             7 | migration = "m"
-              | ^^^^^^^^^ expected `url`, `migrations` or `schema`
+              | ^^^^^^^^^ expected `url`, `migrations`, `desired` or `schema`
               = help: did you mean `migrations`?
             evenkeel.toml:10:9: error: there is no database `mian`
                |
@@ -54,4 +55,23 @@ fn an_address_is_a_secret_of_whoever_uses_the_database() {
         assert!(secret.in_env && secret.from.to_string() == "env:DB", "{name}");
         assert_eq!(workload.databases.values().collect::<Vec<_>>(), ["public"], "{name}");
     }
+}
+
+#[test]
+fn a_schema_follows_migrations_or_a_file_and_not_both() {
+    let text = "stack = \"shop\"\n[database.main]\nurl = \"env:DB\"\ndesired = \"db/schema.sql\"\n";
+    let (stack, problems) = read(text, "/srv");
+    assert_eq!(problems, []);
+    let database = stack.unwrap().databases.into_values().next().unwrap();
+    assert_eq!(database.follows(), Some(Follows::Desired("/srv/db/schema.sql")));
+    check(
+        "stack = \"shop\"\n[database.main]\nurl = \"env:DB\"\ndesired = \"schema.sql\"\n\
+         migrations = \"db\"\n",
+        &expect![[r#"
+            evenkeel.toml:4:11: error: `desired` and `migrations` both say what the schema is
+              |
+            4 | desired = "schema.sql"
+              |           ^^^^^^^^^^^^ expected one of the two
+        "#]],
+    );
 }
