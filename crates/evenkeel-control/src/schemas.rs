@@ -149,10 +149,19 @@ impl Worker {
                 && let Some(target) = schema.target
                 && papers.seen.done != Some(target)
             {
-                return (schema.clone(), target);
+                if !(schema.paused && target == SchemaTarget::Ready) {
+                    return (schema.clone(), target);
+                }
+                papers.seen.doing = papers.seen.doing.map(Doing::paused);
+                self.orders.changed();
             }
             papers = self.desk.changed.wait(papers).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether this is what is wanted still.
+    fn is_wanted(&self, schema: &want::Schema) -> bool {
+        self.desk.lock().wanted.as_ref() == Some(schema)
     }
 
     fn say(&self, change: impl FnOnce(&mut Schema)) {
@@ -209,9 +218,10 @@ impl Worker {
                 told = Some(Instant::now());
                 self.doing(Doing::Filling(filling(filled)));
             }
-            self.desk.lock().wanted.as_ref() == Some(schema)
+            self.is_wanted(schema)
         })?;
-        if !whole {
+        // An index that is being built is built to its end, and none is begun.
+        if !whole || !self.is_wanted(schema) {
             return Err(Stopped::Otherwise);
         }
         self.doing(Doing::Tightening);
@@ -323,7 +333,7 @@ fn filling(filled: &Filled) -> Filling {
         rows: filled.rows,
         of: filled.of.max(filled.rows),
         permille: (filled.part * 1000.0) as u16,
-        rate: filled.rate as u64,
+        rate: Some(filled.rate as u64),
         left,
     }
 }

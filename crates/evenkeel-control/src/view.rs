@@ -459,7 +459,7 @@ fn schema(shaping: &Shaping<'_>) -> SchemaView {
         stage: shaping.stage.to_owned(),
         rows: filling.map(|it| it.rows),
         of_rows: filling.map(|it| it.of),
-        rows_per_s: filling.map(|it| it.rate),
+        rows_per_s: filling.and_then(|it| it.rate),
         left_s: filling.and_then(|it| it.left).map(|it| it.as_secs()),
         trouble: shaping.trouble.map(str::to_owned),
     }

@@ -48,6 +48,8 @@ pub struct Schema {
     pub change: Arc<SchemaChange>,
     /// How far; none holds it where it is.
     pub target: Option<SchemaTarget>,
+    /// On the way to a new shape nothing is begun for now, and rows are not filled.
+    pub paused: bool,
 }
 
 /// One question of a check or a gate. The same number is the same question, however often it is wanted.

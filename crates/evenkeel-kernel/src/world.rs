@@ -50,17 +50,6 @@ pub struct World {
     pub calendar: Observed<Calendar>,
 }
 
-impl Schema {
-    /// How far rows have their new values, while they get them.
-    #[must_use]
-    pub fn filling(&self) -> Option<Filling> {
-        match self.doing? {
-            Doing::Filling(filling) => Some(filling),
-            Doing::Expanding | Doing::Tightening | Doing::Contracting | Doing::Undoing => None,
-        }
-    }
-}
-
 impl World {
     /// How far this revision of a database's schema is; nothing while another is looked at.
     #[must_use]
@@ -103,6 +92,8 @@ pub enum Doing {
     Expanding,
     /// Rows that are there get their new values.
     Filling(Filling),
+    /// Nobody fills them for now.
+    Paused(Filling),
     /// Indexes are built and rules checked.
     Tightening,
     /// The old shape is taken away.
@@ -120,18 +111,42 @@ pub struct Filling {
     pub of: u64,
     /// How much of the work is done, in thousandths.
     pub permille: u16,
-    /// Rows a second.
-    pub rate: u64,
+    /// Rows a second; none while nobody fills them.
+    pub rate: Option<u64>,
     /// How long it goes on at that rate; none while nobody can say.
     pub left: Option<Duration>,
 }
 
 impl Doing {
+    /// The same when somebody pauses it. Only filling can be.
+    #[must_use]
+    pub fn paused(self) -> Self {
+        match self {
+            Self::Filling(it) => Self::Paused(Filling { rate: None, left: None, ..it }),
+            Self::Expanding
+            | Self::Paused(_)
+            | Self::Tightening
+            | Self::Contracting
+            | Self::Undoing => self,
+        }
+    }
+
+    /// How far rows have their new values, while they get them.
+    #[must_use]
+    pub fn filling(self) -> Option<Filling> {
+        match self {
+            Self::Filling(it) | Self::Paused(it) => Some(it),
+            Self::Expanding | Self::Tightening | Self::Contracting | Self::Undoing => None,
+        }
+    }
+
     /// The target that it leads to.
     #[must_use]
     pub fn target(self) -> SchemaTarget {
         match self {
-            Self::Expanding | Self::Filling(_) | Self::Tightening => SchemaTarget::Ready,
+            Self::Expanding | Self::Filling(_) | Self::Paused(_) | Self::Tightening => {
+                SchemaTarget::Ready
+            }
             Self::Contracting => SchemaTarget::Contracted,
             Self::Undoing => SchemaTarget::Undone,
         }
@@ -143,6 +158,7 @@ impl Doing {
         match self {
             Self::Expanding => "expanding",
             Self::Filling(_) => "filling",
+            Self::Paused(_) => "paused",
             Self::Tightening => "tightening",
             Self::Contracting => "contracting",
             Self::Undoing => "undoing",

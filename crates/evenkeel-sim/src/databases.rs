@@ -100,7 +100,10 @@ impl Databases {
         now: u64,
     ) -> Checked {
         for want in state.wanted_schemas() {
-            let want::Schema { change, target: Some(target), .. } = want else { continue };
+            let want::Schema { change, target: Some(target), paused, .. } = want else { continue };
+            if paused && target == SchemaTarget::Ready {
+                continue;
+            }
             let revision = change.revision;
             // A thread does one thing after the other; what came before it is done or dropped.
             self.under_way.retain(|key, _| key.1 == revision && key.2 == target);

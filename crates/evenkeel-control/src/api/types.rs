@@ -519,14 +519,14 @@ pub struct SchemaView {
     pub database: String,
     /// The number of its new revision.
     pub revision: u32,
-    /// `waiting`, `expanding`, `filling`, `tightening`, `ready`, `contracting`, `contracted`,
-    /// `undoing` or `undone`.
+    /// `waiting`, `expanding`, `filling`, `paused`, `tightening`, `ready`, `contracting`,
+    /// `contracted`, `undoing` or `undone`.
     pub stage: String,
     /// Rows that have their new values, while they get them.
     pub rows: Option<u64>,
     /// How many rows there are about.
     pub of_rows: Option<u64>,
-    /// How many get theirs in a second.
+    /// How many get theirs in a second; none while it is paused.
     pub rows_per_s: Option<u64>,
     /// About how many seconds that goes on.
     pub left_s: Option<u64>,

@@ -37,7 +37,7 @@ pub struct Shaping<'a> {
     pub database: &'a DatabaseName,
     /// The number of the schema's new revision.
     pub revision: u32,
-    /// `waiting`, what is being done or the last target that was reached, in one word.
+    /// `waiting`, `paused`, what is being done or the last target that was reached, in one word.
     pub stage: &'static str,
     /// How far rows have their new values, while they get them.
     pub filling: Option<Filling>,
@@ -48,7 +48,10 @@ pub struct Shaping<'a> {
 impl fmt::Display for Filling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { rows, of, permille, rate, left } = self;
-        write!(f, "{rows} of about {of} rows, {} %, {rate} rows a second", permille / 10)?;
+        write!(f, "{rows} of about {of} rows, {} %", permille / 10)?;
+        if let Some(rate) = rate {
+            write!(f, ", {rate} rows a second")?;
+        }
         match left {
             Some(left) => write!(f, ", about {} left", human(*left)),
             None => Ok(()),
@@ -88,12 +91,13 @@ impl Release {
                 stage: match (reached, doing, target) {
                     (Some(reached), ..) => reached.word(),
                     (None, Some(doing), _) => doing.word(),
+                    (None, None, Some(SchemaTarget::Ready)) if self.paused.is_some() => "paused",
                     (None, None, Some(SchemaTarget::Ready)) => Doing::Expanding.word(),
                     (None, None, Some(SchemaTarget::Contracted)) => Doing::Contracting.word(),
                     (None, None, Some(SchemaTarget::Undone)) => Doing::Undoing.word(),
                     (None, None, None) => "waiting",
                 },
-                filling: seen.filter(|_| doing.is_some()).and_then(Schema::filling),
+                filling: doing.and_then(Doing::filling),
                 trouble: seen.and_then(|it| it.trouble.as_ref()).map(|it| it.why.as_str()),
             }
         })
@@ -129,6 +133,7 @@ impl State {
                 schema: database.schema.clone(),
                 change: database.change.clone()?,
                 target: release.works_towards(migration),
+                paused: release.paused.is_some(),
             })
         });
         all.collect()
@@ -223,6 +228,7 @@ fn doing(seen: &Schema, target: SchemaTarget) -> Option<Doing> {
 fn told(doing: Doing) -> String {
     match doing {
         Doing::Filling(filling) => format!(": {filling}"),
+        Doing::Paused(filling) => format!(": paused, {filling}"),
         Doing::Tightening => ": indexes are built and rules checked".to_owned(),
         Doing::Expanding | Doing::Contracting | Doing::Undoing => String::new(),
     }

@@ -232,7 +232,7 @@ fn filling(
     let of = of.max(rows);
     let left = (rate > 0).then(|| Duration::from_secs((of - rows) / rate));
     let permille = u16::try_from(rows * 1000 / of).unwrap_or(1000);
-    Ok(Some(Filling { rows, of, permille, rate, left }))
+    Ok(Some(Filling { rows, of, permille, rate: Some(rate), left }))
 }
 
 fn counted(migrations: usize) -> String {

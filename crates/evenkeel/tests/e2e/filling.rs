@@ -115,3 +115,32 @@ fn who_keeps_a_change_waiting_is_named_until_they_go() {
     assert_eq!(house.last_release()["outcome"], "promoted");
     assert_eq!(database.ask("SELECT count(*) FROM orders WHERE twice = amount * 2"), "5000");
 }
+
+#[test]
+fn a_pause_lasts_over_a_death_of_control_until_somebody_resumes() {
+    if !Program::Python.is_here() {
+        return;
+    }
+    let Some(database) = Postgres::start() else { return };
+    let house = house(&database);
+    house.run(&["apply", "--detach", "--yes"]).exits(0);
+    house.until("rows are filled", |status| schema(status)["rows"].as_u64().filter(|it| *it > 0));
+    house.run(&["pause"]).exits(0);
+    let paused = |status: &Value| (schema(status)["stage"] == "paused").then_some(());
+    house.until("the schema is paused", paused);
+    // From here on all rows would be filled in a moment.
+    database.ask("UPDATE pace SET seconds = 0");
+    let filled = || database.ask("SELECT sum(rows) FROM evenkeel.backfill");
+    let before = filled();
+    let control = house.kill("control");
+    house.until_back("control", control);
+    for _ in 0..10 {
+        house.until("the schema is still paused", paused);
+    }
+    assert_eq!(filled(), before);
+    house.run(&["why"]).exits(0).says("is paused by").says("gets its new shape, revision 2");
+    house.run(&["resume"]).exits(0);
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "promoted");
+    assert_eq!(database.ask("SELECT count(*) FROM orders WHERE twice = amount * 2"), "5000");
+}

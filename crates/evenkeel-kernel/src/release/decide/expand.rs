@@ -16,7 +16,10 @@ impl Deciding<'_> {
         let order = dependency_order(&release.wanted.services);
         // Nothing that reads the new shape of a database runs before that is whole: not all that runs
         // waits for traffic.
-        let shaped = self.schemas_reach(release, SchemaTarget::Ready);
+        let shaped = match release.paused {
+            None => self.schemas_reach(release, SchemaTarget::Ready),
+            Some(_) => release.schemas_are(self.world, SchemaTarget::Ready),
+        };
         let jobs_done = shaped && self.run_jobs(release, JobWhen::Before);
         let needed = release.needed_by_jobs();
         let mut all_ready = jobs_done && Seen::of(self.world).is_some() && self.listeners_open();

@@ -13,7 +13,7 @@ impl Deciding<'_> {
             .migrations()
             .filter_map(|(name, _, change, migration)| {
                 let seen = self.world.schema(name, change.revision)?;
-                let permille = seen.filling()?.permille;
+                let permille = seen.doing?.filling()?.permille;
                 (permille > migration.permille).then(|| (name.clone(), permille))
             })
             .collect();

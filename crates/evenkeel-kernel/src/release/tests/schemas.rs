@@ -19,6 +19,8 @@ pub(super) struct Doing {
     revision: u32,
     target: Option<SchemaTarget>,
     since: u64,
+    /// Since when it is paused.
+    held: Option<u64>,
     done: Option<SchemaTarget>,
 }
 
@@ -62,11 +64,15 @@ impl Story {
     pub(super) fn migrate(&mut self, wanted: Vec<want::Schema>) {
         for schema in wanted {
             let revision = schema.change.revision;
-            let fresh = Doing { revision, target: None, since: self.second, done: None };
+            let fresh =
+                Doing { revision, target: None, since: self.second, held: None, done: None };
             let doing = self.migrations.entry(schema.database).or_insert(fresh);
             if doing.revision != revision {
                 *doing = fresh;
             }
+            let held = doing.held.filter(|_| !schema.paused);
+            doing.since += held.map_or(0, |held| self.second - held);
+            doing.held = schema.paused.then(|| doing.held.unwrap_or(self.second));
             if doing.target != schema.target {
                 doing.done = done(doing, self.second);
                 (doing.target, doing.since) = (schema.target, self.second);
@@ -91,24 +97,26 @@ impl Story {
 /// What is being done by now. A second of filling is for 100 rows; who fills hears a second later
 /// that something else is wanted.
 fn is_doing(doing: &Doing, second: u64) -> Option<world::Doing> {
-    let passed = second - doing.since;
+    let passed = doing.held.unwrap_or(second) - doing.since;
     let target = doing.target.filter(|it| *it == SchemaTarget::Ready || passed > 0);
-    Some(match target.unwrap_or(SchemaTarget::Ready) {
+    let is = match target.unwrap_or(SchemaTarget::Ready) {
         SchemaTarget::Ready => world::Doing::Filling(world::Filling {
             rows: passed * 100,
             of: FILLS_IN * 100,
             permille: u16::try_from(passed * 1000 / FILLS_IN).unwrap_or(1000),
-            rate: 100,
+            rate: Some(100),
             left: Some(Duration::from_secs(FILLS_IN.saturating_sub(passed))),
         }),
         SchemaTarget::Contracted => world::Doing::Contracting,
         SchemaTarget::Undone => world::Doing::Undoing,
-    })
+    };
+    Some(if doing.held.is_some() { is.paused() } else { is })
 }
 
 /// What is done by now.
 fn done(doing: &Doing, second: u64) -> Option<SchemaTarget> {
     let takes = if doing.target == Some(SchemaTarget::Ready) { FILLS_IN } else { 1 };
+    let second = doing.held.unwrap_or(second);
     let target = doing.target.filter(|_| second >= doing.since + takes);
     target.or(doing.done)
 }
@@ -358,6 +366,47 @@ fn what_is_waited_for_tells_how_far_rows_are_filled() {
             23 ? database main loses its new shape, revision 2
             23 ? release #2 is taken back: the new instances drain
             24 release #2 ended: aborted, aborted by ann
+        "#]],
+    );
+}
+
+#[test]
+fn a_pause_keeps_rows_from_being_filled_for_as_long_as_it_lasts() {
+    check(
+        "web 1 blue-green bake 2 reads main",
+        "0 apply main@
+         20 apply web:v2 main@2
+         22 pause
+         2000 why
+         2000 resume
+         2001 why
+         2002 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2 main@2
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 2 of its schema is being made beside the old one
+            22 > pause
+            22 < release #2 paused by ann
+            22 release #2 paused by ann
+            2000 ? release #2 is paused by ann
+            2000 ? database main gets its new shape, revision 2: paused, 200 of about 400 rows, 50 %
+            2000 ? web r2: 0 of 1 instances ready
+            2000 > resume
+            2000 < release #2 resumed by ann
+            2000 release #2 resumed by ann
+            2001 ? database main gets its new shape, revision 2: 300 of about 400 rows, 75 %, 100 rows a second, about 1s left
+            2001 ? web r2: 0 of 1 instances ready
         "#]],
     );
 }
