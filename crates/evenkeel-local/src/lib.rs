@@ -33,4 +33,4 @@ pub use driver::{Config, Local, Routed};
 pub use folder::{LogFile, log_files};
 pub use isolation::{Enforcement, Isolation, isolation};
 pub use shim::shim;
-pub use user::{own_uid, user_name};
+pub use user::{own_uid, user_ids, user_name};

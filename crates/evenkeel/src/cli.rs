@@ -21,7 +21,7 @@ Exit codes:
   130  interrupted; what it had started was taken down
 
 Examples:
-  evenkeel demo                     see a release, a bad one, and two crashes, in a minute
+  evenkeel demo                     see releases, bad ones, crashes, a new schema, in a minute
   evenkeel init                     write a starter evenkeel.toml for this folder
   evenkeel up                       start the roles and release the stack
   evenkeel apply                    release what has changed in evenkeel.toml
@@ -103,7 +103,7 @@ pub(crate) enum Command {
     Reference(Reference),
     /// Print the OpenAPI document of the control plane's API
     Openapi,
-    /// Show a whole life in a minute: releases, a bad one, crashes, under load
+    /// Show a whole life in a minute: releases, bad ones, crashes, a new schema, under load
     Demo(Demo),
     /// A role of Evenkeel itself; started by `up`
     #[command(subcommand, hide = true)]
@@ -488,6 +488,9 @@ pub(crate) struct Demo {
     /// Leave the folder with logs and journal behind
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Look for PostgreSQL's programs in this folder alone, and not wherever they may be
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) postgres: Option<PathBuf>,
 }
 
 /// One of the demo's services.

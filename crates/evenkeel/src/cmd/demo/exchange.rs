@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::example;
+use super::order::Order;
 
 /// How long an answer may take, to its last byte.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -42,6 +43,10 @@ pub(super) enum Kind {
     Wait,
     /// `GET /feed/talk`, upgraded: what is said comes back, for two seconds.
     Talk,
+    /// `PUT /orders/N`: the order comes back as the table has it.
+    Order(u64),
+    /// `GET /orders/N`: an order that was taken before.
+    Recall(u64),
 }
 
 impl Kind {
@@ -53,22 +58,27 @@ impl Kind {
             Self::Feed => "GET /feed",
             Self::Wait => "GET /feed/wait",
             Self::Talk => "upgrade /feed/talk",
+            Self::Order(_) => "PUT /orders",
+            Self::Recall(_) => "GET /orders",
         }
     }
 
     /// Whether the answer comes as fast as it can.
     pub(super) fn is_short(self) -> bool {
-        matches!(self, Self::Read | Self::Write)
+        !matches!(self, Self::Feed | Self::Wait | Self::Talk)
     }
 
-    fn target(self) -> (Method, &'static str) {
-        match self {
+    fn target(self) -> (Method, String) {
+        let (method, path) = match self {
             Self::Read => (Method::GET, "/"),
             Self::Write => (Method::PUT, "/echo"),
             Self::Feed => (Method::GET, "/feed"),
             Self::Wait => (Method::GET, "/feed/wait"),
             Self::Talk => (Method::GET, "/feed/talk"),
-        }
+            Self::Order(id) => return (Method::PUT, format!("/orders/{id}")),
+            Self::Recall(id) => return (Method::GET, format!("/orders/{id}")),
+        };
+        (method, path.to_owned())
     }
 }
 
@@ -107,7 +117,8 @@ impl Caller {
     async fn exchange(&self, kind: Kind, number: u64) -> Result<Answered, String> {
         let sent = match kind {
             Kind::Write => body(number),
-            Kind::Read | Kind::Feed | Kind::Wait => Bytes::new(),
+            Kind::Order(id) => written(id),
+            Kind::Read | Kind::Feed | Kind::Wait | Kind::Recall(_) => Bytes::new(),
             Kind::Talk => return self.talk().await,
         };
         let newcomer = number.is_multiple_of(NEWCOMER);
@@ -217,6 +228,11 @@ fn body(number: u64) -> Bytes {
     format!("{number} ").into_bytes().into_iter().cycle().take(length).collect()
 }
 
+/// An order as it is sent.
+fn written(id: u64) -> Bytes {
+    serde_json::to_vec(&Order::of(id)).unwrap_or_default().into()
+}
+
 /// Says what is wrong with an answer.
 fn check(
     kind: Kind,
@@ -235,6 +251,9 @@ fn check(
         Kind::Write => body == sent,
         Kind::Feed => *body == *(1..=example::LINES).map(example::line).collect::<String>(),
         Kind::Wait => *body == *"no news",
+        Kind::Order(id) | Kind::Recall(id) => {
+            serde_json::from_slice(body).is_ok_and(|it: Order| it == Order::of(id))
+        }
         Kind::Talk => false,
     };
     match right && !version.is_empty() {

@@ -5,27 +5,29 @@ use std::time::Duration;
 use evenkeel_control::api::types::ReleaseView;
 use serde_json::{Value, json};
 
+use super::order::OLDER;
 use super::record::{Failure, Record};
+use super::script::{Chapter, Played};
 use super::show::{Show, ms};
 use crate::term::{self, Tone, paint};
 
 /// What is left of a demo.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    pub(super) releases: Vec<ReleaseView>,
+    pub(super) played: Played,
     pub(super) took: Duration,
 }
 
 impl Ledger {
     /// Tries that the edge made again on another instance.
     fn retried(&self) -> u64 {
-        let accounts = self.releases.iter().flat_map(|release| &release.ledger.pools);
+        let accounts = self.played.releases.iter().flat_map(|release| &release.ledger.pools);
         accounts.map(|account| account.retried).sum()
     }
 
     /// The last line for programs.
     pub(super) fn json(&self, record: &Record) -> Value {
-        let releases: Vec<Value> = self.releases.iter().map(release).collect();
+        let releases: Vec<Value> = self.played.releases.iter().map(release).collect();
         let failures: Vec<Value> = record.failures.iter().map(failure).collect();
         let by_revision: serde_json::Map<String, Value> = record
             .versions
@@ -45,10 +47,24 @@ impl Ledger {
             "p50_ms": times.p50.as_secs_f64() * 1000.0,
             "p99_ms": times.p99.as_secs_f64() * 1000.0,
             "max_ms": times.max.as_secs_f64() * 1000.0,
+            "orders": self.orders_json(record),
             "failures": failures,
             "releases": releases,
             "seconds": self.took.as_secs_f64(),
         })
+    }
+
+    fn orders_json(&self, record: &Record) -> Value {
+        match &self.played.orders {
+            Chapter::LeftOut(text) => json!({ "left_out": text }),
+            Chapter::Kept { rows } => json!({
+                "older": OLDER,
+                "taken": record.orders.taken.len(),
+                "read": record.orders.read,
+                "read_across": record.orders.across.values().sum::<u64>(),
+                "rows": rows,
+            }),
+        }
     }
 
     /// The same for people.
@@ -59,6 +75,10 @@ impl Ledger {
         lines.extend(self.outcomes(show));
         lines.push(String::new());
         lines.extend(verdict(record, show));
+        if let Chapter::Kept { rows } = &self.played.orders {
+            let text = format!("{rows} orders in the table, each as it was taken");
+            lines.push(paint(Tone::Good, &text));
+        }
         lines.push(self.honesty());
         lines.push(format!("it took {} s", self.took.as_secs()));
         lines
@@ -87,13 +107,22 @@ impl Ledger {
                 row(&format!("by web r{version}"), tally.served.to_string())
             }),
         );
+        if let Chapter::Kept { .. } = &self.played.orders {
+            let orders = &record.orders;
+            let across = orders.across.values().sum::<u64>();
+            rows.push(row("orders there before", OLDER.to_string()));
+            rows.push(row("orders taken", orders.taken.len().to_string()));
+            let text =
+                format!("{}, {across} of them by another revision than took them", orders.read);
+            rows.push(row("orders looked at", text));
+        }
         term::table(&rows)
     }
 
     fn outcomes(&self, show: &Show) -> Vec<String> {
         let head = ["RELEASE", "AT", "TOOK", "MOVED", "OUTCOME", ""];
         let mut rows = vec![head.map(str::to_owned).to_vec()];
-        rows.extend(self.releases.iter().map(|release| {
+        rows.extend(self.played.releases.iter().map(|release| {
             let took = release.since_ms.saturating_sub(release.started_ms);
             vec![
                 format!("#{}", release.id),

@@ -12,6 +12,7 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::exchange::{Caller, Kind};
+use super::order::OLDER;
 use super::record::Record;
 
 /// Requests that may be without an answer. A machine that cannot carry the rate shall not answer
@@ -21,29 +22,45 @@ const UNANSWERED_MIN: usize = 100;
 const UNANSWERED_PART: usize = 2;
 /// The longest round of the mix; see [`kind`].
 const ROUND: u64 = 100;
+/// Orders are every so many of the short requests, at least; of a high rate they are fewer.
+const ORDERS_EVERY: u64 = 3;
+/// Orders a second, at most: it is not the database that is shown here.
+const ORDERS_MAX: u64 = 100;
+/// Of so many orders that are looked at, one is an older one, and the others are among the latest.
+const OLDER_EVERY: u64 = 4;
+/// So many are the latest.
+const LATEST: usize = 20;
 
 /// A load that goes on.
 #[derive(Debug)]
 pub(super) struct Load {
     record: Arc<Mutex<Record>>,
-    ending: Arc<AtomicBool>,
+    told: Arc<Told>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What a load is told.
+#[derive(Debug, Default)]
+struct Told {
+    ending: AtomicBool,
+    /// There is somebody who takes orders.
+    orders: AtomicBool,
 }
 
 impl Load {
     /// Begins to send `rate` requests a second to the edge on `port`.
     pub(super) fn start(port: u16, rate: u32) -> anyhow::Result<Self> {
         let record = Arc::new(Mutex::new(Record::default()));
-        let ending = Arc::new(AtomicBool::new(false));
+        let told = Arc::new(Told::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (shared, told) = (Arc::clone(&record), Arc::clone(&ending));
+        let (shared, hears) = (Arc::clone(&record), Arc::clone(&told));
         let thread = std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
-                LocalSet::new().block_on(&runtime, generate(port, rate.max(1), &shared, &told));
+                LocalSet::new().block_on(&runtime, generate(port, rate.max(1), &shared, &hears));
             })
             .context("could not start the load")?;
-        Ok(Self { record, ending, thread: Some(thread) })
+        Ok(Self { record, told, thread: Some(thread) })
     }
 
     /// What came of it so far.
@@ -51,9 +68,14 @@ impl Load {
         lock(&self.record)
     }
 
+    /// Sends orders too, from now on.
+    pub(super) fn order(&self) {
+        self.told.orders.store(true, Ordering::Release);
+    }
+
     /// Sends nothing more.
     pub(super) fn end(&self) {
-        self.ending.store(true, Ordering::Release);
+        self.told.ending.store(true, Ordering::Release);
     }
 
     /// Whether every request has come to its end, after [`Self::end`].
@@ -76,7 +98,7 @@ fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn generate(port: u16, rate: u32, record: &Arc<Mutex<Record>>, ending: &AtomicBool) {
+async fn generate(port: u16, rate: u32, record: &Arc<Mutex<Record>>, told: &Told) {
     let caller = Rc::new(Caller::new(port));
     let mut beat = interval(Duration::from_secs(1) / rate);
     // A beat that comes late is made up for: the rate is what was promised.
@@ -84,10 +106,13 @@ async fn generate(port: u16, rate: u32, record: &Arc<Mutex<Record>>, ending: &At
     let unanswered_max = UNANSWERED_MIN.max(rate as usize / UNANSWERED_PART);
     let mut under_way = JoinSet::new();
     let mut number = 0;
-    while !ending.load(Ordering::Acquire) {
+    while !told.ending.load(Ordering::Acquire) {
         let due = beat.tick().await.into_std();
         while under_way.try_join_next().is_some() {}
-        let kind = kind(number);
+        let kind = match told.orders.load(Ordering::Acquire) {
+            true => order(number, rate, record).unwrap_or_else(|| kind(number)),
+            false => kind(number),
+        };
         if under_way.len() >= unanswered_max {
             lock(record).held_back += 1;
             continue;
@@ -118,4 +143,23 @@ fn kind(number: u64) -> Kind {
         place if place % 3 == 0 => Kind::Write,
         _ => Kind::Read,
     }
+}
+
+/// The order that takes the place of a short request, if one does: every second one is new, and
+/// every second one looks at one that is there.
+fn order(number: u64, rate: u32, record: &Mutex<Record>) -> Option<Kind> {
+    let every = ORDERS_EVERY.max(u64::from(rate) / ORDERS_MAX);
+    if !kind(number).is_short() || number % every != 1 {
+        return None;
+    }
+    let count = number / every;
+    if count.is_multiple_of(2) {
+        return Some(Kind::Order(OLDER + 1 + number));
+    }
+    let latest = lock(record).orders.latest(LATEST);
+    let old = 1 + fastrand::u64(..OLDER);
+    Some(Kind::Recall(match latest.get(fastrand::usize(..latest.len().max(1))) {
+        Some(id) if !(count / 2).is_multiple_of(OLDER_EVERY) => *id,
+        Some(_) | None => old,
+    }))
 }

@@ -1,10 +1,14 @@
 //! `evenkeel demo`: a whole life in a minute. It starts everything in a temporary folder, sends it
-//! load, and shows releases, bad releases, crashes and a way back; then it counts.
+//! load, and shows releases, bad releases, crashes and a way back, and changes of a schema where the
+//! machine has a PostgreSQL; then it counts.
 
+mod database;
 mod example;
 mod exchange;
+mod installed;
 mod ledger;
 mod load;
+mod order;
 mod record;
 mod script;
 mod show;
@@ -65,7 +69,7 @@ pub(super) fn example(name: &str) -> anyhow::Result<Exit> {
 
 async fn play(args: &Demo, show: &RefCell<Show>) -> anyhow::Result<Exit> {
     show.borrow_mut().step("evenkeel starts its roles in a temporary folder");
-    let stage = Stage::build(args.rate, args.keep).await?;
+    let stage = Stage::build(args).await?;
     let text = format!("keeper, control and edge run; their home is {}", stage.home().display());
     show.borrow_mut().says("started", &text);
 
@@ -82,13 +86,13 @@ async fn play(args: &Demo, show: &RefCell<Show>) -> anyhow::Result<Exit> {
         let lines = ledger::verdict(&load.record(), &show.borrow());
         lines.iter().for_each(|line| show.borrow_mut().line(line));
     }
-    let releases = played?;
+    let played = played?;
     let load = script.ended().context("there was no load")?;
     show.borrow_mut().step("everything is taken down");
     let kept = stage.strike()?;
 
     let mut show = show.borrow_mut();
-    let ledger = Ledger { releases, took: show.elapsed() };
+    let ledger = Ledger { played, took: show.elapsed() };
     let record = load.record();
     for line in ledger.lines(&record, &show) {
         show.line(&line);

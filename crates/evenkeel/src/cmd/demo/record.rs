@@ -31,6 +31,48 @@ pub(super) struct Tally {
     pub(super) last: Instant,
 }
 
+/// The orders that were taken, and what was seen of them.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    /// Each with the version of web that took it.
+    pub(super) taken: BTreeMap<u64, String>,
+    /// How many were read and were right.
+    pub(super) read: u64,
+    /// How many of those were read by another version than took them: by the one that read it, of
+    /// the one that took it.
+    pub(super) across: BTreeMap<(String, String), u64>,
+}
+
+impl Orders {
+    /// The numbers of those that were taken last, at most so many.
+    pub(super) fn latest(&self, most: usize) -> Vec<u64> {
+        self.taken.keys().rev().take(most).copied().collect()
+    }
+
+    /// How many a version has taken.
+    pub(super) fn taken_by(&self, version: &str) -> usize {
+        self.taken.values().filter(|it| *it == version).count()
+    }
+
+    /// How many of those that `taker` took were read by `reader`.
+    pub(super) fn across(&self, reader: &str, taker: &str) -> u64 {
+        self.across.get(&(reader.to_owned(), taker.to_owned())).copied().unwrap_or(0)
+    }
+
+    fn answered(&mut self, kind: Kind, version: &str) {
+        match kind {
+            Kind::Order(id) => drop(self.taken.insert(id, version.to_owned())),
+            Kind::Recall(id) => {
+                self.read += 1;
+                if let Some(taker) = self.taken.get(&id).filter(|it| *it != version) {
+                    *self.across.entry((version.to_owned(), taker.clone())).or_default() += 1;
+                }
+            }
+            Kind::Read | Kind::Write | Kind::Feed | Kind::Wait | Kind::Talk => {}
+        }
+    }
+}
+
 /// Everything counted.
 #[derive(Debug, Default)]
 pub(super) struct Record {
@@ -42,6 +84,7 @@ pub(super) struct Record {
     pub(super) held_back: u64,
     /// The first failures.
     pub(super) failures: Vec<Failure>,
+    pub(super) orders: Orders,
     /// Short answers by the version of web that gave them.
     pub(super) versions: BTreeMap<String, Tally>,
     /// How long short answers took, in microseconds.
@@ -57,6 +100,7 @@ impl Record {
         if !kind.is_short() {
             return;
         }
+        self.orders.answered(kind, &answer.version);
         let tally =
             self.versions.entry(answer.version.clone()).or_insert(Tally { served: 0, last: now });
         tally.served += 1;
@@ -141,5 +185,24 @@ mod tests {
             record.failed(Kind::Read, "gone".to_owned());
         }
         assert_eq!((record.failed, record.failures.len()), (105, FAILURES_MAX));
+    }
+
+    #[test]
+    fn an_order_read_by_another_version_than_took_it_was_read_across() {
+        let mut orders = Orders::default();
+        for (kind, version) in [
+            (Kind::Order(1), "6"),
+            (Kind::Recall(1), "6"),
+            (Kind::Recall(1), "7"),
+            (Kind::Order(2), "7"),
+            (Kind::Recall(2), "6"),
+            // Nobody here took it.
+            (Kind::Recall(3), "7"),
+        ] {
+            orders.answered(kind, version);
+        }
+        assert_eq!((orders.read, orders.taken_by("6"), orders.taken_by("7")), (4, 1, 1));
+        assert_eq!((orders.across("7", "6"), orders.across("6", "7")), (1, 1));
+        assert_eq!(orders.latest(1), [2]);
     }
 }

@@ -16,6 +16,9 @@ const WIDTH: usize = 80;
 /// The narrowest terminal that is drawn for.
 const WIDTH_MIN: usize = 20;
 
+/// What stands before the lines of a file: as much room as the time takes elsewhere.
+const INDENT: &str = "        ";
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
@@ -80,6 +83,17 @@ impl Show {
     /// Something that the demo does or sees.
     pub(super) fn says(&mut self, kind: &str, text: &str) {
         self.event(kind, text, Tone::Warn);
+    }
+
+    /// A file that the demo writes.
+    pub(super) fn file(&mut self, name: &str, text: &str) {
+        if self.form == Form::Json {
+            let at_ms = term::now_ms();
+            self.json(&json!({ "at_ms": at_ms, "event": "file", "name": name, "text": text }));
+            return;
+        }
+        self.line(&format!("{INDENT}{}", paint(Tone::Dim, &format!("{name}:"))));
+        text.lines().for_each(|line| self.line(&format!("{INDENT}{line}")));
     }
 
     /// Something that the journal tells.

@@ -5,6 +5,17 @@ use std::fmt;
 
 /// The example, as it is in the repository.
 const EXAMPLE: &str = include_str!("../../../../../examples/shop/evenkeel.toml");
+/// What web has for its orders, beside that.
+const DATABASE: &str = r#"[database.main]
+url = "file:address"
+migrations = "migrations"
+"#;
+/// What web uses then.
+const USES: &str = r#"["catalog", "database.main"]"#;
+/// The file with the address of the database, beside the stack file.
+pub(super) const ADDRESS: &str = "address";
+/// The folder of migrations, beside the stack file.
+pub(super) const MIGRATIONS: &str = "migrations";
 
 /// What a release of the demo is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +30,19 @@ pub(super) enum Variant {
     Crashing,
     /// A new web and a new catalog, all traffic at once.
     Both,
+    /// A web that takes orders.
+    Orders,
+    /// A web that knows customers by two names.
+    Names,
+    /// A web that wants amounts in another way.
+    Prices,
+}
+
+/// A change of the schema, and what code makes it necessary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Migration {
+    pub(super) file: &'static str,
+    pub(super) text: &'static str,
 }
 
 /// Where the demo differs from the example: its programs and its door.
@@ -47,6 +71,24 @@ impl Variant {
             Self::Stuck => "3",
             Self::Crashing => "4",
             Self::Both => "5",
+            Self::Orders => "6",
+            Self::Names => "7",
+            Self::Prices => "8",
+        }
+    }
+
+    /// The migration that comes with the variant.
+    pub(super) fn migration(self) -> Option<Migration> {
+        let migration = |file, text| Some(Migration { file, text });
+        match self {
+            Self::First | Self::Good | Self::Stuck | Self::Crashing | Self::Both => None,
+            Self::Orders => {
+                migration("0001_orders.sql", include_str!("migrations/0001_orders.sql"))
+            }
+            Self::Names => migration("0002_names.sql", include_str!("migrations/0002_names.sql")),
+            Self::Prices => {
+                migration("0003_prices.sql", include_str!("migrations/0003_prices.sql"))
+            }
         }
     }
 
@@ -77,11 +119,38 @@ impl Variant {
                 ("[service.web.rollout]", "strategy", quoted("blue-green")),
                 ("[service.web.rollout]", "steps", String::new()),
             ],
+            // The old side is not kept for long: the end of a change is to be seen as well.
+            Self::Orders => vec![
+                ("[service.web]", "env", variables(version, "SHAPE = 1")),
+                ("[service.web.rollout]", "strategy", quoted("blue-green") + "\nbake = \"0s\""),
+                ("[service.web.rollout]", "steps", String::new()),
+            ],
+            Self::Names => vec![
+                ("[service.web]", "env", variables(version, "SHAPE = 2")),
+                ("[service.web.rollout]", "steps", step("2s") + "\nbake = \"1s\""),
+            ],
+            Self::Prices => vec![
+                ("[service.web]", "env", variables(version, "SHAPE = 3")),
+                ("[service.web.rollout]", "steps", step("10m")),
+            ],
         });
-        changes
-            .iter()
-            .fold(EXAMPLE.to_owned(), |text, (table, key, value)| with(&text, table, key, value))
+        let mut text = EXAMPLE.to_owned();
+        if self.migration().is_some() {
+            changes.push(("[service.web]", "uses", USES.to_owned()));
+            text = format!("{text}\n{DATABASE}");
+        }
+        changes.iter().fold(text, |text, (table, key, value)| with(&text, table, key, value))
     }
+}
+
+/// What the stack file says in addition where web has a database.
+pub(super) fn addition() -> String {
+    format!("{DATABASE}[service.web]\nuses = {USES}\n")
+}
+
+/// One step at which both revisions have as many requests.
+fn step(bake: &str) -> String {
+    format!("[{{ weight = \"50%\", bake = \"{bake}\" }}]")
 }
 
 fn variables(version: &str, more: &str) -> String {
@@ -124,14 +193,23 @@ mod tests {
         stack(EXAMPLE);
         let place =
             Place { program: "/opt/a \"b\"/evenkeel".to_owned(), port: 1234, crash_after: 12 };
-        for variant in
-            [Variant::First, Variant::Good, Variant::Stuck, Variant::Crashing, Variant::Both]
-        {
+        for variant in [
+            Variant::First,
+            Variant::Good,
+            Variant::Stuck,
+            Variant::Crashing,
+            Variant::Both,
+            Variant::Orders,
+            Variant::Names,
+            Variant::Prices,
+        ] {
             let read = stack(&variant.text(&place));
             let web = &read.services[&"web".parse().unwrap()];
             assert_eq!(web.workload.run[0], "/opt/a \"b\"/evenkeel");
             assert_eq!(web.workload.env["VERSION"], variant.version());
             assert_eq!(read.edge.listen[0].port(), 1234);
+            assert_eq!(read.databases.len(), usize::from(variant.migration().is_some()));
+            assert_eq!(web.workload.databases.len(), read.databases.len());
         }
     }
 

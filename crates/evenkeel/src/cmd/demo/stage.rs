@@ -1,7 +1,7 @@
 //! Where the demo plays: a home in a temporary folder with roles of its own, and everything that
 //! takes it down again.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,8 +13,10 @@ use evenkeel_kernel::layout;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::stack::{Place, Variant};
+use super::database::Database;
+use super::stack::{ADDRESS, MIGRATIONS, Place, Variant};
 use super::strike::strike;
+use crate::cli::Demo;
 use crate::{role, stackfile};
 
 /// How long control may take for one answer.
@@ -33,7 +35,8 @@ const CRASH_MIN: u32 = 3;
 /// Ports tried before there seem to be none.
 const PORTS_MAX: usize = 50;
 
-type Reader = JoinHandle<anyhow::Result<Submission>>;
+/// A thread of which something comes; it stays here until then, so that nothing is removed before.
+type Work<T> = RefCell<Option<JoinHandle<anyhow::Result<T>>>>;
 
 /// A home of its own.
 #[derive(Debug)]
@@ -44,16 +47,20 @@ pub(super) struct Stage {
     home: PathBuf,
     client: Client,
     place: RefCell<Place>,
-    /// The stack file as it was sent last; what it refers to is the same each time.
+    /// The stack file as it was sent last.
     submission: RefCell<Option<Submission>>,
-    /// Who reads the stack file for the first time; nothing may be removed before it is done.
-    reader: RefCell<Option<Reader>>,
+    /// Who reads the stack file.
+    reader: Work<Submission>,
+    /// Who makes the database, while other things go on.
+    maker: Work<Database>,
+    database: OnceCell<Database>,
     struck: bool,
 }
 
 impl Stage {
-    /// Makes the folder and starts the roles.
-    pub(super) async fn build(rate: u32, keep: bool) -> anyhow::Result<Self> {
+    /// Makes the folder, starts the roles, and begins to make a database.
+    pub(super) async fn build(args: &Demo) -> anyhow::Result<Self> {
+        let (rate, keep) = (args.rate, args.keep);
         let parent = std::env::temp_dir();
         // Sockets have short names; a temporary folder far down is not used.
         let fits = parent.as_os_str().len() + 16 <= layout::HOME_LENGTH_MAX;
@@ -81,8 +88,16 @@ impl Stage {
             place: RefCell::new(place),
             submission: RefCell::default(),
             reader: RefCell::default(),
+            maker: RefCell::default(),
+            database: OnceCell::new(),
             struck: false,
         };
+        let only = args.postgres.clone();
+        let maker = std::thread::Builder::new()
+            .name("database".to_owned())
+            .spawn(move || Database::make(&parent, only.as_deref()))
+            .context("could not start a thread")?;
+        stage.maker.replace(Some(maker));
         role::start(&stage.home).await?;
         Ok(stage)
     }
@@ -96,6 +111,17 @@ impl Stage {
         self.place.borrow().port
     }
 
+    /// The database, when it is made. The error says why there is none.
+    pub(super) async fn database(&self) -> anyhow::Result<&Database> {
+        if let Some(database) = self.database.get() {
+            return Ok(database);
+        }
+        let made = outcome(&self.maker, "making a database").await?;
+        std::fs::write(self.home.join(ADDRESS), made.address())
+            .context("could not write the address of the database")?;
+        Ok(self.database.get_or_init(|| made))
+    }
+
     /// Takes another port: a stranger was faster.
     pub(super) fn change_port(&self) -> anyhow::Result<()> {
         self.place.borrow_mut().port = free_port()?;
@@ -107,7 +133,14 @@ impl Stage {
         let text = variant.text(&self.place.borrow());
         let path = self.home.join(stackfile::NAME);
         std::fs::write(&path, &text).context("could not write the stack file")?;
-        let sent_before = self.submission.take();
+        if let Some(migration) = variant.migration() {
+            let folder = self.home.join(MIGRATIONS);
+            std::fs::create_dir_all(&folder)
+                .and_then(|()| std::fs::write(folder.join(migration.file), migration.text))
+                .context("could not write a migration")?;
+        }
+        // What a migration comes to is worked out when it is read; all else is the same each time.
+        let sent_before = self.submission.take().filter(|_| variant.migration().is_none());
         let mut submission = match sent_before {
             Some(submission) => submission,
             None => self.read(path).await?,
@@ -118,8 +151,8 @@ impl Stage {
         answer.release.context("control sees no change in the stack file")
     }
 
-    /// Reads the stack file with everything it refers to. The program is digested and copied,
-    /// which takes a while for a large one, so a thread does it.
+    /// Reads the stack file with everything it refers to. The program is digested and copied the
+    /// first time, which takes a while for a large one, so a thread does it.
     async fn read(&self, path: PathBuf) -> anyhow::Result<Submission> {
         let home = self.home.clone();
         let reader = std::thread::Builder::new()
@@ -127,12 +160,7 @@ impl Stage {
             .spawn(move || stackfile::read(&path, &home, stackfile::Files::Keep))
             .context("could not start a thread")?;
         self.reader.replace(Some(reader));
-        let is_finished = || self.reader.borrow().as_ref().is_none_or(Reader::is_finished);
-        while !is_finished() {
-            tokio::time::sleep(LOOK).await;
-        }
-        let reader = self.reader.take().context("nobody reads the stack file")?;
-        reader.join().map_err(|_panic| anyhow!("reading the stack file went wrong"))?
+        outcome(&self.reader, "reading the stack file").await
     }
 
     /// Asks control, which may be restarting.
@@ -213,7 +241,13 @@ impl Stage {
         if let Some(reader) = self.reader.take() {
             drop(reader.join());
         }
-        strike(&self.home)?;
+        let struck = strike(&self.home);
+        // After those who use it; also one that is still being made.
+        drop(self.database.take());
+        if let Some(maker) = self.maker.take() {
+            drop(maker.join());
+        }
+        struck?;
         match self.folder.take().filter(|_| !self.keep) {
             Some(folder) => folder.close().context("could not remove the demo's folder"),
             None => Ok(()),
@@ -234,6 +268,15 @@ impl Drop for Stage {
             crate::term::note(&format!("logs and journal are in {}", self.home.display()));
         }
     }
+}
+
+/// What comes of some work.
+async fn outcome<T>(work: &Work<T>, what: &str) -> anyhow::Result<T> {
+    while work.borrow().as_ref().is_some_and(|it| !it.is_finished()) {
+        tokio::time::sleep(LOOK).await;
+    }
+    let done = work.take().with_context(|| format!("nobody is {what}"))?;
+    done.join().map_err(|_panic| anyhow!("{what} went wrong"))?
 }
 
 /// A port that nobody listens on.

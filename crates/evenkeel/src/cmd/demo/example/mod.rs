@@ -2,11 +2,13 @@
 //! servers that do what is expected of an instance: listen on `$PORT`, answer `/healthz`, finish
 //! what they have begun when they are told to end.
 //!
-//! Variables make them misbehave: `FAIL_HEALTH`, `CRASH_AFTER`, `DELAY_MS`.
+//! Variables make them misbehave: `FAIL_HEALTH`, `CRASH_AFTER`, `DELAY_MS`. `SHAPE` says for which shape
+//! of the database the code is that takes orders: after how many of the demo's migrations.
 
 mod catalog;
 mod client;
 mod feed;
+mod orders;
 mod web;
 
 use std::cell::{Cell, RefCell};

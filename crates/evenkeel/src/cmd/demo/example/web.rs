@@ -1,4 +1,5 @@
-//! The service that people see: it asks the catalog for every page, and echoes what is put.
+//! The service that people see: it asks the catalog for every page, echoes what is put, and takes
+//! orders where it has a database for them.
 
 use anyhow::Context as _;
 use http::{Method, Request, Response, StatusCode};
@@ -9,6 +10,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::feed::Reply;
+use super::orders::Orders;
 
 /// The largest body that is echoed.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -16,6 +18,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Web {
     catalog: Client,
+    orders: Option<Orders>,
 }
 
 /// What the catalog answers.
@@ -28,7 +31,7 @@ struct Items {
 impl Web {
     pub(super) fn from_env() -> anyhow::Result<Self> {
         let url = std::env::var("CATALOG_URL").context("CATALOG_URL is not set")?;
-        Ok(Self { catalog: Client::new(&url)? })
+        Ok(Self { catalog: Client::new(&url)?, orders: Orders::from_env()? })
     }
 
     pub(super) async fn answer(
@@ -36,6 +39,11 @@ impl Web {
         version: &str,
         request: Request<Incoming>,
     ) -> Response<Reply> {
+        if let Some(orders) = &self.orders
+            && let Some(id) = request.uri().path().strip_prefix("/orders/").map(str::to_owned)
+        {
+            return orders.answer(&id, request).await;
+        }
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/") => self.page(version).await,
             (&Method::PUT | &Method::POST, "/echo") => echo(request).await,

@@ -1,6 +1,8 @@
 //! What happens in the demo, in order. Every wait has a deadline; what goes otherwise than it
 //! should ends the demo with an error.
 
+mod orders;
+
 use std::cell::{Cell, OnceCell, RefCell};
 use std::time::{Duration, Instant};
 
@@ -28,6 +30,23 @@ const LAST_MAX: Duration = Duration::from_secs(15);
 const ANSWERS_PART: u64 = 5;
 /// How often another port is tried when somebody else takes the edge's.
 const PORTS_MAX: usize = 3;
+
+/// What the play came to.
+#[derive(Debug)]
+pub(super) struct Played {
+    /// Oldest first.
+    pub(super) releases: Vec<ReleaseView>,
+    pub(super) orders: Chapter,
+}
+
+/// What became of the chapter with the database.
+#[derive(Debug)]
+pub(super) enum Chapter {
+    /// There was no database, and why.
+    LeftOut(String),
+    /// Every order that was taken is in the table, as it was taken.
+    Kept { rows: usize },
+}
 
 /// What the script plays with.
 #[derive(Debug)]
@@ -71,8 +90,8 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Plays it all; returns the releases, oldest first.
-    pub(super) async fn play(&self) -> anyhow::Result<Vec<ReleaseView>> {
+    /// Plays it all.
+    pub(super) async fn play(&self) -> anyhow::Result<Played> {
         self.open().await?;
 
         let rate = self.rate;
@@ -97,13 +116,19 @@ impl<'a> Script<'a> {
         let id = self.stage.apply(Variant::Both).await?;
         self.there_and_back(id).await?;
 
+        let left_out = self.orders().await?;
+
         self.step("the load ends; the last answers are waited for").await;
         load.end();
         let ended = async || Ok(load.has_ended().then_some(()));
         self.stage.until("the last answers", LAST_MAX, ended).await?;
+        let orders = match left_out {
+            Some(text) => Chapter::LeftOut(text),
+            None => self.compare().await?,
+        };
         let mut releases: Vec<ReleaseView> = self.stage.get("/v1/releases").await?;
         releases.reverse();
-        Ok(releases)
+        Ok(Played { releases, orders })
     }
 
     /// Brings the first revisions up; there is nobody to notice yet.
@@ -135,6 +160,13 @@ impl<'a> Script<'a> {
                 Ok((release.promoted || release.outcome.is_some()).then_some(release))
             })
             .await
+    }
+
+    /// Waits until a release has ended, whichever way.
+    async fn over(&self, id: u64) -> anyhow::Result<()> {
+        let path = format!("/v1/releases/{id}");
+        let ended = async || Ok(self.stage.get::<ReleaseView>(&path).await?.outcome.map(|_| ()));
+        self.stage.until(&format!("the end of release {id}"), RELEASE_MAX, ended).await
     }
 
     /// Short answers of a variant's web so far.
@@ -194,12 +226,7 @@ impl<'a> Script<'a> {
         self.stage.post::<_, Answer>("/v1/rollback", &Rollback::default()).await?;
         let answered = asked.elapsed();
         self.reached_again(Variant::Good).await?;
-        self.stage
-            .until("the end of the rollback", RELEASE_MAX, async || {
-                let release: ReleaseView = self.stage.get(&format!("/v1/releases/{id}")).await?;
-                Ok(release.outcome)
-            })
-            .await?;
+        self.over(id).await?;
         let last = self.load()?.record().versions.get(version).map(|tally| tally.last);
         let last = last.map(|last| last.saturating_duration_since(asked)).unwrap_or_default();
         self.says(
