@@ -14,6 +14,7 @@ use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::want::Want;
 use evenkeel_kernel::world::{Edge, Fence, Keeper, Observed, World};
 use evenkeel_local::Local;
+use evenkeel_postgres::execute::Driver;
 
 use crate::checks::Checks;
 use crate::orders::Orders;
@@ -67,10 +68,11 @@ impl Hands {
         local: Arc<Local>,
         holder: Vec<OsString>,
         orders: Orders,
+        driver: Driver,
     ) -> Self {
         let home = home.to_owned();
         let routed = Routed { home: home.clone(), client: Mutex::new(None) };
-        let schemas = Schemas::new(home.clone(), orders.clone());
+        let schemas = Schemas::new(home.clone(), orders.clone(), driver);
         let checks = Checks::new(home.clone(), holder, orders);
         Self {
             home,

@@ -5,13 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use evenkeel_journal::{Journal, Seq, Store as _, StoreError, Version};
+use evenkeel_journal::{Journal, Seq, Store, StoreError, Version};
 use evenkeel_kernel::layout;
-use evenkeel_kernel::model::{Digest, InstanceId, Stack};
+use evenkeel_kernel::model::{Digest, Epoch, InstanceId, Stack};
 use evenkeel_kernel::release::{Ports, State};
 use evenkeel_kernel::time::Timestamp;
 use evenkeel_kernel::world::World;
 use evenkeel_local::Local;
+use evenkeel_postgres::execute::Driver;
 
 use crate::clock::{Clock, wall_ms};
 use crate::engine::Engine;
@@ -101,6 +102,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
             (fresh(home), Version(0), Seq(0))
         }
     };
+    let driver = Driver { home: name_of_home(&mut journal, epoch)?, epoch: epoch.0 };
     let clock = Clock::resume(&mut journal, epoch, latest_time(&found))?;
     let state = found.resumed(clock.now()).beside(instances(home)?);
     let entries = journal.tail(Seq(head.0.saturating_sub(EVENTS_LOADED)), usize::MAX)?;
@@ -140,7 +142,7 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
         clock,
         verified,
         state,
-        hands: Hands::new(home, Arc::clone(&local), config.holder.clone(), orders),
+        hands: Hands::new(home, Arc::clone(&local), config.holder.clone(), orders, driver),
         local,
         inbox,
         latest,
@@ -149,6 +151,18 @@ pub fn run(config: &Config) -> Result<(), ControlError> {
     log::line(&format!("{epoch} begins"));
     engine.run()?;
     Ok(())
+}
+
+/// By what others tell this home from another: a name that it got by chance, and keeps in every copy
+/// of its journal.
+fn name_of_home(journal: &mut impl Store, epoch: Epoch) -> Result<String, StoreError> {
+    const KEY: &str = "home";
+    if let Some(name) = journal.meta(KEY)? {
+        return Ok(name);
+    }
+    let name = format!("{:032x}", fastrand::u128(..));
+    journal.set_meta(epoch, KEY, &name)?;
+    Ok(name)
 }
 
 /// Without a state nothing would be wanted, and every door would be closed: that must not come of a

@@ -14,7 +14,9 @@ use evenkeel_kernel::want;
 use evenkeel_kernel::world::{Doing, Filling, Schema, SchemaTarget, Trouble};
 use evenkeel_local::secret;
 use evenkeel_postgres::connect::connect;
-use evenkeel_postgres::execute::{Executor, Failed, Filled, Session, Stage, look, waits_for};
+use evenkeel_postgres::execute::{
+    Driver, Executor, Failed, Filled, Session, Stage, look, waits_for,
+};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::Plan;
 
@@ -34,6 +36,7 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(crate) struct Schemas {
     home: PathBuf,
     orders: Orders,
+    driver: Driver,
     workers: BTreeMap<DatabaseName, Arc<Desk>>,
 }
 
@@ -51,9 +54,10 @@ struct Papers {
 }
 
 impl Schemas {
-    /// Nobody changes anything yet. `orders` is told when one gets on.
-    pub(crate) fn new(home: PathBuf, orders: Orders) -> Self {
-        Self { home, orders, workers: BTreeMap::new() }
+    /// Nobody changes anything yet. `orders` is told when one gets on; databases are told who `driver`
+    /// is.
+    pub(crate) fn new(home: PathBuf, orders: Orders, driver: Driver) -> Self {
+        Self { home, orders, driver, workers: BTreeMap::new() }
     }
 
     /// Has exactly these schemas brought to where they are wanted.
@@ -85,8 +89,12 @@ impl Schemas {
     }
 
     fn start(&self, name: &DatabaseName, desk: &Arc<Desk>) -> std::io::Result<()> {
-        let worker =
-            Worker { home: self.home.clone(), orders: self.orders.clone(), desk: Arc::clone(desk) };
+        let worker = Worker {
+            home: self.home.clone(),
+            orders: self.orders.clone(),
+            driver: self.driver.clone(),
+            desk: Arc::clone(desk),
+        };
         let name = format!("schema {name}");
         std::thread::Builder::new().name(name).spawn(move || worker.run()).map(drop)
     }
@@ -117,6 +125,7 @@ impl Desk {
 struct Worker {
     home: PathBuf,
     orders: Orders,
+    driver: Driver,
     desk: Arc<Desk>,
 }
 
@@ -190,7 +199,8 @@ impl Worker {
                 return Ok(());
             }
         }
-        let mut executor = Executor::new(session, &name).map_err(|error| Some(trouble(&error)))?;
+        let mut executor = Executor::driven_by(session, &name, &self.driver)
+            .map_err(|error| Some(trouble(&error)))?;
         self.work(&mut executor, &plan, schema, target, &address).map_err(|failed| match failed {
             Stopped::Failed(error) => Some(trouble(&error)),
             Stopped::Waiting(why) => passing(why),

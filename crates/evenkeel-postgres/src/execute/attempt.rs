@@ -66,8 +66,9 @@ fn once(
     }
     session.run(&format!(
         // Locks are held until the commit is through, so it does not wait for the disk.
-        "BEGIN; SET LOCAL lock_timeout = '{lock}ms'; SET LOCAL synchronous_commit = off; \
+        "{}; SET LOCAL lock_timeout = '{lock}ms'; SET LOCAL synchronous_commit = off; \
          SET LOCAL statement_timeout = '{}ms'; SET LOCAL client_min_messages = warning",
+        session.begin(),
         STATEMENT.as_millis()
     ))?;
     for statement in &phase.first {

@@ -282,7 +282,7 @@ impl Filling<'_> {
         let replica = if replica { "SET LOCAL session_replication_role = replica; " } else { "" };
         let own = Name::new(OWN);
         let statement = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
+            "{begin}; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
              SET LOCAL search_path = {schema}; SET LOCAL evenkeel.backfill = 'on'; {replica}\
              WITH filled AS ( \
                  UPDATE ONLY {table} SET {set} WHERE ctid >= '({from},0)' AND ctid < '({to},0)' \
@@ -293,6 +293,7 @@ impl Filling<'_> {
              FROM counted WHERE {key} RETURNING counted.rows; \
              COMMIT",
             ROW_LOCK.as_millis(),
+            begin = self.session.begin(),
             schema = self.schema,
             from = piece.from,
             to = piece.to,

@@ -47,6 +47,9 @@ pub enum Failed {
     /// Somebody else carries out a plan.
     #[error("somebody else changes this schema at the moment")]
     Busy,
+    /// A later control of the same home has taken the schema over.
+    #[error("a later control changes this schema by now")]
+    Superseded,
     /// Another revision is neither contracted nor undone.
     #[error("revision {revision} is {stage}: contract it or undo it first")]
     Unfinished {
@@ -98,6 +101,7 @@ impl Failed {
             | Self::Violated { .. }
             | Self::Lacking { .. }
             | Self::Busy
+            | Self::Superseded
             | Self::Unfinished { .. }
             | Self::NotExpanded { .. }
             | Self::NotFilled { .. }
@@ -122,6 +126,7 @@ impl Failed {
             }
             Self::Locked { .. }
             | Self::Busy
+            | Self::Superseded
             | Self::Unfinished { .. }
             | Self::NotExpanded { .. }
             | Self::NotFilled { .. }

@@ -104,7 +104,7 @@ impl Ledger {
 }
 
 /// How long is waited for whoever has the schema.
-const TAKE: Duration = Duration::from_secs(5);
+pub(super) const TAKE: Duration = Duration::from_secs(5);
 
 /// Takes the schema over for this session.
 pub(super) fn take(session: &mut Session, schema: &Name) -> Result<(), Failed> {
@@ -151,6 +151,11 @@ pub(super) fn create(session: &mut Session) -> Result<(), Failed> {
              rows bigint NOT NULL DEFAULT 0,
              PRIMARY KEY (schema, number, position)
          ) WITH (fillfactor = 10);
+         CREATE TABLE IF NOT EXISTS {own}.driver (
+             schema text PRIMARY KEY,
+             home text NOT NULL,
+             epoch bigint NOT NULL
+         );
          CREATE TABLE IF NOT EXISTS {own}.data (
              schema text NOT NULL,
              number integer NOT NULL,
@@ -192,16 +197,12 @@ pub(super) fn once(
     if done.is_some() {
         return Ok(());
     }
-    let run = session.run(&format!(
-        "BEGIN; SET LOCAL lock_timeout = '{}ms'; {statement}; \
+    session.at_once(&format!(
+        "SET LOCAL lock_timeout = '{}ms'; {statement}; \
          INSERT INTO {own}.data (schema, number, position) \
-             VALUES ({schema}, {revision}, {position}); COMMIT",
+             VALUES ({schema}, {revision}, {position})",
         ROW.as_millis()
-    ));
-    if run.is_err() {
-        drop(session.run("ROLLBACK"));
-    }
-    run
+    ))
 }
 
 /// Reads all of a schema.

@@ -8,6 +8,7 @@ mod attempt;
 mod backfill;
 mod blockers;
 mod error;
+mod fence;
 mod ledger;
 mod others;
 mod pace;
@@ -21,6 +22,7 @@ use crate::plan::{File, Plan};
 pub use self::attempt::Patience;
 pub use self::backfill::{Filled, Tuning};
 pub use self::error::Failed;
+pub use self::fence::Driver;
 pub use self::ledger::{Entry, Ledger, Stage};
 pub use self::pace::{Pace, Seen};
 pub use self::session::{Heard, Session, Waiting};
@@ -75,12 +77,31 @@ impl Executor {
     pub fn new(mut session: Session, schema: &Name) -> Result<Self, Failed> {
         ledger::take(&mut session, schema)?;
         ledger::create(&mut session)?;
-        Ok(Self {
+        Ok(Self::on(session, schema))
+    }
+
+    /// Takes the schema over for a control. From then on an earlier one of its home changes nothing
+    /// any more, whatever it was about to do.
+    ///
+    /// # Errors
+    ///
+    /// [`Failed::Superseded`] if a later one has it, [`Failed::Busy`] if somebody else has; otherwise
+    /// what the database said.
+    pub fn driven_by(mut session: Session, schema: &Name, driver: &Driver) -> Result<Self, Failed> {
+        ledger::create(&mut session)?;
+        fence::shut_out(&mut session, schema, driver)?;
+        ledger::take(&mut session, schema)?;
+        fence::take(&mut session, schema, driver)?;
+        Ok(Self::on(session.fenced(fence::begin(schema, driver)), schema))
+    }
+
+    fn on(session: Session, schema: &Name) -> Self {
+        Self {
             session,
             schema: schema.clone(),
             patience: Patience::default(),
             tuning: Tuning::default(),
-        })
+        }
     }
 
     /// The session that it works in.
@@ -114,7 +135,7 @@ impl Executor {
             plan.views = views.clone();
         }
         let enter = ledger::enter(&self.schema, &plan, Stage::Contracted)?;
-        self.session.run(&format!("BEGIN; {enter}; COMMIT"))
+        self.session.at_once(&enter)
     }
 
     /// The process of the server that does the work.
@@ -255,7 +276,6 @@ impl Executor {
 
     fn write_down(&mut self, plan: &Plan, stage: Stage) -> Result<(), Failed> {
         let statement = ledger::stage(&self.schema, plan.revision, stage);
-        self.session.run(&statement)?;
-        Ok(())
+        self.session.at_once(&statement)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use postgres::{Client, SimpleQueryMessage};
 
-use super::Failed;
+use super::{Failed, fence};
 
 /// Hears of a statement before it is run.
 pub type Heard = Box<dyn FnMut(&str) + Send>;
@@ -17,6 +17,8 @@ pub struct Session {
     client: Client,
     heard: Option<Heard>,
     waiting: Option<Waiting>,
+    /// What a transaction of a plan begins with.
+    begin: String,
 }
 
 impl fmt::Debug for Session {
@@ -28,7 +30,7 @@ impl fmt::Debug for Session {
 impl Session {
     /// A session on this connection.
     pub fn new(client: Client) -> Self {
-        Self { client, heard: None, waiting: None }
+        Self { client, heard: None, waiting: None, begin: "BEGIN".to_owned() }
     }
 
     /// Lets somebody hear of each statement before it is run.
@@ -43,6 +45,28 @@ impl Session {
     pub fn waits_told_to(mut self, waiting: Waiting) -> Self {
         self.waiting = Some(waiting);
         self
+    }
+
+    /// Lets every transaction of a plan begin with this.
+    #[must_use]
+    pub(super) fn fenced(mut self, begin: String) -> Self {
+        self.begin = begin;
+        self
+    }
+
+    /// What a transaction of a plan begins with.
+    pub(super) fn begin(&self) -> &str {
+        &self.begin
+    }
+
+    /// Runs statements as one transaction of a plan.
+    pub(super) fn at_once(&mut self, statements: &str) -> Result<(), Failed> {
+        let done = self.run(&format!("{}; {statements}; COMMIT", self.begin));
+        if done.is_err() {
+            // The error says more than one of the way out of it.
+            drop(self.run("ROLLBACK"));
+        }
+        done
     }
 
     /// Tells what is waited for.
@@ -88,9 +112,10 @@ impl Session {
         if let Some(heard) = &mut self.heard {
             heard(statement);
         }
-        self.client
-            .simple_query(statement)
-            .map_err(|source| Failed::Database { statement: beginning(statement), source })
+        self.client.simple_query(statement).map_err(|source| match source.code() {
+            Some(code) if fence::refuses(code) => Failed::Superseded,
+            _ => Failed::Database { statement: beginning(statement), source },
+        })
     }
 }
 

@@ -33,12 +33,7 @@ fn constrain(
         let lock = patience.per_try.as_millis();
         let add = format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {rule} NOT VALID");
         again(session, &[table.to_owned()], patience, |session| {
-            let done =
-                session.run(&format!("BEGIN; SET LOCAL lock_timeout = '{lock}ms'; {add}; COMMIT"));
-            if done.is_err() {
-                drop(session.run("ROLLBACK"));
-            }
-            done
+            session.at_once(&format!("SET LOCAL lock_timeout = '{lock}ms'; {add}"))
         })?;
         validated = Some("f".to_owned());
     }

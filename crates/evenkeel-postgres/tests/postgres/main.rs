@@ -7,6 +7,8 @@ mod catalog;
 #[cfg(test)]
 mod desired;
 #[cfg(test)]
+mod drivers;
+#[cfg(test)]
 mod filling;
 #[cfg(test)]
 mod hazards;
