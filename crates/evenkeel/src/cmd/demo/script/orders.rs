@@ -77,7 +77,7 @@ impl Script<'_> {
         self.shows(Variant::Names);
         let (new, old) = (Variant::Names.version(), Variant::Orders.version());
         let text = format!(
-            "up fills the new columns before r{new} starts, and down the old ones while r{old} runs"
+            "up fills new columns before r{new} starts, down the old ones while r{old} runs"
         );
         self.says("shapes", &text).await;
         let release = self.stage.apply(Variant::Names).await?;
