@@ -242,10 +242,10 @@ pub(crate) fn look_at(name: &DatabaseName, database: &Database) -> anyhow::Resul
             return Ok(None);
         }
         bail!(
-            "database {name}: revision {} of its schema is {}, and another change follows; wait \
-             for its release, or take that back (`evenkeel abort`)",
+            "database {name}: revision {} of its schema is {}, and another change follows; {}",
             active.revision,
-            active.stage
+            active.stage,
+            active.stage.way_out()
         );
     }
     // Code that reads by views is not touched by what changes below them.
@@ -282,6 +282,16 @@ pub(crate) fn look_at(name: &DatabaseName, database: &Database) -> anyhow::Resul
     let wanted = Wanted::after(&now, &statements, &Squawk).map_err(told)?;
     let views = ledger.views().cloned();
     let mut plan = plan::derive(&now, &wanted, ledger.next(), views).map_err(told)?;
+    if catalog::has_schema(session.client(), &plan.views)
+        .with_context(|| format!("could not look at database {name}"))?
+    {
+        bail!(
+            "database {name} has a schema {} already, where the views of revision {} would be; \
+             give it another name or drop it",
+            plan.views,
+            plan.revision
+        );
+    }
     plan.files = files;
     if is_desired {
         plan.changes = statements.into_iter().map(|it| it.sql).collect();

@@ -48,6 +48,17 @@ pub fn read(
     read_by(client, schema, &[schema], grammar)
 }
 
+/// Whether there is a schema of this name.
+///
+/// # Errors
+///
+/// When the database cannot be asked.
+pub fn has_schema(client: &mut impl GenericClient, name: &Name) -> Result<bool, Unreadable> {
+    let found =
+        client.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&name.as_str()])?;
+    Ok(found.is_some())
+}
+
 /// The same under a `search_path`: names that are found by it are printed without their schema, and
 /// so can be read under another one.
 pub(crate) fn read_by(

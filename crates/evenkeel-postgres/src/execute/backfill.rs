@@ -307,7 +307,7 @@ impl Filling<'_> {
             if done.is_err() {
                 drop(session.run("ROLLBACK"));
             }
-            done
+            done.map_err(|error| error.while_filling(table))
         })?;
         Ok(u64::try_from(rows).unwrap_or_default())
     }

@@ -36,6 +36,14 @@ pub enum Failed {
         /// What the database said of the row.
         detail: String,
     },
+    /// A row cannot have its new value.
+    #[error("could not fill rows of {table}: {said}")]
+    Unfit {
+        /// The table.
+        table: String,
+        /// What the database said of it.
+        said: String,
+    },
     /// Rows have no value although all were filled.
     #[error("{rows} rows of {table} get no value: their `up` expression is NULL")]
     Lacking {
@@ -51,7 +59,7 @@ pub enum Failed {
     #[error("a later control changes this schema by now")]
     Superseded,
     /// Another revision is neither contracted nor undone.
-    #[error("revision {revision} is {stage}: contract it or undo it first")]
+    #[error("revision {revision} is {stage}; {}", .stage.way_out())]
     Unfinished {
         /// Its number.
         revision: u32,
@@ -99,6 +107,7 @@ impl Failed {
             Self::Database { source, .. } => source.as_db_error(),
             Self::Locked { .. }
             | Self::Violated { .. }
+            | Self::Unfit { .. }
             | Self::Lacking { .. }
             | Self::Busy
             | Self::Superseded
@@ -114,7 +123,10 @@ impl Failed {
     /// statement. A connection that is lost, or a lock that is not to be had, is another matter.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Violated { .. } | Self::Lacking { .. } | Self::Ledger { .. } => true,
+            Self::Violated { .. }
+            | Self::Unfit { .. }
+            | Self::Lacking { .. }
+            | Self::Ledger { .. } => true,
             Self::Database { .. } => {
                 // Classes 08, 53, 55, 57 and 58 are about the server, not about what it was asked.
                 let about_server = |code: &SqlState| {
@@ -134,6 +146,12 @@ impl Failed {
         }
     }
 
+    /// The same, of rows of a table that were being filled.
+    pub(super) fn while_filling(self, table: &str) -> Self {
+        let Some(said) = self.said().filter(|_| self.is_final()) else { return self };
+        Self::Unfit { table: table.to_owned(), said: told(said) }
+    }
+
     /// Whether the same may well go better in a moment: a lock, a deadlock.
     pub(super) fn passes(&self) -> bool {
         self.code().is_some_and(|code| {
@@ -145,5 +163,21 @@ impl Failed {
             ]
             .contains(code)
         })
+    }
+}
+
+/// What the database says of a row, as far as it fits into a line.
+fn told(said: &DbError) -> String {
+    const LONGEST: usize = 300;
+    let parts = [
+        Some(said.message()),
+        said.detail(),
+        // Where a function or a trigger fails, it says in which line.
+        said.where_().and_then(|it| it.lines().next()),
+    ];
+    let text = parts.into_iter().flatten().collect::<Vec<_>>().join("; ");
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{} …", &text[..at]),
+        None => text,
     }
 }

@@ -42,6 +42,22 @@ impl Stage {
         Self::ALL.into_iter().find(|it| it.word() == word)
     }
 
+    /// What ends it, for people: a sentence.
+    pub fn way_out(self) -> &'static str {
+        match self {
+            Self::Expanded | Self::Filled => {
+                "wait until its release is over (`evenkeel schema status` shows how far it is), or \
+                 take it back with `evenkeel abort`"
+            }
+            Self::Ready => {
+                "its old shape stays until its release is over: `evenkeel promote` takes the next \
+                 step, or ends the bake; `evenkeel abort` takes it back, and while it bakes \
+                 `evenkeel rollback`"
+            }
+            Self::Contracted | Self::Undone => "it is over",
+        }
+    }
+
     /// Whether nothing follows.
     pub fn is_over(self) -> bool {
         matches!(self, Self::Contracted | Self::Undone)

@@ -79,3 +79,39 @@ fn how_far_it_is_counts_all_tables_and_what_was_filled_before() {
     let progress = execute::filled(executor.session(), &public(), plan.revision);
     assert_eq!(progress.expect("an answer"), 12_000);
 }
+
+/// Rows that cannot have their new value are named as far as the server names them.
+#[test]
+fn a_row_that_cannot_be_filled_is_named_with_its_table() {
+    let cases = [
+        (
+            "UPDATE t SET word = 'many' WHERE id = 42",
+            "ALTER TABLE t ALTER word TYPE int USING word::int -- down: word::text",
+            "could not fill rows of \"public\".\"t\": invalid input syntax for type integer: \"many\"",
+        ),
+        (
+            "CREATE TABLE seen (id int PRIMARY KEY CHECK (id < 40));
+             CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO seen VALUES (NEW.id); RETURN NEW; END $$;
+             CREATE TRIGGER see BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION see();
+             ALTER TABLE t ENABLE ALWAYS TRIGGER see",
+            "ALTER TABLE t ADD length bigint; -- up: length(word)",
+            "could not fill rows of \"public\".\"t\": new row for relation \"seen\" violates check \
+             constraint \"seen_id_check\"; Failing row contains (40).; SQL statement \"INSERT INTO \
+             seen VALUES (NEW.id)\"",
+        ),
+    ];
+    for (before, migration, expected) in cases {
+        let Some(database) = Database::new() else { return };
+        drop(database.with(&format!(
+            "CREATE TABLE t (id int PRIMARY KEY, word text);
+             INSERT INTO t SELECT n, n FROM generate_series(1, 50) n; {before}"
+        )));
+        let plan = database.plan(migration);
+        let mut executor = database.executor();
+        executor.expand(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+        let error = executor.fill(&plan, &mut |_| true).expect_err("it cannot be filled");
+        assert!(error.is_final());
+        assert_eq!(told(&error), expected);
+    }
+}

@@ -23,7 +23,7 @@ fn house(database: &Postgres) -> House {
     let house = House::new();
     house.write("address", &database.url());
     house.write("migrations/1.sql", FIRST);
-    stack(&house, "v1");
+    stack(&house, "v1", "0s");
     house.up();
     house.until_settled();
     database.ask(&format!(
@@ -31,11 +31,11 @@ fn house(database: &Postgres) -> House {
          ANALYZE orders"
     ));
     house.write("migrations/2.sql", SECOND);
-    stack(&house, "v2");
+    stack(&house, "v2", "0s");
     house
 }
 
-fn stack(house: &House, version: &str) {
+fn stack(house: &House, version: &str, bake: &str) {
     house.write(&format!("{version}/page"), version);
     let service = format!(
         "run = \"python3 -m http.server $PORT --bind 127.0.0.1 --directory {version}\"\n\
@@ -44,7 +44,7 @@ fn stack(house: &House, version: &str) {
     house.stack(&format!(
         "[database.main]\nurl = \"file:address\"\nmigrations = \"migrations\"\n\
          [service.web]\n{service}\nreplicas = 1\nuses = \"database.main\"\n\
-         [service.web.rollout]\nstrategy = \"blue-green\"\nmin_ready = \"0s\"\nbake = \"0s\"\n\
+         [service.web.rollout]\nstrategy = \"blue-green\"\nmin_ready = \"0s\"\nbake = \"{bake}\"\n\
          [route.web]\nto = \"web\"\n"
     ));
 }
@@ -143,4 +143,28 @@ fn a_pause_lasts_over_a_death_of_control_until_somebody_resumes() {
     house.until_settled();
     assert_eq!(house.last_release()["outcome"], "promoted");
     assert_eq!(database.ask("SELECT count(*) FROM orders WHERE twice = amount * 2"), "5000");
+}
+
+#[test]
+fn a_change_that_cannot_begin_says_what_to_do() {
+    if !Program::Python.is_here() {
+        return;
+    }
+    let Some(database) = Postgres::start() else { return };
+    let house = house(&database);
+    stack(&house, "v2", "10m");
+    house.run(&["apply", "--detach", "--yes"]).exits(0);
+    house.until("rows are filled", |status| schema(status)["rows"].as_u64().filter(|it| *it > 0));
+    house.write("migrations/3.sql", "ALTER TABLE orders ADD COLUMN remark text;\n");
+    house.run(&["plan"]).exits(1).says("is expanded").says("take it back with `evenkeel abort`");
+    database.ask("UPDATE pace SET seconds = 0");
+    house.until_phase("baking");
+    house.run(&["plan"]).exits(1).says("is ready").says("`evenkeel promote` takes the next step");
+    house.run(&["promote"]).exits(0);
+    house.until_settled();
+
+    database.ask("CREATE SCHEMA public_r3");
+    house.run(&["plan"]).exits(1).says("has a schema \"public_r3\" already");
+    database.ask("DROP SCHEMA public_r3");
+    house.run(&["plan"]).exits(2).says("make revision 3 of its schema");
 }
