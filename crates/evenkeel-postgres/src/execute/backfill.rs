@@ -4,7 +4,7 @@
 //! more has to be entered into every index again. So a region of the table is gone through several
 //! times, and each time only some of its rows are changed: the first ones leave their pages, and
 //! what they leave behind is room for the others, once nobody can see it any more. Between two turns
-//! at one page lie the turns at all other pages of its region.
+//! at one page lie the turns at all other pages of its region. Whose turn it is, `turns` says.
 //!
 //! Where an old snapshot keeps what is left behind from being cleaned up, turns are of no use, and
 //! the rest of the region is filled in one.
@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::attempt::{Patience, again};
 use super::others::{self, Horizon};
 use super::pace::{Pace, Seen};
+use super::turns::{Outcome, Turn, Turns};
 use super::{Failed, Session};
 use crate::name::{Name, list, literal};
 use crate::plan::{Backfill, OWN};
@@ -28,7 +29,7 @@ use crate::plan::{Backfill, OWN};
 pub struct Tuning {
     /// Pages of a region.
     pub region: u64,
-    /// Turns that each region is filled in.
+    /// Turns that each region is filled in, at most.
     pub turns: u64,
     /// Tables of fewer pages are filled in one turn.
     pub small: u64,
@@ -38,8 +39,7 @@ pub struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        // A prime, as keys that are numbers may well have steps of a power of two or ten.
-        Self { region: 2048, turns: 17, small: 256, vacuums: 8 }
+        Self { region: 2048, turns: 12, small: 256, vacuums: 8 }
     }
 }
 
@@ -108,7 +108,9 @@ struct Cursor {
     /// Pages that the table had when it was begun. Rows beyond have their values from the triggers.
     pages: u64,
     region: u64,
-    pass: u64,
+    /// The turn that is under way, or over; none of the region's rows if it was not begun.
+    turn: Turn,
+    /// The next page of the turn; the end of the region when it is over.
     page: u64,
     rows: u64,
 }
@@ -116,6 +118,7 @@ struct Cursor {
 /// What goes with one run.
 struct Run {
     pace: Pace,
+    turns: Turns,
     began: Instant,
     filled: u64,
     replica: bool,
@@ -131,6 +134,7 @@ impl Filling<'_> {
         let usual = others::usual(self.session, &self.backfill.table)?;
         let mut run = Run {
             pace: Pace::new(usual),
+            turns: Turns::new(self.turns()?),
             began: Instant::now(),
             filled: 0,
             replica: self.may_skip_triggers(),
@@ -152,7 +156,8 @@ impl Filling<'_> {
             }
             let pages = self.pages()?;
             let again = format!(
-                "UPDATE {}.backfill SET region = 0, pass = 0, page = 0, pages = {pages} WHERE {}",
+                "UPDATE {}.backfill SET region = 0, turn = 0, part = 0, until = 0, \
+                 page = 0, pages = {pages} WHERE {}",
                 Name::new(OWN),
                 self.key()
             );
@@ -174,12 +179,15 @@ impl Filling<'_> {
     ) -> Result<bool, Failed> {
         let mut cursor = self.cursor()?;
         while let Some(piece) = self.piece(&cursor, run)? {
+            if self.is_time_to_vacuum(&cursor, &piece.after, run) {
+                self.vacuum()?;
+            }
             let began = Instant::now();
-            let rows = self.fill(&piece, run.replica)?;
+            let outcome = self.fill(&piece, run.replica)?;
             let took = began.elapsed();
-            run.filled += rows;
-            let before = cursor;
-            cursor = Cursor { rows: cursor.rows + rows, ..piece.after };
+            run.filled += outcome.rows;
+            run.turns.saw(outcome);
+            cursor = Cursor { rows: cursor.rows + outcome.rows, ..piece.after };
             let question = self.question(run)?;
             if run.looked.elapsed() > LAG_LOOK {
                 run.looked = Instant::now();
@@ -192,9 +200,6 @@ impl Filling<'_> {
             thread::sleep(pause);
             if question.is_some() && pause > RESTED {
                 run.pace.rested(others::question(self.session, &self.backfill.table)?);
-            }
-            if self.is_time_to_vacuum(&before, &cursor) {
-                self.vacuum()?;
             }
         }
         Ok(true)
@@ -209,12 +214,11 @@ impl Filling<'_> {
         others::question(self.session, &self.backfill.table).map(Some)
     }
 
-    /// Whether enough regions were filled since the last time; never at the end, when no row moves
-    /// any more.
-    fn is_time_to_vacuum(&self, before: &Cursor, now: &Cursor) -> bool {
-        let regions = now.pages.div_ceil(self.tuning.region.max(1)).max(1);
+    /// Whether enough regions were filled since the last time, before the next one is begun.
+    fn is_time_to_vacuum(&self, before: &Cursor, next: &Cursor, run: &Run) -> bool {
+        let regions = next.pages.div_ceil(self.tuning.region.max(1)).max(1);
         let part = |it: &Cursor| it.region * self.tuning.vacuums / regions;
-        self.turns(now) > 1 && now.region < regions && part(now) > part(before)
+        run.turns.are_several() && part(next) > part(before)
     }
 
     /// Makes the room that is free by now known to rows that move. It runs beside everybody, in one
@@ -231,85 +235,94 @@ impl Filling<'_> {
         }
     }
 
-    fn turns(&self, cursor: &Cursor) -> u64 {
-        if cursor.pages < self.tuning.small { 1 } else { self.tuning.turns.max(1) }
+    /// How many turns a region has. A small table is not worth any.
+    fn turns(&mut self) -> Result<u64, Failed> {
+        Ok(if self.pages()? < self.tuning.small { 1 } else { self.tuning.turns })
     }
 
     /// What is to be done next; nothing at the end of the table.
     fn piece(&mut self, cursor: &Cursor, run: &mut Run) -> Result<Option<Piece>, Failed> {
-        let turns = self.turns(cursor);
-        let region = self.tuning.region.max(1);
-        let start = cursor.region * region;
-        if start >= cursor.pages {
+        let size = self.tuning.region.max(1);
+        let mut it = *cursor;
+        let end = |it: &Cursor| ((it.region + 1) * size).min(it.pages);
+        let mut begins = it.turn.to == 0;
+        if begins {
+            it.turn = run.turns.first();
+        } else if it.page >= end(&it) {
+            begins = true;
+            if let Some(turn) = run.turns.after(it.turn) {
+                it = Cursor { turn, page: it.region * size, ..it };
+            } else {
+                let region = it.region + 1;
+                it = Cursor { region, turn: run.turns.first(), page: region * size, ..it };
+                run.horizon.turned = None;
+            }
+        }
+        if it.page >= it.pages {
             return Ok(None);
         }
-        let end = (start + region).min(cursor.pages);
-        let from = cursor.page.max(start);
-        let mut pass = cursor.pass;
-        if from == start && pass > 0 && pass < turns && run.horizon.is_held(self.session)? {
-            pass = turns;
+        if begins {
+            let held = !it.turn.is_last() && run.horizon.is_held(self.session)?;
+            if held {
+                it.turn = it.turn.rest();
+            }
+            if it.turn.number == 0 || held {
+                // Rows that leave their pages take far longer than those before them.
+                run.pace.is_changed();
+            }
         }
-        // `turns` as a pass stands for all rows that are left.
-        let turn = (turns > 1 && pass < turns).then_some((pass, turns));
-        if from == start && (pass == 0 || turn.is_none()) {
-            // Rows that leave their pages take far longer than those before them.
-            run.pace.is_changed();
-        }
-        let of = turn.map_or(1, |(_, turns)| turns);
-        let to = (from + run.pace.pages(of)).min(end);
-        let after = if to < end {
-            Cursor { pass, page: to, ..*cursor }
-        } else if pass + 1 < turns {
+        let from = it.page;
+        it.page = (from + run.pace.pages(it.turn.share())).min(end(&it));
+        if it.page == end(&it) {
             run.horizon.turned = self.session.one("SELECT txid_current()")?;
-            Cursor { pass: pass + 1, page: start, ..*cursor }
-        } else {
-            run.horizon.turned = None;
-            Cursor { region: cursor.region + 1, pass: 0, page: end, ..*cursor }
-        };
-        Ok(Some(Piece { from, to, turn, after }))
+        }
+        Ok(Some(Piece { from, after: it }))
     }
 
     /// Fills one piece and writes down that it is done, in one transaction.
-    fn fill(&mut self, piece: &Piece, replica: bool) -> Result<u64, Failed> {
-        let Backfill { table, set, lacking, turn, .. } = self.backfill;
-        // Whose turn it is comes first: it is cheaper to see than what a row holds.
-        let filled = match piece.turn {
-            Some((pass, turns)) => format!(
-                "CASE WHEN ({turn} & 2147483647) % {turns} = {pass} THEN {lacking} ELSE false END"
-            ),
-            None => format!("({lacking})"),
+    fn fill(&mut self, piece: &Piece, replica: bool) -> Result<Outcome, Failed> {
+        let Backfill { table, set, lacking, turn: number, .. } = self.backfill;
+        let turn = piece.after.turn;
+        // Whose turn it is comes first: it is cheaper to see than what a row holds. The last one is
+        // everybody's who was missed.
+        let filled = if turn.is_last() {
+            format!("({lacking})")
+        } else {
+            format!("CASE WHEN {} THEN {lacking} ELSE false END", turn.sql(number))
         };
         let replica = if replica { "SET LOCAL session_replication_role = replica; " } else { "" };
-        let own = Name::new(OWN);
-        let statement = format!(
-            "{begin}; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
-             SET LOCAL search_path = {schema}; SET LOCAL evenkeel.backfill = 'on'; {replica}\
-             WITH filled AS ( \
-                 UPDATE ONLY {table} SET {set} WHERE ctid >= '({from},0)' AND ctid < '({to},0)' \
-                 AND {filled} RETURNING 1 \
-             ), counted AS (SELECT count(*) AS rows FROM filled) \
-             UPDATE {own}.backfill AS it SET region = {region}, pass = {pass}, page = {page}, \
-                 rows = it.rows + counted.rows \
-             FROM counted WHERE {key} RETURNING counted.rows; \
-             COMMIT",
+        let (from, to) = (piece.from, piece.after.page);
+        // Rows that stay on their pages are what the server counts as updates that no index sees.
+        let stayed =
+            format!("SELECT pg_stat_get_xact_tuples_hot_updated({}::regclass)", literal(table));
+        let fill = format!(
+            "{}; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
+             SET LOCAL search_path = {}; SET LOCAL evenkeel.backfill = 'on'; {replica}{stayed}; \
+             UPDATE ONLY {table} SET {set} \
+             WHERE ctid >= '({from},0)' AND ctid < '({to},0)' AND {filled}",
+            self.session.begin(),
             ROW_LOCK.as_millis(),
-            begin = self.session.begin(),
-            schema = self.schema,
-            from = piece.from,
-            to = piece.to,
-            region = piece.after.region,
-            pass = piece.after.pass,
-            page = piece.after.page,
-            key = self.key(),
+            self.schema,
         );
-        let rows = again(self.session, std::slice::from_ref(table), self.patience, |session| {
-            let done = session.number(&statement);
+        let (region, key) = (piece.after.region, self.key());
+        again(self.session, std::slice::from_ref(table), self.patience, |session| {
+            let done = session.change(&fill).and_then(|(rows, before)| {
+                let written = format!(
+                    "{stayed}; UPDATE {}.backfill SET region = {region}, turn = {}, part = {}, \
+                     until = {}, page = {to}, rows = rows + {rows} WHERE {key}; COMMIT",
+                    Name::new(OWN),
+                    turn.number,
+                    turn.from,
+                    turn.to,
+                );
+                let stayed = session.number(&written)? - before;
+                Ok(Outcome { rows, left: rows.saturating_sub(u64::try_from(stayed).unwrap_or(0)) })
+            });
             if done.is_err() {
                 drop(session.run("ROLLBACK"));
             }
             done.map_err(|error| error.while_filling(table))
-        })?;
-        Ok(u64::try_from(rows).unwrap_or_default())
+        })
     }
 
     /// Reads where it was left, or begins.
@@ -324,19 +337,19 @@ impl Filling<'_> {
             self.position,
         ))?;
         let row = self.session.rows(&format!(
-            "SELECT pages, region, pass, page, rows FROM {own}.backfill WHERE {}",
+            "SELECT pages, region, turn, part, until, page, rows FROM {own}.backfill WHERE {}",
             self.key()
         ))?;
         let number = |at: usize| -> u64 {
-            let text = row.first().and_then(|row| row.get(at)).cloned().flatten();
+            let text = row.first().and_then(|row| row.get(at)).and_then(Option::as_ref);
             text.and_then(|it| it.parse().ok()).unwrap_or_default()
         };
         Ok(Cursor {
             pages: number(0),
             region: number(1),
-            pass: number(2),
-            page: number(3),
-            rows: number(4),
+            turn: Turn { number: number(2), from: number(3), to: number(4) },
+            page: number(5),
+            rows: number(6),
         })
     }
 
@@ -386,17 +399,16 @@ impl Filling<'_> {
 
     #[expect(clippy::cast_precision_loss, reason = "a share and a rate, for people")]
     fn filled(&self, cursor: &Cursor, run: &Run) -> Filled {
-        let turns = self.turns(cursor);
-        let region = self.tuning.region.max(1);
-        let within = cursor.page.saturating_sub(cursor.region * region).min(region);
-        let steps = (cursor.region * turns + cursor.pass.min(turns)) * region + within;
-        let all = cursor.pages.div_ceil(region) * region * turns;
-        let part = if all == 0 { 1.0 } else { (steps as f64 / all as f64).min(1.0) };
+        let size = self.tuning.region.max(1);
+        let start = cursor.region * size;
+        let pages = (cursor.pages - start.min(cursor.pages)).clamp(1, size) as f64;
+        let within = (cursor.page - start) as f64 / pages * cursor.turn.share();
+        let region = Turn { from: 0, to: cursor.turn.from, ..cursor.turn }.share() + within;
         Filled {
             table: self.backfill.table.clone(),
             rows: cursor.rows,
             of: self.backfill.rows,
-            part,
+            part: ((start as f64 + region * pages) / cursor.pages.max(1) as f64).min(1.0),
             rate: run.filled as f64 / run.began.elapsed().as_secs_f64().max(0.001),
             duty: run.pace.duty(),
         }
@@ -405,11 +417,9 @@ impl Filling<'_> {
 
 /// One piece of work.
 struct Piece {
+    /// Its first page.
     from: u64,
-    to: u64,
-    /// Which turn of how many; none stands for every row that lacks a value.
-    turn: Option<(u64, u64)>,
-    /// Where the cursor is when it is done.
+    /// Where the cursor is when it is done: its turn, and the page after its last.
     after: Cursor,
 }
 
@@ -417,7 +427,6 @@ impl Piece {
     /// How many pages it would be if all of their rows were filled.
     #[expect(clippy::cast_precision_loss, reason = "pages of a piece are few")]
     fn work(&self) -> f64 {
-        let of = self.turn.map_or(1, |(_, turns)| turns);
-        (self.to - self.from) as f64 / of as f64
+        (self.after.page - self.from) as f64 * self.after.turn.share()
     }
 }

@@ -162,7 +162,9 @@ pub(super) fn create(session: &mut Session) -> Result<(), Failed> {
              position integer NOT NULL,
              pages bigint NOT NULL,
              region bigint NOT NULL DEFAULT 0,
-             pass integer NOT NULL DEFAULT 0,
+             turn integer NOT NULL DEFAULT 0,
+             part integer NOT NULL DEFAULT 0,
+             until integer NOT NULL DEFAULT 0,
              page bigint NOT NULL DEFAULT 0,
              rows bigint NOT NULL DEFAULT 0,
              PRIMARY KEY (schema, number, position)

@@ -15,6 +15,7 @@ mod pace;
 mod session;
 mod stragglers;
 mod tighten;
+mod turns;
 
 use crate::name::Name;
 use crate::plan::{File, Plan};

@@ -62,15 +62,14 @@ impl Pace {
         Self { page: PIECE.as_secs_f64(), duty: 1.0, usual }
     }
 
-    /// How many pages the next piece has, if one of `of` rows is filled.
+    /// How many pages the next piece has, if this share of their rows is filled.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
         reason = "pages are few, and not negative"
     )]
-    pub fn pages(&self, of: u64) -> u64 {
-        let pages = (PIECE.as_secs_f64() / self.page * of as f64) as u64;
+    pub fn pages(&self, share: f64) -> u64 {
+        let pages = (PIECE.as_secs_f64() / self.page / share) as u64;
         pages.clamp(1, PAGES_MAX)
     }
 
@@ -126,17 +125,17 @@ mod tests {
     #[test]
     fn a_piece_grows_until_it_takes_its_time_and_follows_one_slow_piece_a_little() {
         let mut pace = Pace::new(Duration::from_millis(1));
-        assert_eq!(pace.pages(1), 1);
+        assert_eq!(pace.pages(1.0), 1);
         for _ in 0..20 {
             pace.after(seen(4, 1));
         }
-        assert!((19..=20).contains(&pace.pages(1)), "{}", pace.pages(1));
-        assert_eq!(pace.pages(100), PAGES_MAX);
+        assert!((19..=20).contains(&pace.pages(1.0)), "{}", pace.pages(1.0));
+        assert_eq!(pace.pages(0.01), PAGES_MAX);
         pace.after(seen(400, 1));
-        assert_eq!(pace.pages(1), 7);
+        assert_eq!(pace.pages(1.0), 7);
         pace.after(seen(4, 1));
         pace.after(seen(4, 1));
-        assert!(pace.pages(1) > 12, "{}", pace.pages(1));
+        assert!(pace.pages(1.0) > 12, "{}", pace.pages(1.0));
     }
 
     #[test]
@@ -146,11 +145,11 @@ mod tests {
             pace.after(seen(4, 1));
         }
         pace.is_changed();
-        assert!((2..=3).contains(&pace.pages(1)), "{}", pace.pages(1));
+        assert!((2..=3).contains(&pace.pages(1.0)), "{}", pace.pages(1.0));
         for _ in 0..20 {
             pace.after(seen(80, 1));
         }
-        assert_eq!(pace.pages(1), 1);
+        assert_eq!(pace.pages(1.0), 1);
     }
 
     #[test]

@@ -98,6 +98,20 @@ impl Session {
         Ok(rows)
     }
 
+    /// Runs statements, the last of which changes rows. Gives how many, and the number that was asked
+    /// for before.
+    pub(super) fn change(&mut self, statement: &str) -> Result<(u64, i64), Failed> {
+        let (mut changed, mut number) = (0, 0);
+        for message in self.ask(statement)? {
+            if let SimpleQueryMessage::CommandComplete(rows) = message {
+                changed = rows;
+            } else if let SimpleQueryMessage::Row(row) = message {
+                number = row.get(0).and_then(|it| it.parse().ok()).unwrap_or_default();
+            }
+        }
+        Ok((changed, number))
+    }
+
     /// Asks for one text; nothing if there is no row or it is NULL.
     pub(super) fn one(&mut self, query: &str) -> Result<Option<String>, Failed> {
         Ok(self.rows(query)?.into_iter().next().and_then(|row| row.into_iter().next()).flatten())

@@ -29,11 +29,21 @@ fn a_table_that_is_filled_does_not_double() {
         executor.tuning = Tuning { region: 64, small: 1, ..Tuning::default() };
         executor.expand(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
         let before = size();
-        executor.fill(&plan, &mut |_| true).unwrap_or_else(|error| panic!("{}", told(&error)));
+        // Stopped again and again, it goes on in the turn that it was in.
+        let (mut pieces, mut rows) = (0, 0);
+        let mut stop = |filled: &Filled| {
+            rows = filled.rows;
+            pieces += 1;
+            assert!(pieces < 20_000, "it comes to an end");
+            pieces % 5 != 0
+        };
+        let mut fill = || executor.fill(&plan, &mut stop);
+        while !fill().unwrap_or_else(|error| panic!("{}", told(&error))) {}
+        assert!(rows == 40_000 && pieces > 50, "{rows} rows in {pieces} pieces");
         let after = size();
         // Both would double if every row moved. What else the server does at the time costs some room.
         let growth = [after[0] / before[0] - 1.0, after[1] / before[1] - 1.0];
-        assert!(growth[0] < 0.5 && growth[1] < 0.5, "{table}: {growth:?}");
+        assert!(growth[0] < 0.3 && growth[1] < 0.3, "{table}: {growth:?}");
         executor.tighten(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
         executor.contract(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
         let sum = format!("SELECT count(amount), sum(amount) FROM {table}");
