@@ -374,6 +374,14 @@ fn beginning(plan: &Plan) -> Vec<String> {
             backfill.bytes >> 20
         ));
     }
+    for copied in &plan.copies {
+        all.push(format!(
+            "make rows of {} from about {} rows of {}, while they are read and written",
+            named(std::slice::from_ref(&copied.into)),
+            copied.rows,
+            named(std::slice::from_ref(&copied.from)),
+        ));
+    }
     match plan.tighten.len() {
         0 => {}
         1 => all.push("build or check one index or rule, blocking nobody".to_owned()),

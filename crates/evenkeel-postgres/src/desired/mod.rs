@@ -143,7 +143,7 @@ fn misplaced(statement: &Statement) -> Option<Problem> {
         Some(Problem::new(&statement.at, format!("`{first} …` {what}")).hint(hint))
     };
     match &statement.action {
-        Action::Data { .. } | Action::Fill { .. } => problem(
+        Action::Data { .. } | Action::Fill { .. } | Action::Copy { .. } => problem(
             "is about rows, and a desired schema says what holds them",
             "let the code that needs the rows write them, or a job of the service",
         ),

@@ -22,7 +22,7 @@ use super::pace::{Pace, Seen};
 use super::turns::{Outcome, Turn, Turns};
 use super::{Failed, Session};
 use crate::name::{Name, list, literal};
-use crate::plan::{Backfill, OWN};
+use crate::plan::{Backfill, OWN, Rows};
 
 /// How rows are filled.
 #[derive(Debug, Clone)]
@@ -61,15 +61,15 @@ pub struct Filled {
 }
 
 impl Filled {
-    /// How far all backfills are, of which this is the one at `position`; those before it have
-    /// filled `before` rows.
+    /// How far all of a plan's rows are, of which these are those at `position` of [`Plan::rows`](crate::plan::Plan::rows);
+    /// `before` rows are of those before.
     #[expect(clippy::cast_precision_loss, reason = "a share, for people")]
-    pub(super) fn of_all(&self, all: &[Backfill], position: usize, before: u64) -> Self {
-        let bytes = |some: &[Backfill]| some.iter().map(|it| it.bytes.max(1)).sum::<u64>() as f64;
+    pub(super) fn of_all(&self, all: &[Rows], position: usize, before: u64) -> Self {
+        let bytes = |some: &[Rows]| some.iter().map(|it| it.bytes.max(1)).sum::<u64>() as f64;
         let this = all.get(position).map_or(0.0, |it| it.bytes.max(1) as f64);
         Self {
             rows: before + self.rows,
-            of: all.iter().map(|it| it.rows).sum(),
+            of: all.iter().map(|it| it.count).sum(),
             part: (bytes(all.get(..position).unwrap_or_default()) + this * self.part) / bytes(all),
             ..self.clone()
         }
@@ -77,9 +77,9 @@ impl Filled {
 }
 
 /// Bytes of a page, as nearly every server is built.
-const PAGE: u64 = 8192;
+pub(super) const PAGE: u64 = 8192;
 /// How long a statement of ours waits for a row that somebody else has.
-const ROW_LOCK: Duration = Duration::from_millis(50);
+pub(super) const ROW_LOCK: Duration = Duration::from_millis(50);
 /// How often replicas are looked at.
 const LAG_LOOK: Duration = Duration::from_secs(1);
 /// How often it is asked how long others wait.

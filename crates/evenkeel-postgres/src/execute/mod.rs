@@ -7,6 +7,7 @@
 mod attempt;
 mod backfill;
 mod blockers;
+mod copy;
 mod error;
 mod fence;
 mod ledger;
@@ -180,11 +181,11 @@ impl Executor {
             Some(_) => return Ok(true),
             None => return Err(Failed::NotExpanded { revision: plan.revision }),
         }
+        let all = plan.rows();
         for (position, backfill) in plan.backfills.iter().enumerate() {
             let before =
                 ledger::filled(&mut self.session, &self.schema, plan.revision, Some(position))?;
-            let mut told =
-                |filled: &Filled| told(&filled.of_all(&plan.backfills, position, before));
+            let mut told = |filled: &Filled| told(&filled.of_all(&all, position, before));
             let mut filling = backfill::Filling {
                 session: &mut self.session,
                 schema: &self.schema,
@@ -195,6 +196,23 @@ impl Executor {
                 patience: self.patience,
             };
             if !filling.run(&mut told)? {
+                return Ok(false);
+            }
+        }
+        for (at, copied) in plan.copies.iter().enumerate() {
+            let position = plan.backfills.len() + at;
+            let before =
+                ledger::filled(&mut self.session, &self.schema, plan.revision, Some(position))?;
+            let mut told = |filled: &Filled| told(&filled.of_all(&all, position, before));
+            let mut copying = copy::Copying {
+                session: &mut self.session,
+                schema: &self.schema,
+                revision: plan.revision,
+                position,
+                copied,
+                patience: self.patience,
+            };
+            if !copying.run(&mut told)? {
                 return Ok(false);
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::expand::{defaults, fresh_default, is_late, search_path};
+use super::follow::{self, Follow};
 use super::layout::{Fresh, Layout};
 use super::tighten::{Fate, fate, index_fate, not_nulls};
 use super::views::{self, Carried, triggers};
@@ -16,6 +17,7 @@ pub(super) fn contract(
     wanted: &Wanted,
     layouts: &[Layout<'_>],
     carried: &Carried<'_>,
+    follows: &[Follow],
     views: &Name,
     before: Option<&Name>,
 ) -> Phase {
@@ -32,6 +34,7 @@ pub(super) fn contract(
         }
         out.extend(sync::remove(layout));
     }
+    out.extend(follows.iter().flat_map(|it| it.remove.iter().cloned()));
     let copies = carried.again.iter().rev();
     out.extend(copies.map(|it| format!("DROP VIEW {views}.{}", it.name)));
     for view in carried.leaving.iter().rev() {
@@ -107,6 +110,7 @@ pub(super) fn contract(
         .map(Layout::table)
         .chain(wanted.dropped.keys().map(|it| format!("{}.{it}", now.schema)))
         .collect();
+    follow::lock(follows, &mut phase.locks);
     phase
 }
 

@@ -1,11 +1,13 @@
 //! From two shapes to a plan.
 
 use super::layout::{Fresh, Layout};
-use super::{Backfill, Plan, contract, expand, hazard, sync, tighten, undo, views, views_of};
+use super::{
+    Backfill, Copied, Plan, contract, expand, follow, hazard, sync, tighten, undo, views, views_of,
+};
 use crate::name::Name;
 use crate::problem::Problem;
-use crate::shape::{Column, Made, Rule, Shape};
-use crate::wanted::{Carried, Wanted, When};
+use crate::shape::{Column, Expression, Made, Rule, Shape};
+use crate::wanted::{self, Carried, Wanted, When};
 
 pub(super) fn derive(
     now: &Shape,
@@ -29,15 +31,25 @@ pub(super) fn derive(
     }
     let carried = views::carried(now, wanted, &layouts);
     let views = views_of(&now.schema, revision);
+    let follows = follow::all(now, wanted, &layouts, &views);
     Ok(Plan {
         revision,
         schema: now.schema.clone(),
-        expand: expand::expand(now, wanted, &layouts, &carried, &views),
+        expand: expand::expand(now, wanted, &layouts, &carried, &follows, &views),
         backfills: layouts.iter().filter_map(backfill).collect(),
+        copies: copies(now, wanted),
         data: data(now, wanted, &layouts, &views),
         tighten: tighten::steps(&layouts),
-        contract: contract::contract(now, wanted, &layouts, &carried, &views, before.as_ref()),
-        undo: undo::undo(now, wanted, &layouts, &views),
+        contract: contract::contract(
+            now,
+            wanted,
+            &layouts,
+            &carried,
+            &follows,
+            &views,
+            before.as_ref(),
+        ),
+        undo: undo::undo(now, wanted, &layouts, &follows, &views),
         hazards: hazard::hazards(now, wanted, &layouts, before.as_ref()),
         loses: loses(wanted, &layouts),
         files: Vec::new(),
@@ -45,6 +57,24 @@ pub(super) fn derive(
         views,
         before,
     })
+}
+
+/// The rows of new tables that come from old ones.
+fn copies(now: &Shape, wanted: &Wanted) -> Vec<Copied> {
+    // A column may have been named by another name of its table.
+    let plain = |it: &Expression| it.with(Name::to_string);
+    let size = |from: &Name| now.tables.get(from).map(|it| it.size).unwrap_or_default();
+    let one = |name: &Name, it: &wanted::Copied| Copied {
+        into: format!("{}.{name}", now.schema),
+        from: format!("{}.{}", now.schema, it.from),
+        columns: crate::name::list(it.columns.iter().map(|(name, _)| name)),
+        values: it.columns.iter().map(|(_, it)| plain(it)).collect::<Vec<_>>().join(", "),
+        when: it.when.as_ref().map_or_else(|| "true".to_owned(), plain),
+        rows: size(&it.from).rows,
+        bytes: size(&it.from).bytes,
+    };
+    let tables = wanted.tables.iter();
+    tables.flat_map(|(name, table)| table.copies.iter().map(move |it| one(name, it))).collect()
 }
 
 /// What code of the old shape may name and the new one does not have under that name.

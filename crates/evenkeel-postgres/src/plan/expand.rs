@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use super::follow::{self, Follow};
 use super::layout::{Fresh, Layout, is_volatile, next_value};
 use super::views::{self, Carried};
 use super::{Phase, put, sync};
 use crate::name::{Name, list, literal};
-use crate::shape::{Column, Made, Shape};
+use crate::shape::{Column, Expression, Made, Shape};
 use crate::wanted::{self, Wanted, WantedTable, When};
 
 /// Security by the rights of whoever asks, for views.
@@ -17,6 +18,7 @@ pub(super) fn expand(
     wanted: &Wanted,
     layouts: &[Layout<'_>],
     carried: &Carried<'_>,
+    follows: &[Follow],
     views: &Name,
 ) -> Phase {
     let mut phase = Phase::default();
@@ -57,11 +59,18 @@ pub(super) fn expand(
         phase.statements.extend(columns(layout));
         phase.statements.extend(sync::triggers(layout));
     }
+    follow::lock(follows, &mut phase.locks);
+    phase.first.extend(follows.iter().map(|it| it.function.clone()));
     phase.statements.extend(wanted.made.iter().cloned());
     for table in wanted.tables.values().filter(|it| is_fresh(it)) {
         phase.statements.extend(view(now, table, layouts, views));
     }
-    phase.statements.extend(layouts.iter().flat_map(checks));
+    phase.statements.extend(follows.iter().flat_map(|it| it.triggers.iter().cloned()));
+    phase.statements.extend(layouts.iter().flat_map(ups));
+    // What the old columns are filled from is looked up where the new code looks.
+    phase.statements.push(search_path(&[views, &now.schema]));
+    phase.statements.extend(layouts.iter().flat_map(downs));
+    phase.statements.push(search_path(&[&now.schema]));
     phase.statements.extend(usage(wanted, views));
     let late = wanted.carried.iter().filter(|it| {
         let expanded = matches!(it.when, When::Expanded { .. }) && !is_late(layouts, it);
@@ -193,17 +202,20 @@ fn typed(column: &Column) -> String {
 }
 
 /// Lets the server look at each expression, before any of it is run for a row.
-fn checks(layout: &Layout<'_>) -> Vec<String> {
-    let table = layout.table();
-    let ups = layout.fresh.iter().filter_map(|it| {
+fn ups(layout: &Layout<'_>) -> Vec<String> {
+    let look = |it: &Fresh| {
         let up = it.up.as_ref()?.with(|name| format!("{}.{name}", layout.old.name));
-        Some(format!("SELECT ({up}) FROM ONLY {table} LIMIT 0"))
-    });
-    let downs = layout.downs().map(|(_, down)| {
+        Some(format!("SELECT ({up}) FROM ONLY {} LIMIT 0", layout.table()))
+    };
+    layout.fresh.iter().filter_map(look).collect()
+}
+
+fn downs(layout: &Layout<'_>) -> Vec<String> {
+    let look = |(_, down): (&Name, &Expression)| {
         let down = down.with(|name| format!("{}.{}", layout.old.name, layout.physical(name)));
-        format!("SELECT ({down}) FROM ONLY {table} LIMIT 0")
-    });
-    ups.chain(downs).collect()
+        format!("SELECT ({down}) FROM ONLY {} LIMIT 0", layout.table())
+    };
+    layout.downs().map(look).collect()
 }
 
 /// Whoever may use a table may look into the schema of its view.

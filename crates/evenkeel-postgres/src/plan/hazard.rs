@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::expand::names;
+use super::follow;
 use super::layout::Layout;
 use super::tighten::{Fate, fate, not_nulls};
 use super::views;
@@ -90,6 +91,26 @@ pub(super) fn hazards(
         all.push(warning(Some(at), format!("{table} and its rows are gone after contract")));
     }
     for layout in layouts {
+        for (column, other) in follow::astray(layout) {
+            let table = &layout.old.name;
+            all.push(warning(
+                None,
+                format!(
+                    "{table}.{column} is looked up in {other} and does not follow it: say by which \
+                     columns, `WHERE {other}.<column> = {table}.<column>`"
+                ),
+            ));
+        }
+        for (column, other, own) in follow::scanned(layout) {
+            let table = &layout.old.name;
+            all.push(warning(
+                None,
+                format!(
+                    "each write of {other} that {table}.{column} follows reads all of {table}, as no \
+                     index begins with {own}; make one before"
+                ),
+            ));
+        }
         all.extend(of_table(layouts, layout));
         all.extend(texts(now, wanted, layout));
         all.extend(cost(layout));

@@ -42,6 +42,9 @@ impl<'a> Layout<'a> {
         let mut layout = Self { revision, schema: &now.schema, old, new, fresh: Vec::new() };
         for column in &new.table.columns {
             let Some(Source::New { up, at }) = new.columns.get(&column.name) else { continue };
+            // Under the views of the new revision a table may lack what it is looked up by.
+            let has = |it: &Name| now.tables.contains_key(it) || now.views.contains_key(it);
+            let up = up.as_ref().map(|it| it.reading(&now.schema, has));
             let taken = old.column(&column.name).is_some();
             let physical =
                 if taken { layout.own(&[column.name.as_str()]) } else { column.name.clone() };
@@ -49,7 +52,7 @@ impl<'a> Layout<'a> {
                 name: column.name.clone(),
                 physical,
                 column: column.clone(),
-                up: up.clone(),
+                up,
                 marker: None,
                 made: None,
                 at: at.clone(),

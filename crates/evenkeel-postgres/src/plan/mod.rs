@@ -16,6 +16,7 @@
 mod contract;
 mod derive;
 mod expand;
+mod follow;
 mod hazard;
 mod layout;
 mod sync;
@@ -51,6 +52,9 @@ pub struct Plan {
     pub expand: Phase,
     /// Then the rows that are there are filled.
     pub backfills: Vec<Backfill>,
+    /// Then rows of new tables are made from those of old ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<Copied>,
     /// Then statements of the migration that write rows are run, each once, in a transaction of its
     /// own.
     #[serde(default)]
@@ -83,6 +87,13 @@ pub struct File {
 }
 
 impl Plan {
+    /// What is done row by row, in its order.
+    pub fn rows(&self) -> Vec<Rows> {
+        let filled = self.backfills.iter().map(|it| Rows { count: it.rows, bytes: it.bytes });
+        let copied = self.copies.iter().map(|it| Rows { count: it.rows, bytes: it.bytes });
+        filled.chain(copied).collect()
+    }
+
     /// A revision that changes nothing: a schema as it is, made by these migrations.
     pub fn as_it_is(revision: u32, schema: &Name, files: Vec<File>) -> Self {
         Self {
@@ -92,6 +103,7 @@ impl Plan {
             before: None,
             expand: Phase::default(),
             backfills: Vec::new(),
+            copies: Vec::new(),
             data: Vec::new(),
             tighten: Vec::new(),
             contract: Phase::default(),
@@ -149,6 +161,34 @@ pub struct Backfill {
     /// How many rows it is thought to have.
     pub rows: u64,
     /// How many bytes the table is thought to have.
+    pub bytes: u64,
+}
+
+/// Rows of a new table that are made from those of an old one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The new table, with its schema, as SQL names it.
+    pub into: String,
+    /// The old table, with its schema, as SQL names it.
+    pub from: String,
+    /// The columns that the rows get.
+    pub columns: String,
+    /// What is in them, from columns of the old table.
+    pub values: String,
+    /// Which rows of the old table.
+    pub when: String,
+    /// How many rows that is thought to have.
+    pub rows: u64,
+    /// How many bytes that is thought to have.
+    pub bytes: u64,
+}
+
+/// How much there is to do row by row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rows {
+    /// How many rows.
+    pub count: u64,
+    /// How many bytes the table has.
     pub bytes: u64,
 }
 

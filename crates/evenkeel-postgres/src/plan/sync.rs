@@ -349,7 +349,7 @@ fn may_be_null(it: &Fresh) -> bool {
 }
 
 /// Whether a column has another value than before.
-fn differs(name: &Name, column: &Column) -> String {
+pub(super) fn differs(name: &Name, column: &Column) -> String {
     if column.kind.can_be_compared() {
         format!("NEW.{name} IS DISTINCT FROM OLD.{name}")
     } else {

@@ -1,6 +1,7 @@
 //! Undo: the new shape goes, in one transaction. What was written through it into what both shapes
 //! have stays; the old shape was kept in step all the time.
 
+use super::follow::{self, Follow};
 use super::layout::Layout;
 use super::tighten::{Fate, fate, index_fate, not_nulls};
 use super::{Phase, expand, sync};
@@ -8,14 +9,21 @@ use crate::name::Name;
 use crate::shape::{Rule, Shape};
 use crate::wanted::{Wanted, When};
 
-pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: &Name) -> Phase {
-    let locks = layouts
+pub(super) fn undo(
+    now: &Shape,
+    wanted: &Wanted,
+    layouts: &[Layout<'_>],
+    follows: &[Follow],
+    views: &Name,
+) -> Phase {
+    let mut locks = layouts
         .iter()
         .filter(|it| {
             it.is_changed() || !rules(layouts, it).is_empty() || !pointers(layouts, it).is_empty()
         })
         .map(Layout::table)
         .collect();
+    follow::lock(follows, &mut locks);
     let mut phase = Phase { locks, ..Phase::default() };
     let out = &mut phase.statements;
     out.push(expand::search_path(&[&now.schema]));
@@ -33,6 +41,7 @@ pub(super) fn undo(now: &Shape, wanted: &Wanted, layouts: &[Layout<'_>], views: 
             out.push(format!("{undo} CASCADE"));
         }
     }
+    out.extend(follows.iter().flat_map(|it| it.remove.iter().cloned()));
     for layout in layouts {
         out.extend(sync::remove(layout));
         out.extend(pointers(layouts, layout));

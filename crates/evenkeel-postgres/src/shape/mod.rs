@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::expression::Expression;
+pub(crate) use self::expression::Named;
+pub use self::expression::{Expression, Lookup};
 use crate::kind::Kind;
 use crate::name::Name;
 

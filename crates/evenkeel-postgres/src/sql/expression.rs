@@ -4,15 +4,23 @@
 //! or stands in a query of its own; there, only `table.column` is.
 
 use squawk_syntax::ast::{self, AstNode as _};
-use squawk_syntax::{SyntaxKind, SyntaxNode};
+use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode};
 
+use super::lookup;
 use crate::name::Name;
-use crate::shape::Expression;
+use crate::shape::{Expression, Named};
 
 /// Reads the piece that `node` is, about `table`.
 pub(super) fn read(node: &SyntaxNode, table: &Name) -> Expression {
     let strict = ast::Expr::cast(node.clone()).is_some_and(|it| is_strict(&it, table));
-    read_between(node, node, table, strict)
+    read_between(node, node, table, strict).looking_up(lookup::find(node, table))
+}
+
+/// Reads a piece that stands in a query over `table` as if it stood alone.
+pub(super) fn read_alone(node: &SyntaxNode, table: &Name) -> Option<Expression> {
+    let root = SourceFile::parse(&format!("SELECT {}", node.text())).syntax_node();
+    let target = root.descendants().find_map(ast::Target::cast)?;
+    Some(read(&target.syntax().first_child()?, table))
 }
 
 /// Reads what stands from the beginning of `first` to the end of `last`, which are children of one
@@ -26,7 +34,7 @@ pub(super) fn read_between(
     let start = first.text_range().start();
     let end = last.text_range().end();
     let mut text = String::new();
-    let mut columns = Vec::new();
+    let mut named = Vec::new();
     let mut calls = Vec::new();
     let mut sibling = Some(squawk_syntax::SyntaxElement::Node(first.clone()));
     while let Some(element) = sibling {
@@ -36,7 +44,7 @@ pub(super) fn read_between(
         match &element {
             squawk_syntax::SyntaxElement::Node(node) => {
                 text.push_str(&node.text().to_string());
-                look(node, table, usize::from(start), &mut columns, &mut calls);
+                look(node, table, usize::from(start), &mut named, &mut calls);
             }
             // A comment is not part of what is kept, and would swallow what follows it.
             squawk_syntax::SyntaxElement::Token(token) if token.kind() == SyntaxKind::COMMENT => {
@@ -46,17 +54,15 @@ pub(super) fn read_between(
         }
         sibling = element.next_sibling_or_token();
     }
-    Expression::read(text, columns, calls, strict)
+    Expression::read(text, named, calls, strict)
 }
 
-type Named = (std::ops::Range<usize>, Name);
-
-/// Collects the columns that are named in `node`, and the functions that are called.
+/// Collects the columns and tables that are named in `node`, and the functions that are called.
 fn look(
     node: &SyntaxNode,
     table: &Name,
     start: usize,
-    columns: &mut Vec<Named>,
+    named: &mut Vec<Named>,
     calls: &mut Vec<Name>,
 ) {
     if ast::Type::can_cast(node.kind()) {
@@ -65,6 +71,16 @@ fn look(
     let range = |node: &SyntaxNode| {
         usize::from(node.text_range().start()) - start..usize::from(node.text_range().end()) - start
     };
+    let column_at = |node: &SyntaxNode, name: &ast::NameRef| Named {
+        at: range(node),
+        name: Name::new(name.text()),
+        is_table: false,
+    };
+    if node.kind() == SyntaxKind::RELATION_NAME_REF {
+        let table = lookup::bare_table(node);
+        named.extend(table.map(|name| Named { at: range(node), name, is_table: true }));
+        return;
+    }
     if let Some(call) = ast::CallExpr::cast(node.clone())
         && let Some(callee) = call.syntax().first_child()
         && (ast::NameRef::can_cast(callee.kind()) || ast::FieldExpr::can_cast(callee.kind()))
@@ -72,7 +88,7 @@ fn look(
         let last = callee.descendants().filter_map(ast::NameRef::cast).last();
         calls.extend(last.map(|name| Name::new(name.text())));
         for child in node.children().skip(1) {
-            look(&child, table, start, columns, calls);
+            look(&child, table, start, named, calls);
         }
         return;
     }
@@ -80,13 +96,13 @@ fn look(
         let names: Vec<_> = field.syntax().children().filter_map(ast::NameRef::cast).collect();
         match names.as_slice() {
             [base, column] if Name::new(base.text()) == *table => {
-                columns.push((range(node), Name::new(column.text())));
+                named.push(column_at(node, column));
             }
             // A column of another table, or of a composite value.
             [_, _] => {}
             _ => {
                 if let Some(base) = field.syntax().first_child() {
-                    look(&base, table, start, columns, calls);
+                    look(&base, table, start, named, calls);
                 }
             }
         }
@@ -96,11 +112,11 @@ fn look(
         if is_word_of_sql(node) || is_inside_query(node) {
             return;
         }
-        columns.push((range(node), Name::new(name.text())));
+        named.push(column_at(node, &name));
         return;
     }
     for child in node.children() {
-        look(&child, table, start, columns, calls);
+        look(&child, table, start, named, calls);
     }
 }
 

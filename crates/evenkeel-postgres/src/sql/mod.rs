@@ -6,6 +6,7 @@
 
 mod answers;
 mod expression;
+mod lookup;
 mod squawk;
 mod statement;
 
@@ -129,6 +130,17 @@ pub enum Action {
         /// The columns and what they are filled with.
         columns: Vec<(Name, Expression)>,
     },
+    /// `INSERT INTO table (…) SELECT … FROM other`: a row for each row of another table.
+    Copy {
+        /// The table that gets rows.
+        table: Name,
+        /// The table that they are made from.
+        from: Name,
+        /// The columns that they get, with what is in them, from columns of the other.
+        columns: Vec<(Name, Expression)>,
+        /// Which rows of the other, if not all.
+        when: Option<Expression>,
+    },
     /// A view, a function, a procedure: it is found by its name, so there can be one for each
     /// revision of the schema.
     Code {
@@ -207,6 +219,25 @@ pub enum Action {
     },
     /// Anything else.
     Raw,
+}
+
+impl Action {
+    /// Whether an answer of this word can be about it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most need no answer")]
+    fn takes(&self, word: &str) -> bool {
+        match self {
+            Self::CreateTable { .. } => matches!(word, "was" | "up" | "down"),
+            Self::Alter { change, .. } => match change {
+                Change::AddColumn { .. } => word == "up",
+                Change::Retype { .. } | Change::SetNotNull { .. } => matches!(word, "up" | "down"),
+                Change::DropColumn { .. } | Change::DropNotNull { .. } => word == "down",
+                Change::Other => word == "undo",
+                _ => false,
+            },
+            Self::Fill { .. } | Self::Data { .. } | Self::Copy { .. } | Self::Raw => word == "undo",
+            _ => false,
+        }
+    }
 }
 
 /// A change of one table.

@@ -143,6 +143,20 @@ impl Squawk {
                 problems.push(Problem::new(&at, "this answer stands beside nothing"));
                 continue;
             };
+            if !read[*statement].action.takes(answer.word) {
+                let about: Vec<&str> = read[*statement].sql.split_whitespace().take(6).collect();
+                problems.push(
+                    Problem::new(
+                        &at,
+                        format!("`-- {}:` says nothing of `{} …`", answer.word, about.join(" ")),
+                    )
+                    .hint(
+                        "an answer stands on the line of what it is about, or on a line of its own \
+                         above that",
+                    ),
+                );
+                continue;
+            }
             let it = said[*statement].entry(column.clone()).or_default();
             if let Err(why) = self.say(it, answer, &read[*statement]) {
                 problems.push(Problem::new(&at, format!("`-- {}:` {why}", answer.word)));

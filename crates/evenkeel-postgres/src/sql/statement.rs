@@ -3,8 +3,8 @@
 use squawk_syntax::ast::{self, AstNode};
 use squawk_syntax::{SyntaxKind, SyntaxNode};
 
-use super::expression;
 use super::{Action, Change};
+use super::{expression, lookup};
 use crate::kind::Kind;
 use crate::name::Name;
 use crate::shape::{Column, Constraint, Expression, Index, Made, Rule, Table};
@@ -101,6 +101,7 @@ pub(super) fn read(stmt: &ast::Stmt, schema: &Name, complain: Complain<'_>) -> V
             }
             None => one(data(it.relation_name().map(|it| it.syntax().clone())), None),
         },
+        ast::Stmt::Insert(it) if let Some(copy) = copy(it) => one(copy, None),
         ast::Stmt::Insert(it) => {
             one(data(it.relation_name_ref().map(|it| it.syntax().clone())), None)
         }
@@ -651,6 +652,37 @@ fn fill(it: &ast::Update) -> Option<(Name, Vec<(Name, Expression)>)> {
         }
     };
     fine.then_some((table, columns))
+}
+
+/// `INSERT INTO t (a, b) SELECT x, f(y) FROM u WHERE …`, and nothing else.
+fn copy(it: &ast::Insert) -> Option<Action> {
+    let node = it.syntax();
+    let query = node.children().find(|it| it.kind() == SyntaxKind::SELECT)?;
+    let known = [SyntaxKind::RELATION_NAME_REF, SyntaxKind::COLUMN_TARGET_LIST, SyntaxKind::SELECT];
+    let clauses = [SyntaxKind::SELECT_CLAUSE, SyntaxKind::FROM_CLAUSE, SyntaxKind::WHERE_CLAUSE];
+    let whole = node.children().all(|it| known.contains(&it.kind()))
+        && query.children().all(|it| clauses.contains(&it.kind()));
+    let (from, here) = lookup::from_one(&query).filter(|_| whole)?;
+    let into = node.children().find(|it| it.kind() == SyntaxKind::COLUMN_TARGET_LIST)?;
+    let into: Vec<Name> = into.children().filter_map(|it| word(&it)).collect();
+    let select = query.children().find(|it| it.kind() == SyntaxKind::SELECT_CLAUSE)?;
+    let targets = select.descendants().find(|it| it.kind() == SyntaxKind::TARGET_LIST)?;
+    // Each value stands alone: a name for it would be a second child.
+    let value = |it: SyntaxNode| {
+        let value = it.first_child().filter(|it| ast::Expr::can_cast(it.kind()))?;
+        expression::read_alone(&value, &here)
+    };
+    let values: Vec<Expression> = targets.children().map(value).collect::<Option<_>>()?;
+    let when = match query.children().find_map(ast::WhereClause::cast) {
+        Some(condition) => Some(expression::read_alone(condition.expr()?.syntax(), &here)?),
+        None => None,
+    };
+    // Another clause, such as DISTINCT, makes it another thing.
+    if select.children().count() != 1 || into.len() != values.len() || into.is_empty() {
+        return None;
+    }
+    let table = last_name(it.relation_name_ref()?.syntax())?;
+    Some(Action::Copy { table, from, columns: into.into_iter().zip(values).collect(), when })
 }
 
 /// Who makes the values of a generated column.

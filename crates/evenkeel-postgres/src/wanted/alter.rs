@@ -1,6 +1,5 @@
 //! One change of one table, applied to what is wanted of it.
 
-use super::fold::not_modelled;
 use super::{Gone, Source, WantedTable};
 use crate::kind::Kind;
 use crate::name::Name;
@@ -52,8 +51,8 @@ impl Alter<'_> {
                 self.drop_constraint(constraint, *lenient)
             }
             Change::RenameConstraint { constraint, to } => self.rename_constraint(constraint, to),
-            Change::Other if self.table.is_new() => Ok(()),
-            Change::Other => Err(not_modelled(self.statement)),
+            // Of a table that is there it is run as it is, by what is said of it.
+            Change::Other => Ok(()),
         }
     }
 

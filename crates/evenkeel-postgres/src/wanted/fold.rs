@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Carried, Source, Wanted, WantedTable, When, alter};
+use super::{Carried, Copied, Source, Wanted, WantedTable, When, alter};
 use crate::name::Name;
 use crate::problem::Problem;
 use crate::shape::{Expression, Index, Rule, Shape, Table};
@@ -51,6 +51,10 @@ impl Fold<'_> {
             | Action::Data { table: Some(table) } => tables.get(table),
             Action::DropIndex { index, .. } | Action::RenameIndex { index, .. } => has(index),
             Action::Rights { on, .. } => on.iter().find_map(|it| tables.get(it)),
+            // Rows of a new table are made while others work, if they come from an old one.
+            Action::Copy { table, from, .. } => {
+                tables.get(table).filter(|_| tables.get(from).is_none_or(WantedTable::is_new))
+            }
             Action::Data { table: None }
             | Action::Code { .. }
             | Action::DropCode { .. }
@@ -82,6 +86,11 @@ impl Fold<'_> {
                     self.carry(statement, When::End);
                     return Ok(());
                 }
+                if let crate::sql::Change::Other = change
+                    && !self.table(statement, table)?.0.is_new()
+                {
+                    return self.raw(statement);
+                }
                 let it = self.table(statement, table)?;
                 alter::alter(it.0, it.1, statement, change)
             }
@@ -108,7 +117,10 @@ impl Fold<'_> {
                 }
                 Ok(())
             }
-            Action::Data { .. } if self.is_of_new_table(statement) => Ok(()),
+            Action::Data { .. } | Action::Copy { .. } if self.is_of_new_table(statement) => Ok(()),
+            Action::Copy { table, from, columns, when } => {
+                self.copy(statement, table, from, columns, when.as_ref())
+            }
             Action::Data { .. } => {
                 self.data(statement);
                 Ok(())
@@ -237,6 +249,39 @@ impl Fold<'_> {
         Ok(())
     }
 
+    /// Rows of a new table that are made from those of an old one. They are kept in step, if it can
+    /// be told which belongs to which.
+    fn copy(
+        &mut self,
+        statement: &Statement,
+        table: &Name,
+        from: &Name,
+        columns: &[(Name, Expression)],
+        when: Option<&Expression>,
+    ) -> Result<(), Problem> {
+        let (source, grammar) = self.table(statement, from)?;
+        let Some(was) = source.was.clone() else { return Ok(()) };
+        let old = |it: &Expression| {
+            alter::must_know(&source.table, it, statement)?;
+            alter::from_old(source, it, statement, grammar)
+        };
+        let copied = Copied {
+            from: was,
+            columns: columns
+                .iter()
+                .map(|(name, value)| Ok((name.clone(), old(value)?)))
+                .collect::<Result<_, Problem>>()?,
+            when: when.map(old).transpose()?,
+        };
+        let (new, _) = self.table(statement, table)?;
+        if new.is_new() && copied.key(&new.table).is_some() {
+            new.copies.push(copied);
+        } else {
+            self.data(statement);
+        }
+        Ok(())
+    }
+
     /// Rows are written; what they held before only whoever wrote it knows.
     fn data(&mut self, statement: &Statement) {
         let said = statement.answers.undo.as_ref();
@@ -323,6 +368,7 @@ impl Fold<'_> {
                 twins: BTreeMap::new(),
                 constraints: BTreeMap::new(),
                 indexes: BTreeMap::new(),
+                copies: Vec::new(),
             },
         );
         Ok(())
@@ -484,7 +530,7 @@ impl Fold<'_> {
 }
 
 /// What is said of a statement that is not modelled.
-pub(super) fn not_modelled(statement: &Statement) -> Problem {
+fn not_modelled(statement: &Statement) -> Problem {
     let mut first = statement.sql.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
     first.push_str(" …");
     Problem::new(&statement.at, format!("`{first}` is not modelled: what takes it back?")).hint(

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::name::Name;
 use crate::problem::{Place, Problem};
-use crate::shape::{Expression, Shape, Table};
+use crate::shape::{Expression, Rule, Shape, Table};
 use crate::sql::{Grammar, Statement};
 
 /// The shape that is wanted, with where it comes from.
@@ -47,6 +47,37 @@ pub struct WantedTable {
     pub constraints: BTreeMap<Name, Name>,
     /// The old names of the indexes that stay, by their new ones.
     pub indexes: BTreeMap<Name, Name>,
+    /// Where the rows of a new table come from.
+    pub copies: Vec<Copied>,
+}
+
+/// Where rows of a new table come from: one for each row of an old one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// The old table, by its old name.
+    pub from: Name,
+    /// The columns that they get, with what is in them, from columns of the old shape.
+    pub columns: Vec<(Name, Expression)>,
+    /// Which rows of the old table, if not all.
+    pub when: Option<Expression>,
+}
+
+impl Copied {
+    /// The columns of the new table, with those of the old one, by which a row is found again.
+    pub fn key<'a>(&'a self, new: &'a Table) -> Option<Vec<(&'a Name, &'a Name)>> {
+        let plain = |column: &Name| -> Option<&'a Name> {
+            let (_, value) = self.columns.iter().find(|(it, _)| it == column)?;
+            let one = value.columns().next()?;
+            let is_it = value.with(|_| String::new()).trim().is_empty();
+            is_it.then_some(one)
+        };
+        new.constraints.iter().find_map(|it| match &it.rule {
+            Rule::Primary { columns } | Rule::Unique { columns, .. } => {
+                columns.iter().map(|it| Some((it, plain(it)?))).collect()
+            }
+            Rule::Check { .. } | Rule::Foreign { .. } | Rule::Other { .. } => None,
+        })
+    }
 }
 
 /// Where a column comes from.
@@ -163,6 +194,7 @@ impl Wanted {
                 .map(|it| (it.name.clone(), it.name.clone()))
                 .collect(),
             indexes: table.indexes.iter().map(|it| (it.name.clone(), it.name.clone())).collect(),
+            copies: Vec::new(),
         };
         Self {
             tables: now.tables.iter().map(|(name, it)| (name.clone(), table(it))).collect(),

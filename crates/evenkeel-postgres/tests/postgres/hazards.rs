@@ -172,3 +172,36 @@ fn what_is_not_said_is_asked_for() {
         "#]],
     );
 }
+
+#[test]
+fn a_column_that_moves_and_what_it_costs_to_follow_it_is_named() {
+    says(
+        "CREATE TABLE customers (id int PRIMARY KEY, name text, city text, zip text);
+         CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customers)",
+        "-- up: (SELECT c.city FROM customers c WHERE c.id = orders.customer)
+         ALTER TABLE orders ADD COLUMN city text;
+         -- up: (SELECT max(c.zip) FROM customers c)
+         ALTER TABLE orders ADD COLUMN zip text",
+        &expect![[r#"
+            warning: the code that runs reads the tables themselves: its `SELECT *` sees the new columns, and what it has prepared may fail; release once without this change, and it reads by views from then on
+            warning: "orders"."zip" is looked up in "customers" and does not follow it: say by which columns, `WHERE "customers".<column> = "orders".<column>`
+            warning: each write of "customers" that "orders"."city" follows reads all of "orders", as no index begins with "customer"; make one before
+        "#]],
+    );
+}
+
+#[test]
+fn an_answer_that_stands_beside_something_else_is_refused() {
+    says(
+        "CREATE TABLE t (id int PRIMARY KEY, n int)",
+        "ALTER TABLE t DROP COLUMN n;
+         -- down: id
+         CREATE INDEX ON t (id); -- undo: nothing",
+        &expect![[r#"
+            change.sql:2: `-- down:` says nothing of `CREATE INDEX ON t (id) …`
+              help: an answer stands on the line of what it is about, or on a line of its own above that
+            change.sql:3: `-- undo:` says nothing of `CREATE INDEX ON t (id) …`
+              help: an answer stands on the line of what it is about, or on a line of its own above that
+        "#]],
+    );
+}

@@ -119,7 +119,9 @@ const MIGRATION: &str = "
     ALTER TABLE t ADD twice bigint NOT NULL CHECK (twice < 10000) -- up: n * 2
     ;
     CREATE INDEX twice ON t (twice);
-    CREATE TABLE u (id serial PRIMARY KEY, t int REFERENCES t)";
+    CREATE TABLE u (id serial PRIMARY KEY, t int REFERENCES t);
+    CREATE TABLE large_ones (t int PRIMARY KEY REFERENCES t, parent int);
+    INSERT INTO large_ones (t, parent) SELECT id, parent FROM t WHERE n > 10";
 
 /// Kills before the first statement, then before the second of the next process, and so on, until one
 /// comes through.
@@ -149,6 +151,7 @@ fn before_every_statement(role: &str) {
                  ALTER TABLE t ADD twice bigint CHECK (twice < 10000); UPDATE t SET twice = n * 2;
                  ALTER TABLE t ALTER twice SET NOT NULL; CREATE INDEX twice ON t (twice);
                  CREATE TABLE u (id serial PRIMARY KEY, t int REFERENCES t);
+                 CREATE TABLE large_ones (t int PRIMARY KEY REFERENCES t, parent int);
                  CREATE VIEW large AS SELECT id, n FROM t WHERE n > 10",
             )
             .unwrap_or_else(|error| panic!("{}", told(&error)));
@@ -157,6 +160,7 @@ fn before_every_statement(role: &str) {
             lines(&mut owner, "SELECT count(*), sum(n), sum(twice), sum(parent) FROM t"),
             "20 210 420 210"
         );
+        assert_eq!(lines(&mut owner, "SELECT count(*), sum(parent) FROM large_ones"), "10 155");
     } else {
         let left = "+ type mood ok,bad,good\n- type mood ok,bad\n";
         assert_eq!(differences(&dump(&mut owner), &before), left);

@@ -17,6 +17,8 @@ mod histories;
 #[cfg(test)]
 mod killed;
 #[cfg(test)]
+mod moved;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod stories;

@@ -140,6 +140,13 @@ fn phases(plan: &Plan) -> Vec<(&'static str, Vec<String>)> {
     let fill = |it: &plan::Backfill| {
         format!("UPDATE {} SET {} WHERE {} -- in pieces", it.table, it.set, it.lacking)
     };
+    let copy = |it: &plan::Copied| {
+        let plan::Copied { into, columns, values, from, when, .. } = it;
+        format!(
+            "INSERT INTO {into} ({columns}) SELECT {values} FROM {from} WHERE {when} \
+             ON CONFLICT DO NOTHING -- in pieces"
+        )
+    };
     let step = |it: &Step| match it {
         Step::Constrain { table, constraint, rule } => vec![
             format!("ALTER TABLE {table} ADD CONSTRAINT {constraint} {rule} NOT VALID"),
@@ -149,7 +156,7 @@ fn phases(plan: &Plan) -> Vec<(&'static str, Vec<String>)> {
     };
     vec![
         ("expand", whole(&plan.expand)),
-        ("fill", plan.backfills.iter().map(fill).collect()),
+        ("fill", plan.backfills.iter().map(fill).chain(plan.copies.iter().map(copy)).collect()),
         ("tighten", plan.tighten.iter().flat_map(step).collect()),
         ("contract", whole(&plan.contract)),
         ("or, on the way back", whole(&plan.undo)),
@@ -218,7 +225,7 @@ fn filling(
     database: &Database,
     active: &Entry,
 ) -> anyhow::Result<Option<Filling>> {
-    let of: u64 = active.plan.backfills.iter().map(|it| it.rows).sum();
+    let of: u64 = active.plan.rows().iter().map(|it| it.count).sum();
     if of == 0 {
         return Ok(None);
     }
