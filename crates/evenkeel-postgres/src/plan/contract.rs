@@ -361,7 +361,14 @@ fn wanted_defaults(layout: &Layout<'_>) -> Vec<(Name, Option<String>)> {
             Made::IdentityAlways | Made::IdentityByDefault | Made::Computed => true,
             Made::Written | Made::Serial => false,
         };
-        if identity || plain.contains(&column.name) {
+        if identity {
+            continue;
+        }
+        if plain.contains(&column.name) {
+            if layout.new.passing.contains_key(&column.name) {
+                let default = column.default.as_ref().map(|it| it.text().to_owned());
+                all.push((column.name.clone(), default));
+            }
             continue;
         }
         match layout.fresh.iter().find(|it| it.name == column.name) {

@@ -101,7 +101,7 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
     let table = &layout.old.name;
     for it in &layout.fresh {
         let problem = |what: String| Problem::new(&it.at, what);
-        if it.column.not_null && it.up.is_none() && it.column.default.is_none() {
+        if it.column.not_null && it.up.is_none() && it.first.is_none() {
             all.push(
                 problem(format!(
                     "{table}.{} is NOT NULL: what shall rows have that are there already, and \

@@ -178,7 +178,7 @@ fn columns(layout: &Layout<'_>) -> Vec<String> {
         let mut one = format!("ADD COLUMN {} {}", it.physical, typed(&it.column));
         // Anything else would have to be computed for every row, and everybody would wait.
         if plain.contains(&it.name)
-            && let Some(default) = &it.column.default
+            && let Some(default) = &it.first
         {
             put(&mut one, format_args!(" DEFAULT {}", default.text()));
             if it.column.not_null {
@@ -318,7 +318,9 @@ pub(super) fn defaults(layout: &Layout<'_>) -> Vec<(Name, String)> {
     let plain: BTreeSet<&Name> = layout.plain().map(|it| &it.name).collect();
     let mut all = Vec::new();
     for column in &layout.new.table.columns {
-        if plain.contains(&column.name) || column.made == Made::Computed {
+        // What rows get that know nothing of it is not what the new code gets.
+        let passing = layout.new.passing.contains_key(&column.name);
+        if column.made == Made::Computed || (plain.contains(&column.name) && !passing) {
             continue;
         }
         let fresh = layout.fresh.iter().find(|it| it.name == column.name);
@@ -331,7 +333,7 @@ pub(super) fn defaults(layout: &Layout<'_>) -> Vec<(Name, String)> {
             None => layout.old.column(&layout.physical(&column.name)),
         };
         let before = old.and_then(|it| it.default.as_ref()).map(|it| it.text().to_owned());
-        if wanted == before {
+        if wanted == before && !passing {
             continue;
         }
         // A plain NULL would count as no default, and the table's would be used.
@@ -353,5 +355,5 @@ pub(super) fn fresh_default(layout: &Layout<'_>, it: &Fresh) -> Option<String> {
 
 /// Whether a new column has to be filled row by row.
 pub(super) fn is_filled(now: &Shape, it: &Fresh) -> bool {
-    it.up.is_some() || it.column.default.as_ref().is_some_and(|it| is_volatile(now, it))
+    it.up.is_some() || it.first.as_ref().is_some_and(|it| is_volatile(now, it))
 }

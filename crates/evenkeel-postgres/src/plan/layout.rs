@@ -33,6 +33,8 @@ pub(super) struct Fresh {
     pub(super) marker: Option<Name>,
     /// The sequence that is made for it, if it is numbered anew.
     pub(super) made: Option<String>,
+    /// What rows have that know nothing of it: its default, or one that it had for a moment.
+    pub(super) first: Option<Expression>,
     /// Where it was asked for.
     pub(super) at: Place,
 }
@@ -55,13 +57,14 @@ impl<'a> Layout<'a> {
                 up,
                 marker: None,
                 made: None,
+                first: new.passing.get(&column.name).or(column.default.as_ref()).cloned(),
                 at: at.clone(),
             });
         }
         for at in 0..layout.fresh.len() {
             let it = &layout.fresh[at];
             // Its default is what it is filled with, if the server could not fill it by itself.
-            let up = match (&it.up, &it.column.default) {
+            let up = match (&it.up, &it.first) {
                 (Some(up), _) => Some(up.clone()),
                 (None, Some(default))
                     if layout.is_written_back(&it.name) || is_volatile(now, default) =>

@@ -123,7 +123,7 @@ pub(super) fn not_nulls(layout: &Layout<'_>) -> Vec<(Name, Name)> {
         let has = match layout.new.columns.get(&column.name) {
             Some(Source::Kept { old }) => layout.old.column(old).is_some_and(|it| it.not_null),
             Some(Source::New { .. }) | None => {
-                column.default.is_some() && layout.plain().any(|it| it.name == column.name)
+                layout.plain().any(|it| it.name == column.name && it.first.is_some())
             }
         };
         if !has {

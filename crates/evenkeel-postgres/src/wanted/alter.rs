@@ -37,13 +37,7 @@ impl Alter<'_> {
             }
             Change::SetNotNull { column } => self.set_not_null(column),
             Change::DropNotNull { column } => self.drop_not_null(column),
-            Change::Default { column, to } => {
-                self.column(column)?;
-                if let Some(it) = self.table.table.column_mut(column) {
-                    it.default.clone_from(to);
-                }
-                Ok(())
-            }
+            Change::Default { column, to } => self.default(column, to.as_ref()),
             Change::AddConstraint { constraint, using } => {
                 self.add_constraint(constraint, using.as_ref())
             }
@@ -114,6 +108,7 @@ impl Alter<'_> {
         }
         let column = self.column(name)?;
         let source = self.table.columns.remove(name);
+        self.table.passing.remove(name);
         self.table.twins.retain(|_, new| new != name);
         self.table.table.columns.retain(|it| it.name != *name);
         let touches = |columns: &std::collections::BTreeSet<&Name>| columns.contains(name);
@@ -178,6 +173,9 @@ impl Alter<'_> {
         if let Some(source) = self.table.columns.remove(name) {
             self.table.columns.insert(to.clone(), source);
         }
+        if let Some(first) = self.table.passing.remove(name) {
+            self.table.passing.insert(to.clone(), first);
+        }
         Ok(())
     }
 
@@ -240,6 +238,21 @@ impl Alter<'_> {
         if let Some(Source::Kept { old }) = before {
             self.table.twins.insert(old.clone(), name.clone());
             self.table.gone.insert(old, Gone { down: Some(down), at });
+        }
+        Ok(())
+    }
+
+    fn default(&mut self, name: &Name, to: Option<&Expression>) -> Result<(), Problem> {
+        let column = self.column(name)?;
+        // `ADD COLUMN … DEFAULT …; ALTER COLUMN … DROP DEFAULT` says what rows have that know nothing
+        // of it.
+        if let (Some(Source::New { up: None, .. }), Some(first)) =
+            (self.table.columns.get(name), column.default)
+        {
+            self.table.passing.entry(name.clone()).or_insert(first);
+        }
+        if let Some(it) = self.table.table.column_mut(name) {
+            it.default = to.cloned();
         }
         Ok(())
     }

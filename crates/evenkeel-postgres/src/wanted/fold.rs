@@ -366,6 +366,7 @@ impl Fold<'_> {
                     .collect(),
                 gone: BTreeMap::new(),
                 twins: BTreeMap::new(),
+                passing: BTreeMap::new(),
                 constraints: BTreeMap::new(),
                 indexes: BTreeMap::new(),
                 copies: Vec::new(),

@@ -43,6 +43,9 @@ pub struct WantedTable {
     pub gone: BTreeMap<Name, Gone>,
     /// Old columns whose place another takes, by their old names, with the new name of that one.
     pub twins: BTreeMap<Name, Name>,
+    /// Defaults that new columns had for a moment, by their names: what rows get that are there, and
+    /// those that the old code writes.
+    pub passing: BTreeMap<Name, Expression>,
     /// The old names of the constraints that stay, by their new ones.
     pub constraints: BTreeMap<Name, Name>,
     /// The old names of the indexes that stay, by their new ones.
@@ -188,6 +191,7 @@ impl Wanted {
                 .collect(),
             gone: BTreeMap::new(),
             twins: BTreeMap::new(),
+            passing: BTreeMap::new(),
             constraints: table
                 .constraints
                 .iter()

@@ -19,6 +19,33 @@ fn new_columns_have_defaults_of_every_kind() {
     });
 }
 
+/// As Django adds fields.
+#[test]
+fn a_default_that_goes_again_is_what_rows_get_that_know_nothing_of_it() {
+    go(&Way {
+        before: "CREATE TABLE t (id serial PRIMARY KEY, n int); INSERT INTO t (n) VALUES (1), (2), (3)",
+        migration: "ALTER TABLE t ADD COLUMN state varchar(9) DEFAULT 'new' NOT NULL;
+                    ALTER TABLE t ALTER COLUMN state DROP DEFAULT;
+                    ALTER TABLE t ADD COLUMN size int DEFAULT 5;
+                    ALTER TABLE t ALTER COLUMN size DROP DEFAULT;
+                    ALTER TABLE t ADD COLUMN kind text NOT NULL DEFAULT 'old';
+                    ALTER TABLE t ALTER COLUMN kind SET DEFAULT 'fresh'",
+        old: &["INSERT INTO t (n) VALUES (4)", "UPDATE t SET n = n + 1"],
+        new: &["DO $$ BEGIN
+               ASSERT (SELECT bool_and(state = 'new' AND size = 5 AND kind = 'old') FROM t);
+               INSERT INTO t (n, state) VALUES (5, 'x');
+               ASSERT (SELECT size IS NULL AND kind = 'fresh' FROM t WHERE state = 'x');
+               DELETE FROM t WHERE state = 'x';
+               BEGIN
+                 INSERT INTO t (n) VALUES (6);
+                 ASSERT false;
+               EXCEPTION WHEN not_null_violation THEN NULL;
+               END;
+             END $$"],
+        ..Way::default()
+    });
+}
+
 #[test]
 fn a_default_is_changed_and_another_dropped() {
     go(&Way {
