@@ -5,10 +5,14 @@
 //! [`Action::Raw`], and what cannot be parsed is a [`Problem`].
 
 mod answers;
+mod column;
 mod expression;
 mod lookup;
+mod node;
+mod rows;
 mod squawk;
 mod statement;
+mod table;
 
 use std::collections::BTreeMap;
 

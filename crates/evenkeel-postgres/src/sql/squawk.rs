@@ -8,7 +8,7 @@ use squawk_syntax::{SourceFile, SyntaxKind, SyntaxNode, SyntaxToken};
 
 use super::answers::{self, Answer, Thing};
 use super::statement::{self, Read};
-use super::{Action, Answers, Grammar, Statement, expression};
+use super::{Action, Answers, Grammar, Statement, expression, table};
 use crate::name::Name;
 use crate::problem::{Place, Problem};
 use crate::shape::Expression;
@@ -106,7 +106,7 @@ impl Grammar for Squawk {
         let root = parsed(&format!("CREATE INDEX i ON {table} {rest}"))?;
         let index = root.descendants().find_map(ast::CreateIndex::cast);
         index
-            .and_then(|index| statement::after_table(&index, table))
+            .and_then(|index| table::after_table(&index, table))
             .ok_or_else(|| "what follows the table of an index was expected".to_owned())
     }
 }

@@ -1,6 +1,5 @@
 //! A desired schema beside what is there: what is told apart, and what it comes to.
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use evenkeel_postgres::desired;
@@ -10,7 +9,7 @@ use evenkeel_postgres::sql::{Squawk, Statement};
 use evenkeel_postgres::wanted::Wanted;
 
 use crate::catalog::{differences, dump};
-use crate::rig::{Database, cache, lines, programs, skipped, told};
+use crate::rig::{Database, histories, lines, migrations, programs, skipped, told};
 
 fn statements(database: &Database, file: &str) -> Result<Vec<Statement>, String> {
     let now = database.shape();
@@ -192,24 +191,10 @@ fn dumped(database: &Database) -> Option<String> {
 /// from, which lacks nothing then, and of an empty one, which comes to the same.
 #[test]
 fn a_dump_of_a_published_schema_is_a_desired_one() {
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(cache().join("histories"))
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some(it.ok()?.path()))
-        .collect();
-    folders.sort();
-    if folders.is_empty() {
-        skipped("no histories of published applications: .ci/histories fetches them");
-    }
-    for folder in folders {
+    for folder in histories() {
         let (Some(there), Some(empty)) = (Database::new(), Database::new()) else { return };
         let mut client = there.connect();
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&folder)
-            .expect("a folder")
-            .map(|it| it.expect("a file").path())
-            .collect();
-        files.sort();
-        for file in files {
+        for file in migrations(&folder) {
             // One that PostgreSQL refuses says nothing.
             if client.batch_execute(&std::fs::read_to_string(&file).expect("a file")).is_err() {
                 drop(client.batch_execute("ROLLBACK"));

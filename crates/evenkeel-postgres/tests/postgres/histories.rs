@@ -15,7 +15,7 @@ use evenkeel_postgres::wanted::Wanted;
 use postgres::Client;
 
 use crate::catalog::{differences, dump};
-use crate::rig::{Database, cache, public, told};
+use crate::rig::{Database, histories, migrations, public, told};
 
 /// Most questions that all histories come to: what old code shall find where NULL was refused, what
 /// takes back a value that an expression made, and statements that are not modelled.
@@ -84,13 +84,7 @@ fn plainly(client: &mut Client, sql: &str) -> Result<(), String> {
 
 /// Goes through a history; a file that cannot be released is run plainly, and the next one released.
 fn history(folder: &Path, database: &Database) -> (Count, String) {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some(it.ok()?.path()))
-        .filter(|it| it.extension().is_some_and(|it| it == "sql"))
-        .collect();
-    files.sort();
+    let files = migrations(folder);
     let (mut ours, mut plain) = (database.connect(), database.another().connect());
     let mut count = Count::default();
     for files in files.chunks(at_once()) {
@@ -135,17 +129,7 @@ fn history(folder: &Path, database: &Database) -> (Count, String) {
 
 #[test]
 fn published_histories_come_to_the_schema_that_they_make_plainly() {
-    let folder = cache().join("histories");
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .into_iter()
-        .flatten()
-        .filter_map(|it| Some(it.ok()?.path()))
-        .collect();
-    folders.sort();
-    if folders.is_empty() {
-        crate::rig::skipped("no histories of published applications: .ci/histories fetches them");
-        return;
-    }
+    let folders = histories();
     let only = std::env::var("EVENKEEL_HISTORY").ok();
     let mut said = String::new();
     let (mut wrong, mut questions) = (0, 0);

@@ -39,21 +39,15 @@ pub(crate) fn programs() -> Vec<PathBuf> {
     if let Some(folder) = std::env::var_os("EVENKEEL_POSTGRES_BIN") {
         return vec![PathBuf::from(folder)];
     }
-    let within = |folder: PathBuf, prefix: &str| {
-        let mut all: Vec<PathBuf> = std::fs::read_dir(folder)
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .filter(|it| it.file_name().to_string_lossy().starts_with(prefix))
-            .map(|it| it.path().join("bin"))
-            .filter(|it| it.join("initdb").exists())
-            .collect();
-        all.sort();
-        all
+    let versions = |folder: &Path, prefix: &str| -> Vec<PathBuf> {
+        let named =
+            |it: &Path| it.file_name().is_some_and(|it| it.to_string_lossy().starts_with(prefix));
+        let all = within(folder, named).into_iter().map(|it| it.join("bin"));
+        all.filter(|it| it.join("initdb").exists()).collect()
     };
     let mut all: Vec<PathBuf> =
-        within(PathBuf::from("/usr/lib/postgresql"), "").pop().into_iter().collect();
-    all.extend(within(cache(), "postgres-"));
+        versions(Path::new("/usr/lib/postgresql"), "").pop().into_iter().collect();
+    all.extend(versions(&cache(), "postgres-"));
     all
 }
 
@@ -62,6 +56,30 @@ pub(crate) fn cache() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = std::env::var_os("HOME").map(|it| PathBuf::from(it).join(".cache"));
     cache.or(home).unwrap_or_default().join("evenkeel-ci")
+}
+
+/// The histories of published applications: folders of migrations. None, and a line that says why, if
+/// they were not fetched.
+pub(crate) fn histories() -> Vec<PathBuf> {
+    let folders = within(&cache().join("histories"), |_| true);
+    if folders.is_empty() {
+        skipped("no histories of published applications: .ci/histories fetches them");
+    }
+    folders
+}
+
+/// The migrations in a folder, in the order of their names.
+pub(crate) fn migrations(folder: &Path) -> Vec<PathBuf> {
+    within(folder, |it| it.extension().is_some_and(|it| it == "sql"))
+}
+
+/// What is in a folder, sorted; nothing if there is none.
+fn within(folder: &Path, is: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+    let all = std::fs::read_dir(folder).into_iter().flatten();
+    let mut all: Vec<PathBuf> =
+        all.filter_map(|it| Some(it.ok()?.path())).filter(|it| is(it)).collect();
+    all.sort();
+    all
 }
 
 /// The servers of this process, in the order of [`programs`]; each is started when it is first asked

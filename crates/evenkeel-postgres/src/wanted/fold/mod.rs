@@ -1,11 +1,14 @@
 //! Statements applied to a shape, one after the other.
 
+mod code;
+mod rows;
+
 use std::collections::BTreeMap;
 
-use super::{Carried, Copied, Source, Wanted, WantedTable, When, alter};
+use super::{Carried, Source, Wanted, WantedTable, When, alter};
 use crate::name::Name;
 use crate::problem::Problem;
-use crate::shape::{Expression, Index, Rule, Shape, Table};
+use crate::shape::{Index, Rule, Shape, Table};
 use crate::sql::{Action, Answers, Grammar, Statement};
 
 /// Applies all statements; says all problems.
@@ -173,120 +176,6 @@ impl Fold<'_> {
             sql: statement.sql.clone(),
             when,
         });
-    }
-
-    /// A view or a function. One that is new nobody can miss; one that is there has to be what the
-    /// old code knows, until that is gone.
-    fn code(&mut self, statement: &Statement, what: &str, name: &str) {
-        let bare = Name::written(name.split('(').next().unwrap_or(name).trim());
-        let drop = format!("{what} {name}");
-        let when = match what {
-            "VIEW" => When::PerRevision { drop },
-            "MATERIALIZED VIEW" if self.now.views.contains_key(&bare) => When::End,
-            "FUNCTION" | "PROCEDURE" if self.now.functions.contains_key(&bare) => {
-                When::PerRevision { drop }
-            }
-            _ => {
-                let undo = format!("DROP {what} IF EXISTS {name}");
-                let mut new = self.wanted.tables.values().filter(|it| it.is_new());
-                if new.any(|it| statement.sql.contains(it.table.name.as_str())) {
-                    self.wanted.made.push(statement.sql.clone());
-                    When::Made { undo }
-                } else {
-                    When::Beginning { undo: Some(undo) }
-                }
-            }
-        };
-        self.carry(statement, when);
-    }
-
-    /// A function goes where it was made: one of an earlier statement at once, another at the end.
-    fn drop_code(&mut self, statement: &Statement, name: &Name) {
-        let makes = |undo: &String| {
-            let rest = undo.split("EXISTS ").nth(1).and_then(|it| it.split('(').next());
-            rest.is_some_and(|it| it.trim_matches('"').eq_ignore_ascii_case(name.as_str()))
-        };
-        if self.now.functions.contains_key(name) {
-            return self.carry(statement, When::End);
-        }
-        let made = |it: &Carried| matches!(&it.when, When::Made { undo } if makes(undo));
-        if self.wanted.carried.iter().any(made) {
-            self.wanted.made.push(statement.sql.clone());
-        } else {
-            self.carry(statement, When::Beginning { undo: None });
-        }
-    }
-
-    fn drop_view(
-        &mut self,
-        statement: &Statement,
-        view: &Name,
-        lenient: bool,
-        cascade: bool,
-    ) -> Result<(), Problem> {
-        // One that an earlier statement makes is not made.
-        let names = [format!("VIEW {view}"), format!("VIEW {}", view.as_str())];
-        let makes = |it: &Carried| {
-            it.when.per_revision().is_some_and(|drop| names.iter().any(|name| name == drop))
-        };
-        let before = self.wanted.carried.len();
-        self.wanted.carried.retain(|it| !makes(it));
-        let made = self.wanted.carried.len() != before;
-        if !self.now.views.contains_key(view) {
-            if made || lenient {
-                return Ok(());
-            }
-            return Err(Problem::new(&statement.at, format!("there is no view {view}")));
-        }
-        let mut going = vec![view.clone()];
-        while let Some(it) = going.pop() {
-            if cascade {
-                let reading = self.now.views.values().filter(|other| other.reads.contains_key(&it));
-                going.extend(reading.map(|it| it.name.clone()));
-            }
-            self.wanted.dropped_views.insert(it);
-        }
-        Ok(())
-    }
-
-    /// Rows of a new table that are made from those of an old one. They are kept in step, if it can
-    /// be told which belongs to which.
-    fn copy(
-        &mut self,
-        statement: &Statement,
-        table: &Name,
-        from: &Name,
-        columns: &[(Name, Expression)],
-        when: Option<&Expression>,
-    ) -> Result<(), Problem> {
-        let (source, grammar) = self.table(statement, from)?;
-        let Some(was) = source.was.clone() else { return Ok(()) };
-        let old = |it: &Expression| {
-            alter::must_know(&source.table, it, statement)?;
-            alter::from_old(source, it, statement, grammar)
-        };
-        let copied = Copied {
-            from: was,
-            columns: columns
-                .iter()
-                .map(|(name, value)| Ok((name.clone(), old(value)?)))
-                .collect::<Result<_, Problem>>()?,
-            when: when.map(old).transpose()?,
-        };
-        let (new, _) = self.table(statement, table)?;
-        if new.is_new() && copied.key(&new.table).is_some() {
-            new.copies.push(copied);
-        } else {
-            self.data(statement);
-        }
-        Ok(())
-    }
-
-    /// Rows are written; what they held before only whoever wrote it knows.
-    fn data(&mut self, statement: &Statement) {
-        let said = statement.answers.undo.as_ref();
-        let undo = said.filter(|it| !it.eq_ignore_ascii_case("nothing")).cloned();
-        self.carry(statement, When::Data { undo, said: said.is_some() });
     }
 
     /// A statement that is not modelled: whoever wrote it says how it is taken back.
@@ -498,35 +387,6 @@ impl Fold<'_> {
             }
         }
         Err(Problem::new(&statement.at, format!("there is no index {index}")))
-    }
-
-    /// `UPDATE t SET a = f(b)`: how a new column is filled. Of an old one it is a change of data,
-    /// which is not modelled.
-    fn fill(
-        &mut self,
-        statement: &Statement,
-        name: &Name,
-        columns: &[(Name, Expression)],
-    ) -> Result<(), Problem> {
-        let (table, grammar) = self.table(statement, name)?;
-        if table.is_new() {
-            return Ok(());
-        }
-        let all_new = columns.iter().all(|(column, _)| {
-            matches!(table.columns.get(column), Some(Source::New { up: None, .. }))
-        });
-        if !all_new {
-            self.data(statement);
-            return Ok(());
-        }
-        for (column, value) in columns {
-            alter::must_know(&table.table, value, statement)?;
-            let filled = alter::from_old(table, value, statement, grammar)?;
-            if let Some(Source::New { up, .. }) = table.columns.get_mut(column) {
-                *up = Some(filled);
-            }
-        }
-        Ok(())
     }
 }
 
