@@ -11,7 +11,7 @@ use evenkeel_local::secret;
 use evenkeel_postgres::catalog;
 use evenkeel_postgres::connect::connect;
 use evenkeel_postgres::desired::{self, Failed};
-use evenkeel_postgres::execute::{Ledger, Session, look};
+use evenkeel_postgres::execute::{Bounds, Ledger, Session, ask, look};
 use evenkeel_postgres::name::Name;
 use evenkeel_postgres::plan::{self, File, Plan};
 use evenkeel_postgres::problem::Problem;
@@ -282,6 +282,11 @@ pub(crate) fn look_at(name: &DatabaseName, database: &Database) -> anyhow::Resul
     let wanted = Wanted::after(&now, &statements, &Squawk).map_err(told)?;
     let views = ledger.views().cloned();
     let mut plan = plan::derive(&now, &wanted, ledger.next(), views).map_err(told)?;
+    let probes = plan::probes(&now, &wanted, plan.revision);
+    plan.hazards.extend(
+        ask(&mut session, &schema, &probes, Bounds::default())
+            .with_context(|| format!("could not look at the rows of database {name}"))?,
+    );
     if catalog::has_schema(session.client(), &plan.views)
         .with_context(|| format!("could not look at database {name}"))?
     {

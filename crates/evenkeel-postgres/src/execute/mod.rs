@@ -13,6 +13,7 @@ mod fence;
 mod ledger;
 mod others;
 mod pace;
+mod probe;
 mod session;
 mod stragglers;
 mod tighten;
@@ -27,6 +28,7 @@ pub use self::error::Failed;
 pub use self::fence::Driver;
 pub use self::ledger::{Entry, Ledger, Stage};
 pub use self::pace::{Pace, Seen};
+pub use self::probe::{Bounds, ask};
 pub use self::session::{Heard, Session, Waiting};
 
 /// Carries out plans of one schema of one database.

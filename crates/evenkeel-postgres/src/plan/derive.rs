@@ -15,14 +15,7 @@ pub(super) fn derive(
     revision: u32,
     before: Option<Name>,
 ) -> Result<Plan, Vec<Problem>> {
-    let layouts: Vec<Layout<'_>> = wanted
-        .tables
-        .values()
-        .filter_map(|new| {
-            let old = now.tables.get(new.was.as_ref()?)?;
-            Some(Layout::of(now, old, new, revision))
-        })
-        .collect();
+    let layouts = layouts(now, wanted, revision);
     let mut problems: Vec<Problem> =
         layouts.iter().flat_map(|layout| problems(now, layout)).collect();
     problems.extend(views::problems(now, wanted, &layouts));
@@ -75,6 +68,15 @@ fn copies(now: &Shape, wanted: &Wanted) -> Vec<Copied> {
     };
     let tables = wanted.tables.iter();
     tables.flat_map(|(name, table)| table.copies.iter().map(move |it| one(name, it))).collect()
+}
+
+/// The tables that are there and stay.
+pub(super) fn layouts<'a>(now: &'a Shape, wanted: &'a Wanted, revision: u32) -> Vec<Layout<'a>> {
+    let tables = wanted.tables.values().filter_map(|new| {
+        let old = now.tables.get(new.was.as_ref()?)?;
+        Some(Layout::of(now, old, new, revision))
+    });
+    tables.collect()
 }
 
 /// What code of the old shape may name and the new one does not have under that name.

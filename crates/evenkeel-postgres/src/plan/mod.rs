@@ -19,6 +19,7 @@ mod expand;
 mod follow;
 mod hazard;
 mod layout;
+mod probe;
 mod sync;
 mod tighten;
 mod undo;
@@ -33,6 +34,7 @@ use crate::shape::Shape;
 use crate::wanted::Wanted;
 
 pub use self::hazard::{Hazard, Weight};
+pub use self::probe::{Probe, probes};
 
 /// The schema of what Evenkeel keeps in the database itself.
 pub const OWN: &str = "evenkeel";

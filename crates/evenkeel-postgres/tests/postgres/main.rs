@@ -19,6 +19,8 @@ mod killed;
 #[cfg(test)]
 mod moved;
 #[cfg(test)]
+mod probes;
+#[cfg(test)]
 mod rig;
 #[cfg(test)]
 mod stories;
