@@ -71,7 +71,7 @@ impl Copying<'_> {
     fn piece(&mut self, from: u64, to: u64) -> Result<u64, Failed> {
         let Copied { into, from: table, columns, values, when, .. } = self.copied;
         let statement = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
+            "{begin}; SET LOCAL lock_timeout = '{}ms'; SET LOCAL synchronous_commit = off; \
              SET LOCAL search_path = {schema}; \
              WITH made AS ( \
                  INSERT INTO {into} ({columns}) SELECT {values} FROM ONLY {table} \
@@ -82,6 +82,7 @@ impl Copying<'_> {
              FROM counted WHERE {key} RETURNING counted.rows; \
              COMMIT",
             ROW_LOCK.as_millis(),
+            begin = self.session.begin(),
             schema = self.schema,
             own = Name::new(OWN),
             key = self.key(),
@@ -91,7 +92,7 @@ impl Copying<'_> {
             if done.is_err() {
                 drop(session.run("ROLLBACK"));
             }
-            done
+            done.map_err(|error| error.while_filling(into))
         })?;
         Ok(u64::try_from(rows).unwrap_or_default())
     }

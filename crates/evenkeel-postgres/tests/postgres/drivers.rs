@@ -21,11 +21,16 @@ fn driven_by(database: &Database, home: &str, epoch: u64) -> Result<Executor, Fa
 
 fn plan(database: &Database) -> Plan {
     drop(database.with(
-        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, n FROM generate_series(1, 100) n",
+        "CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, n FROM generate_series(1, 100) n;
+         CREATE TABLE u (id int PRIMARY KEY, n int); INSERT INTO u SELECT n, n FROM generate_series(1, 100) n",
     ));
-    database.plan(
-        "ALTER TABLE t ALTER n TYPE bigint; ALTER TABLE t ADD CHECK (n > 0); INSERT INTO t VALUES (101, 101);",
-    )
+    let plan = database.plan(
+        "ALTER TABLE t ALTER n TYPE bigint; ALTER TABLE t ADD CHECK (n > 0);
+         INSERT INTO t VALUES (101, 101);
+         CREATE TABLE w (id int PRIMARY KEY, n int); INSERT INTO w (id, n) SELECT id, n FROM u;",
+    );
+    assert_eq!((plan.backfills.len(), plan.copies.len(), plan.data.len()), (1, 1, 1));
+    plan
 }
 
 fn done<T>(result: Result<T, Failed>) -> T {
@@ -55,8 +60,12 @@ fn a_later_control_takes_over_from_one_that_was_stopped_and_keeps_it_out() {
 /// All that a plan changes, and how far it is.
 fn all(client: &mut Client) -> String {
     let rows = "SELECT t::text FROM t ORDER BY id";
+    let copied = match lines(client, "SELECT to_regclass('w')").as_str() {
+        "~" => String::new(),
+        _ => lines(client, "SELECT count(*) FROM w"),
+    };
     let stages = "SELECT number, stage FROM evenkeel.revision ORDER BY number";
-    dump(client) + &lines(client, rows) + "\n" + &lines(client, stages)
+    [dump(client), lines(client, rows), copied, lines(client, stages)].join("\n")
 }
 
 /// Where the session of the earlier one was not ended, each of its transactions is refused: before
