@@ -9,8 +9,8 @@ use postgres::{GenericClient, Row};
 
 pub use self::others::{Function, Others, others};
 use self::queries::{
-    COLUMNS, CONSTRAINTS, FUNCTIONS, GRANTS, INDEXES, READS, SPOKEN_OF, TABLES, TRIGGERS, VIEWS,
-    VOLATILE,
+    COLUMNS, CONSTRAINTS, FUNCTIONS, GRANTS, INDEXES, READS, ROWS_OF, SPOKEN_OF, TABLES, TRIGGERS,
+    VIEWS, VOLATILE,
 };
 use crate::kind::Kind;
 use crate::name::Name;
@@ -102,12 +102,17 @@ pub(crate) fn read_by(
         reader.spoken_of(&row);
     }
     let functions = tx.query(FUNCTIONS, &[&schema.as_str()])?;
+    let rows_of = tx.query(ROWS_OF, &[&schema.as_str()])?;
     let volatile = tx.query(VOLATILE, &[&schema.as_str()])?;
     Ok(Shape {
         schema: schema.clone(),
         tables: reader.tables,
         views: reader.views,
         functions: functions.iter().map(|row| (name(row, 0), row.get(1))).collect(),
+        rows_of: rows_of
+            .iter()
+            .map(|row| (name(row, 0), names(row, 1).into_iter().collect()))
+            .collect(),
         volatile: volatile.iter().map(|row| name(row, 0)).collect(),
         version: u32::try_from(version).unwrap_or_default(),
     })

@@ -35,6 +35,10 @@ pub struct Function {
     pub what: String,
     /// The statement that makes it, or takes its place.
     pub definition: String,
+    /// What it takes and gives: one that takes or gives something else cannot take its place.
+    pub head: String,
+    /// The tables whose triggers run it; nothing if something else uses it too.
+    pub run_by: Option<BTreeSet<Name>>,
 }
 
 /// Reads what `schema` holds beside its tables and views. `as_if` is the schema that it is to be read
@@ -71,7 +75,9 @@ pub fn others(
         // Only what it is called itself is always printed with its schema.
         let definition =
             row.get::<_, &str>(3).replacen(&format!("{}.", row.get::<_, &str>(4)), "", 1);
-        let function = Function { what: row.get(2), definition };
+        let run_by: Vec<String> = row.get(5);
+        let run_by = row.get::<_, bool>(6).then(|| run_by.into_iter().map(Name::new).collect());
+        let function = Function { what: row.get(2), definition, head: row.get(7), run_by };
         all.functions.insert((name(&row, 0), row.get(1)), function);
     }
     for row in ask(ON_TABLES)? {
@@ -121,7 +127,12 @@ const RELATIONS: &str = "
 const FUNCTIONS: &str = "
     SELECT p.proname, oidvectortypes(p.proargtypes),
            CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END, pg_get_functiondef(p.oid),
-           quote_ident($1)
+           quote_ident($1),
+           ARRAY(SELECT DISTINCT c.relname::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+                 WHERE t.tgfoid = p.oid AND NOT t.tgisinternal),
+           NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass
+                       AND d.refobjid = p.oid AND d.classid <> 'pg_trigger'::regclass),
+           concat_ws(' returns ', pg_get_function_arguments(p.oid), pg_get_function_result(p.oid))
     FROM pg_proc p
     WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
       AND p.prokind IN ('f', 'p')

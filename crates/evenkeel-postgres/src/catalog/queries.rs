@@ -141,6 +141,18 @@ pub(super) const FUNCTIONS: &str = "
                       AND d.objid = p.oid AND d.deptype = 'e')
     GROUP BY p.proname ORDER BY p.proname";
 
+pub(super) const ROWS_OF: &str = "
+    SELECT p.proname, array_agg(DISTINCT c.relname::text)
+    FROM pg_proc p
+    JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                    AND d.refclassid = 'pg_type'::regclass
+    JOIN pg_type t ON t.oid = d.refobjid
+    JOIN pg_class c ON c.oid = coalesce(nullif(t.typrelid, 0),
+                                        (SELECT e.typrelid FROM pg_type e WHERE e.oid = t.typelem))
+    WHERE p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+      AND c.relnamespace = p.pronamespace AND c.relkind IN ('r', 'p')
+    GROUP BY p.proname";
+
 pub(super) const VOLATILE: &str = "
     SELECT DISTINCT p.proname FROM pg_proc p
     JOIN pg_namespace n ON n.oid = p.pronamespace

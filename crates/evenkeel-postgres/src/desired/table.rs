@@ -109,8 +109,10 @@ impl Compared<'_> {
 
     fn new_column(&self, column: &Column) -> Statement {
         let name = &column.name;
-        // A `serial` is one only as it is written.
-        let column = self.written.column(name).unwrap_or(column).clone();
+        // A `serial` is one only as it is written; a dump makes its sequence apart.
+        let written = self.written.column(name).unwrap_or(column).clone();
+        let apart = column.sequence.is_some() && written.made == Made::Written;
+        let column = if apart { Column { sequence: None, ..column.clone() } } else { written };
         let sql = format!("ADD COLUMN {}", column_sql(&column));
         let change = Change::AddColumn { column, constraints: Vec::new(), lenient: false };
         self.alter(self.at(name), &sql, change, self.answers(name))

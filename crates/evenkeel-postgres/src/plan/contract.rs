@@ -50,6 +50,13 @@ pub(super) fn contract(
                 .map(|it| format!("DROP TRIGGER IF EXISTS {} ON {}", it.name, layout.table())),
         );
     }
+    for it in &wanted.carried {
+        if let When::Uncoded { function } = &it.when
+            && takes_rows(now, wanted, function)
+        {
+            out.push(it.sql.clone());
+        }
+    }
     for old in wanted.dropped.keys() {
         out.extend(leaving(now, old));
     }
@@ -90,8 +97,9 @@ pub(super) fn contract(
         out.push(search_path(&[&now.schema]));
     }
     for carried in &wanted.carried {
-        let now = match carried.when {
+        let now = match &carried.when {
             When::PerRevision { .. } | When::End => true,
+            When::Uncoded { function } => !takes_rows(now, wanted, function),
             When::Expanded { .. } => is_late(layouts, carried),
             When::Beginning { .. }
             | When::Alone
@@ -112,6 +120,12 @@ pub(super) fn contract(
         .collect();
     follow::lock(follows, &mut phase.locks);
     phase
+}
+
+/// Whether a function takes or gives rows of a table that goes.
+fn takes_rows(now: &Shape, wanted: &Wanted, function: &Name) -> bool {
+    let tables = now.rows_of.get(function);
+    tables.is_some_and(|it| it.iter().any(|it| wanted.dropped.contains_key(it)))
 }
 
 /// Whether contract changes a table at all.

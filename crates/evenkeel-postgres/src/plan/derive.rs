@@ -7,7 +7,7 @@ use super::{
 use crate::name::Name;
 use crate::problem::Problem;
 use crate::shape::{Column, Expression, Made, Rule, Shape};
-use crate::wanted::{self, Carried, Wanted, When};
+use crate::wanted::{self, Carried, Source, Wanted, When};
 
 pub(super) fn derive(
     now: &Shape,
@@ -18,6 +18,7 @@ pub(super) fn derive(
     let layouts = layouts(now, wanted, revision);
     let mut problems: Vec<Problem> =
         layouts.iter().flat_map(|layout| problems(now, layout)).collect();
+    problems.extend(taken(now, wanted));
     problems.extend(views::problems(now, wanted, &layouts));
     if !problems.is_empty() {
         return Err(problems);
@@ -91,6 +92,34 @@ fn loses(wanted: &Wanted, layouts: &[Layout<'_>]) -> Vec<String> {
         for column in &layout.old.columns {
             if layout.new.table.column(&column.name).is_none() {
                 all.push(format!("{table}.{}", column.name.as_str()));
+            }
+        }
+    }
+    all
+}
+
+/// Indexes of new tables whose names others have until contract.
+fn taken(now: &Shape, wanted: &Wanted) -> Vec<Problem> {
+    let keyed = |it: &Rule| matches!(it, Rule::Primary { .. } | Rule::Unique { .. });
+    let owner = |name: &Name| {
+        now.tables.values().find(|table| {
+            table.index(name).is_some() || table.constraint(name).is_some_and(|it| keyed(&it.rule))
+        })
+    };
+    let mut all = Vec::new();
+    for new in wanted.tables.values().filter(|it| it.is_new()) {
+        let keys = new.table.constraints.iter().filter(|it| keyed(&it.rule)).map(|it| &it.name);
+        let at = new.columns.values().find_map(|it| match it {
+            Source::New { at, .. } => Some(at.clone()),
+            Source::Kept { .. } => None,
+        });
+        for name in keys.chain(new.table.indexes.iter().map(|it| &it.name)) {
+            if let (Some(table), Some(at)) = (owner(name), &at) {
+                let what = format!(
+                    "{name} of {} is called as an index of {} is, until contract",
+                    new.table.name, table.name
+                );
+                all.push(Problem::new(at, what).hint("give it another name"));
             }
         }
     }

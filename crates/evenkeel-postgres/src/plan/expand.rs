@@ -40,6 +40,7 @@ pub(super) fn expand(
             | When::Granted
             | When::Made { .. }
             | When::Data { .. }
+            | When::Uncoded { .. }
             | When::Leaving
             | When::End => {}
         }

@@ -26,6 +26,9 @@ pub struct Shape {
     /// The text of each function, by name; several of one name after one another.
     #[serde(default)]
     pub functions: BTreeMap<Name, String>,
+    /// The tables whose rows functions take or give, by the names of those: they go before the tables.
+    #[serde(default)]
+    pub rows_of: BTreeMap<Name, BTreeSet<Name>>,
     /// Functions that give another value each time, beside those that every server has.
     pub volatile: BTreeSet<Name>,
     /// The major version of the server, 14 for one that nobody asked.
@@ -40,6 +43,7 @@ impl Shape {
             tables: BTreeMap::new(),
             views: BTreeMap::new(),
             functions: BTreeMap::new(),
+            rows_of: BTreeMap::new(),
             volatile: BTreeSet::new(),
             version: 14,
         }

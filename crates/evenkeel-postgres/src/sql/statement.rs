@@ -208,7 +208,11 @@ fn owned(node: &SyntaxNode) -> Action {
     let column = node.descendants().find_map(ast::QualifiedColumnNameRef::cast);
     let path = column.map(|it| names(it.syntax())).unwrap_or_default();
     match path.as_slice() {
-        [.., table, _] => Action::OnTable { table: table.clone(), makes: None, undo: None },
+        [.., table, _] => {
+            let sequence = child::<ast::SequenceRef>(node).and_then(|it| last_name(&it));
+            let makes = sequence.map(|it| ("SEQUENCE", it));
+            Action::OnTable { table: table.clone(), makes, undo: None }
+        }
         _ => Action::Raw,
     }
 }

@@ -155,6 +155,11 @@ pub enum When {
         /// Whether somebody said so, be it that nothing has to.
         said: bool,
     },
+    /// At the end, and before the tables whose rows it takes or gives, if these go: a function.
+    Uncoded {
+        /// Its name.
+        function: Name,
+    },
     /// At the end, before the old shape goes.
     Leaving,
     /// At the end.
@@ -172,6 +177,7 @@ impl When {
             | Self::Granted
             | Self::Made { .. }
             | Self::Data { .. }
+            | Self::Uncoded { .. }
             | Self::Leaving
             | Self::End => None,
         }

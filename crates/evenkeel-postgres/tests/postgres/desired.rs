@@ -187,6 +187,14 @@ fn dumped(database: &Database) -> Option<String> {
     Some(String::from_utf8(out.stdout).expect("a text"))
 }
 
+/// What a dump comes to when it is run plainly: the server prints some of it otherwise once it has read
+/// that.
+fn plainly(database: &Database, file: &str) -> String {
+    let sql: String = file.split_inclusive('\n').filter(|it| !it.starts_with('\\')).collect();
+    drop(database.with(&sql));
+    dump(&mut database.connect())
+}
+
 /// The dump of a published application's schema is a desired schema: of the database that it was taken
 /// from, which lacks nothing then, and of an empty one, which comes to the same.
 #[test]
@@ -203,10 +211,8 @@ fn a_dump_of_a_published_schema_is_a_desired_one() {
         let Some(file) = dumped(&there) else { return skipped("pg_dump is not installed") };
         assert_eq!(changes(&there, &file), Vec::<String>::new(), "{}", folder.display());
         release(&empty, &file);
-        let plain = empty.another();
-        let sql: String = file.split_inclusive('\n').filter(|it| !it.starts_with('\\')).collect();
-        drop(plain.with(&sql));
-        let different = differences(&dump(&mut empty.connect()), &dump(&mut plain.connect()));
+        let plain = plainly(&empty.another(), &file);
+        let different = differences(&dump(&mut empty.connect()), &plain);
         assert_eq!(different, "", "{}", folder.display());
         assert_eq!(changes(&empty, &file), Vec::<String>::new(), "{}", folder.display());
     }
@@ -332,4 +338,95 @@ fn to_compare_locks_no_table_and_leaves_nothing() {
     assert_eq!(dump(&mut other), before);
     let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'evenkeel%'";
     assert_eq!(lines(&mut other, left), "0");
+}
+
+/// Adds to a file what is asked for, as somebody would who knows that there are no rows; nothing if
+/// something else is wrong.
+fn answered(file: &str, asked: &str) -> Option<String> {
+    let mut lines: Vec<String> = file.lines().map(str::to_owned).collect();
+    let mut below = String::new();
+    let problems: Vec<&str> = asked.split("schema.sql:").skip(1).collect();
+    // From below, so that lines keep their numbers.
+    for problem in problems.iter().rev() {
+        let line: usize = problem.split(':').next()?.parse().ok()?;
+        let gone = || problem.split("`-- gone: ").nth(1)?.split(['`', ' ']).next();
+        if problem.contains("the database has a table") {
+            below = format!("-- gone: {}\n{below}", gone()?);
+        } else if problem.contains("and not here") {
+            lines.insert(line, format!("    -- gone: {}", gone()?));
+        } else if problem.contains("is NOT NULL without a default") {
+            let old = format!("-- gone: {}", gone()?);
+            let at = lines.iter().position(|it| it.trim() == old)?;
+            lines[at].push_str(" = NULL");
+        } else if problem.contains("is NOT NULL: what shall rows have") {
+            lines[line - 1].push_str(" -- up: NULL");
+        } else if problem.contains("add beside it: `-- down: ") {
+            lines[line - 1].push_str(" -- down: NULL");
+        } else if let Some(was) = problem.split("is called as an index of \"").nth(1) {
+            let was = format!("-- was: {}", was.split('"').next()?);
+            // One table may have several.
+            if lines[line - 1] != was {
+                lines.insert(line - 1, was);
+            }
+        } else if let Some(was) = problem.split(" already, of \"").nth(1) {
+            let table = lines[line - 1].split(" ON ").nth(1)?.split(' ').next()?;
+            let at = lines.iter().position(|it| *it == format!("CREATE TABLE {table} ("))?;
+            let was = format!("-- was: {}", was.split('"').next()?);
+            // Lines below have other numbers then: the rest is asked for again.
+            lines.insert(at, was);
+            break;
+        } else {
+            return None;
+        }
+    }
+    Some(lines.join("\n") + "\n" + &below)
+}
+
+/// A database at an earlier point of its application's history comes to the last one by a dump of that.
+#[test]
+fn a_database_comes_to_a_later_schema_of_its_application() {
+    for folder in histories() {
+        let files = migrations(&folder);
+        let sql: Vec<String> =
+            files.iter().map(|it| std::fs::read_to_string(it).expect("a file")).collect();
+        let at = |count: usize| {
+            let database = Database::new()?;
+            let mut client = database.connect();
+            for sql in &sql[..count] {
+                // One that PostgreSQL refuses says nothing.
+                if client.batch_execute(sql).is_err() {
+                    drop(client.batch_execute("ROLLBACK"));
+                }
+            }
+            Some(database)
+        };
+        let Some(last) = at(sql.len()) else { return };
+        let Some(dumped) = dumped(&last) else { return skipped("pg_dump is not installed") };
+        let wanted = plainly(&last.another(), &dumped);
+        for part in [1, 2] {
+            let count = sql.len() * part / 4;
+            let Some(database) = at(count) else { return };
+            let empty = "DO $$ DECLARE it record; BEGIN
+                FOR it IN SELECT oid::regclass AS name FROM pg_class
+                          WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+                LOOP EXECUTE 'TRUNCATE ' || it.name || ' CASCADE'; END LOOP; END $$";
+            drop(database.with(empty));
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let mut file = dumped.clone();
+            for _ in 0..10 {
+                let asked = match statements(&database, &file) {
+                    Err(asked) => asked,
+                    Ok(_) => wrong_plan(&database, &file),
+                };
+                if asked.is_empty() {
+                    break;
+                }
+                file = answered(&file, &asked)
+                    .unwrap_or_else(|| panic!("{name}, {count}: {asked:.2000}"));
+            }
+            release(&database, &file);
+            let different = differences(&dump(&mut database.connect()), &wanted);
+            assert_eq!(different, "", "{name}, {count} of {}", sql.len());
+        }
+    }
 }

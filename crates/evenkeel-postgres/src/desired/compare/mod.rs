@@ -131,6 +131,12 @@ impl Compare<'_> {
             Action::OnTable { table, makes: Some((what, name)), .. } => {
                 match (self.is_there(table), *what) {
                     (false, _) => out.push(statement.clone()),
+                    // It belongs to a column, as one that is there does.
+                    (true, "SEQUENCE") => {
+                        if !self.sides.there.sequences.contains(name) {
+                            out.push(statement.clone());
+                        }
+                    }
                     (true, "TRIGGER") => self.trigger(statement, table, name, out),
                     (true, _) => self.on_table(statement, table, name, out),
                 }
@@ -177,6 +183,14 @@ impl Compare<'_> {
         for view in self.sides.now.views.values() {
             if !desired.shape.views.contains_key(&view.name) {
                 out.push(drop_view(start, &view.name, view.materialized));
+            }
+        }
+        for ((name, kinds), function) in &self.sides.there.functions {
+            let kept =
+                |it: &Name| desired.kept.contains(it) || self.sides.there.partitions.contains(it);
+            let free = function.run_by.as_ref().is_some_and(|it| !it.iter().any(kept));
+            if free && !desired.others.functions.contains_key(&(name.clone(), kinds.clone())) {
+                out.push(others::drop_function(start, name, kinds, function));
             }
         }
         for (name, wanted) in &desired.shape.tables {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Compare, drop_view, made};
+use crate::catalog::Function;
 use crate::name::Name;
 use crate::problem::{Place, Problem};
 use crate::shape::{Table, Trigger};
@@ -134,8 +135,19 @@ impl Compare<'_> {
             self.sides.desired.others.functions.iter().filter(|((it, _), _)| *it == bare);
         for ((name, kinds), function) in functions {
             let live = self.sides.there.functions.get(&(name.clone(), kinds.clone()));
-            if live == Some(function) {
+            if live.is_some_and(|it| it.definition == function.definition) {
                 continue;
+            }
+            if let Some(live) = live.filter(|it| it.head != function.head) {
+                if live.run_by.is_none() {
+                    let what = format!(
+                        "{name} takes or gives something else than in the database, where it is used"
+                    );
+                    let hint = "give this one another name";
+                    self.problems.push(Problem::new(&statement.at, what).hint(hint));
+                    continue;
+                }
+                out.push(drop_function(&statement.at, name, kinds, live));
             }
             let code = match function.what.as_str() {
                 "PROCEDURE" => "PROCEDURE",
@@ -149,6 +161,16 @@ impl Compare<'_> {
             }
         }
     }
+}
+
+pub(super) fn drop_function(
+    at: &Place,
+    name: &Name,
+    kinds: &str,
+    function: &Function,
+) -> Statement {
+    let sql = format!("DROP {} {}({kinds})", function.what, name.plain());
+    made(at, sql, Action::DropCode { name: name.clone() })
 }
 
 /// The values that an enum lacks, each beside its neighbour.

@@ -39,7 +39,7 @@ impl Fold<'_> {
             rest.is_some_and(|it| it.trim_matches('"').eq_ignore_ascii_case(name.as_str()))
         };
         if self.now.functions.contains_key(name) {
-            return self.carry(statement, When::End);
+            return self.carry(statement, When::Uncoded { function: name.clone() });
         }
         let made = |it: &Carried| matches!(&it.when, When::Made { undo } if makes(undo));
         if self.wanted.carried.iter().any(made) {

@@ -134,7 +134,7 @@ impl Fold<'_> {
                 Ok(())
             }
             Action::Leaving { .. } if self.is_of_new_table(statement) => Ok(()),
-            Action::Leaving { name, .. } => {
+            Action::Leaving { table, name } => {
                 // One that an earlier statement makes is not made.
                 let undo = format!("IF EXISTS {name} ON ");
                 let before = self.wanted.carried.len();
@@ -144,7 +144,17 @@ impl Fold<'_> {
                     made.is_none_or(|it| !it.contains(&undo))
                 });
                 if self.wanted.carried.len() == before {
-                    self.carry(statement, When::Leaving);
+                    // It goes before the table gets its new name.
+                    let was = self.wanted.tables.get(table).and_then(|it| it.was.as_ref());
+                    let sql = match was.filter(|it| *it != table) {
+                        Some(was) => {
+                            let what = statement.sql.split_whitespace().nth(1).unwrap_or_default();
+                            format!("DROP {what} {name} ON {was}")
+                        }
+                        None => statement.sql.clone(),
+                    };
+                    let at = statement.at.clone();
+                    self.wanted.carried.push(Carried { at, sql, when: When::Leaving });
                 }
                 Ok(())
             }
@@ -337,15 +347,13 @@ impl Fold<'_> {
         index: &Index,
         lenient: bool,
     ) -> Result<(), Problem> {
-        let taken = self.wanted.tables.values().any(|it| it.table.index(&index.name).is_some());
-        if taken {
+        let mut tables = self.wanted.tables.values();
+        if let Some(other) = tables.find(|it| it.table.index(&index.name).is_some()) {
             if lenient {
                 return Ok(());
             }
-            return Err(Problem::new(
-                &statement.at,
-                format!("there is an index {} already", index.name),
-            ));
+            let what = format!("there is an index {} already, of {}", index.name, other.table.name);
+            return Err(Problem::new(&statement.at, what));
         }
         let (table, _) = self.table(statement, table)?;
         alter::must_know(&table.table, &index.rest, statement)?;

@@ -122,3 +122,21 @@ fn rights_and_policies_are_given() {
         ..Way::default()
     });
 }
+
+#[test]
+fn a_function_goes_before_the_table_whose_rows_it_takes_and_a_trigger_before_its_table_is_renamed()
+{
+    go(&Way {
+        before: "CREATE TABLE old (id int PRIMARY KEY, n int);
+                 CREATE FUNCTION n_of(it old) RETURNS int LANGUAGE sql AS 'SELECT it.n';
+                 CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+                 CREATE TABLE t (id int PRIMARY KEY, n int);
+                 CREATE TRIGGER nothing BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION nothing()",
+        migration: "DROP FUNCTION n_of(old); DROP TABLE old;
+                    ALTER TABLE t RENAME TO things; DROP TRIGGER nothing ON things;
+                    DROP FUNCTION nothing()",
+        old: &["DELETE FROM t", "INSERT INTO t VALUES (1, 1)", "INSERT INTO old VALUES (1, 1) ON CONFLICT DO NOTHING"],
+        new: &["UPDATE things SET n = n + 1"],
+        ..Way::default()
+    });
+}
