@@ -288,7 +288,14 @@ impl Worker {
     }
 
     fn doing(&self, what: Doing) {
-        self.say(|seen| (seen.doing, seen.trouble) = (Some(what), None));
+        self.say(|seen| {
+            seen.doing = Some(what);
+            // What is only begun again may meet the same.
+            match what {
+                Doing::Filling(_) | Doing::Paused(_) | Doing::Tightening => seen.trouble = None,
+                Doing::Expanding | Doing::Contracting | Doing::Undoing => {}
+            }
+        });
     }
 
     /// What is waited for, which is over when there is nothing.

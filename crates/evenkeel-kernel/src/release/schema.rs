@@ -103,6 +103,18 @@ impl Release {
         })
     }
 
+    /// Whether a schema is worked on, and nothing is in the way.
+    pub(super) fn schemas_are_at_work(&self, world: &World) -> bool {
+        self.migrations().any(|(name, _, change, migration)| {
+            let seen = world.schema(name, change.revision);
+            let target = self.works_towards(migration);
+            seen.zip(target).is_some_and(|(seen, target)| {
+                let doing = doing(seen, target).filter(|it| !matches!(it, Doing::Paused(_)));
+                doing.is_some() && seen.trouble.is_none() && !target.is_reached(seen.done)
+            })
+        })
+    }
+
     /// Where somebody is to bring a schema now; nowhere while code that reads it has to go first.
     fn works_towards(&self, migration: &Migration) -> Option<SchemaTarget> {
         let turns = matches!(self.phase, Phase::TurningBack(_));

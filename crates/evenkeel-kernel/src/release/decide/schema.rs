@@ -5,10 +5,16 @@ use crate::model::DatabaseName;
 use crate::release::state::Release;
 use crate::world::SchemaTarget;
 
+/// How often within its deadline it counts as progress of a release that a schema is worked on and
+/// nothing is in the way.
+const AT_WORK: u32 = 4;
+
 impl Deciding<'_> {
-    /// Takes note of how far schemas are: a long backfill is progress.
+    /// Takes note of how far schemas are: a long backfill is progress, and so is an index that takes
+    /// long to build.
     pub(super) fn watch_schemas(&mut self) {
         let Some(release) = &self.state.release else { return };
+        let now = self.moment.now;
         let moved: Vec<(DatabaseName, u16)> = release
             .migrations()
             .filter_map(|(name, _, change, migration)| {
@@ -17,10 +23,11 @@ impl Deciding<'_> {
                 (permille > migration.permille).then(|| (name.clone(), permille))
             })
             .collect();
-        if moved.is_empty() {
+        let due = now.since(release.progress) >= release.progress_deadline() / AT_WORK;
+        let works = due && release.schemas_are_at_work(self.world);
+        if moved.is_empty() && !works {
             return;
         }
-        let now = self.moment.now;
         let Some(release) = self.state.release_mut() else { return };
         release.progress = now;
         for (name, permille) in moved {

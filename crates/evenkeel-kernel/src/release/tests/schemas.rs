@@ -13,6 +13,10 @@ use crate::world::{SchemaTarget, Trouble};
 /// Seconds that a backfill takes; everything else takes one.
 const FILLS_IN: u64 = 4;
 
+/// A revision whose indexes take long.
+const LARGE: u32 = 9;
+const BUILDS_IN: u64 = 2000;
+
 /// What is done with a database.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Doing {
@@ -82,9 +86,14 @@ impl Story {
 
     pub(super) fn schemas(&self) -> BTreeMap<DatabaseName, world::Schema> {
         let seen = |(name, doing): (&DatabaseName, &Doing)| {
-            let stuck = self.fates.contains_key(name.as_str());
-            let trouble = stuck
-                .then(|| Trouble { why: "rows of orders break a rule".to_owned(), is_final: true });
+            let fate = self.fates.get(name.as_str());
+            let stuck = fate.is_some();
+            let trouble = fate.map(|fate| match fate {
+                Fate::Never => Trouble { why: "pid 7 has orders".to_owned(), is_final: false },
+                Fate::Crashes | Fate::Sick | Fate::Fails => {
+                    Trouble { why: "rows of orders break a rule".to_owned(), is_final: true }
+                }
+            });
             let done = if stuck { doing.done } else { done(doing, self.second) };
             let revision = doing.revision;
             let doing = is_doing(doing, self.second);
@@ -99,6 +108,9 @@ impl Story {
 fn is_doing(doing: &Doing, second: u64) -> Option<world::Doing> {
     let passed = doing.held.unwrap_or(second) - doing.since;
     let target = doing.target.filter(|it| *it == SchemaTarget::Ready || passed > 0);
+    if doing.revision == LARGE && target == Some(SchemaTarget::Ready) {
+        return Some(world::Doing::Tightening);
+    }
     let is = match target.unwrap_or(SchemaTarget::Ready) {
         SchemaTarget::Ready => world::Doing::Filling(world::Filling {
             rows: passed * 100,
@@ -115,7 +127,11 @@ fn is_doing(doing: &Doing, second: u64) -> Option<world::Doing> {
 
 /// What is done by now.
 fn done(doing: &Doing, second: u64) -> Option<SchemaTarget> {
-    let takes = if doing.target == Some(SchemaTarget::Ready) { FILLS_IN } else { 1 };
+    let takes = match doing.target {
+        Some(SchemaTarget::Ready) if doing.revision == LARGE => BUILDS_IN,
+        Some(SchemaTarget::Ready) => FILLS_IN,
+        Some(SchemaTarget::Contracted | SchemaTarget::Undone) | None => 1,
+    };
     let second = doing.held.unwrap_or(second);
     let target = doing.target.filter(|_| second >= doing.since + takes);
     target.or(doing.done)
@@ -407,6 +423,70 @@ fn a_pause_keeps_rows_from_being_filled_for_as_long_as_it_lasts() {
             2000 release #2 resumed by ann
             2001 ? database main gets its new shape, revision 2: 300 of about 400 rows, 75 %, 100 rows a second, about 1s left
             2001 ? web r2: 0 of 1 instances ready
+        "#]],
+    );
+}
+
+#[test]
+fn an_index_may_take_as_long_as_it_does_and_who_is_in_the_way_may_not() {
+    check(
+        "web 1 blue-green bake 0 reads main",
+        "0 apply main@
+         20 apply web:v2 main@9
+         2050 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2 main@9
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 9 of its schema is being made beside the old one
+            2020   web r1 1+0 100 % r2 1+0 0 %
+            2023 shifting web to r2: step 1 of 1
+            2023 web: 100 % of the traffic goes to r2
+            2023   web r1 1+0 0 % r2 1+0 100 %
+            2024 promoted
+            2024 the old revisions are stopped now
+            2024   web r1 0+1 0 % r2 1+0 100 %
+            2025   web r2 1+0 100 %
+            2026 database main: revision 9 of its schema stays, the old one goes now
+            2027 release #2 ended: promoted
+        "#]],
+    );
+    check(
+        "web 1 blue-green bake 0 reads main",
+        "0 apply main@
+         20 apply web:v2 main@9
+         1500 never main
+         1600 why
+         3000 end",
+        &expect![[r#"
+            0 > apply main@
+            0 < release #1 is started
+            0 release #1 started by ann: web r1
+            0   web r1 1+0 0 %
+            3 shifting web to r1: step 1 of 1
+            3 web: 100 % of the traffic goes to r1
+            3   web r1 1+0 100 %
+            4 promoted
+            4 nothing was replaced, so nothing is stopped
+            4 release #1 ended: promoted
+            20 > apply web:v2 main@9
+            20 < release #2 is started
+            20 release #2 started by ann: web r1 to r2
+            20 database main: revision 9 of its schema is being made beside the old one
+            1550 release #2 turns back: no progress for 1m
+            1550 database main: revision 9 of its schema is being taken away again
+            1600 ? database main loses its new shape, revision 9 (pid 7 has orders)
+            1600 ? release #2 is taken back: the new instances drain (no progress for 1m)
         "#]],
     );
 }
