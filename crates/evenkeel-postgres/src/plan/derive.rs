@@ -239,16 +239,13 @@ fn backfill(layout: &Layout<'_>) -> Option<Backfill> {
         [key] if layout.old.column(key).is_some_and(is_whole) => key.to_string(),
         _ => "hashtid(ctid)".to_owned(),
     };
-    let constraints = layout.old.constraints.iter();
-    let keys =
-        constraints.filter(|it| matches!(it.rule, Rule::Primary { .. } | Rule::Unique { .. }));
     Some(Backfill {
         table: layout.table(),
         set: set.join(", "),
         lacking: lacking.join(" OR "),
         turn,
         columns: filled.iter().map(|it| it.physical.clone()).collect(),
-        indexes: layout.old.indexes.len() + keys.count(),
+        indexes: layout.old.entries(),
         rows: layout.old.size.rows,
         bytes: layout.old.size.bytes,
     })

@@ -8,7 +8,8 @@ use super::expand::names;
 use super::follow;
 use super::layout::Layout;
 use super::tighten::{Fate, fate, not_nulls};
-use super::views;
+use super::{cost, put, views};
+use crate::kind::Kind;
 use crate::name::{Name, list};
 use crate::problem::Place;
 use crate::shape::{Rule, Shape};
@@ -113,7 +114,7 @@ pub(super) fn hazards(
         }
         all.extend(of_table(layouts, layout));
         all.extend(texts(now, wanted, layout));
-        all.extend(cost(layout));
+        all.extend(filled(layout));
         all.extend(worn(layout));
     }
     for view in &views::carried(now, wanted, layouts).again {
@@ -168,24 +169,40 @@ fn texts(now: &Shape, wanted: &Wanted, layout: &Layout<'_>) -> Vec<Hazard> {
     all
 }
 
-/// What is done row by row, and how much it is.
-fn cost(layout: &Layout<'_>) -> Option<Hazard> {
+/// What is done row by row, how much it is, and what that comes to.
+fn filled(layout: &Layout<'_>) -> Option<Hazard> {
     let filled: Vec<&Name> =
         layout.fresh.iter().filter(|it| it.up.is_some()).map(|it| &it.name).collect();
     let size = layout.old.size;
-    (!filled.is_empty() && size.rows > 0).then(|| {
-        note(
-            None,
-            format!(
-                "{} of {} are filled row by row: about {} rows, {} MB",
-                list(filled),
-                layout.old.name,
-                size.rows,
-                size.bytes.div_ceil(1_000_000)
+    if filled.is_empty() || size.rows == 0 {
+        return None;
+    }
+    let mut what = format!(
+        "{} of {} are filled row by row: about {} rows, {} MB",
+        list(filled),
+        layout.old.name,
+        size.rows,
+        size.bytes.div_ceil(MB)
+    );
+    let old: Vec<&Kind> = layout.old.columns.iter().map(|it| &it.kind).collect();
+    let new = layout.fresh.iter().filter(|it| it.up.is_some());
+    let new: Vec<&Kind> = new.map(|it| &it.column.kind).collect();
+    if let Some(cost) = cost::cost(size, &old, &new, layout.old.entries()) {
+        put(
+            &mut what,
+            format_args!(
+                "; the table grows by about {} % until it is rewritten, and about {} MB of WAL are \
+                 written",
+                cost.growth,
+                cost.wal.div_ceil(MB)
             ),
-        )
-    })
+        );
+    }
+    Some(note(None, what))
 }
+
+/// Bytes of a megabyte.
+const MB: u64 = 1_000_000;
 
 /// The share of its numbers, in per cent, from which on a column is said to be near its end.
 const NEAR_END: i64 = 70;

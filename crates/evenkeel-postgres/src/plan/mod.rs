@@ -14,6 +14,7 @@
 //! Expand, contract and undo are one transaction each, so no write meets a table in between.
 
 mod contract;
+mod cost;
 mod derive;
 mod expand;
 mod follow;

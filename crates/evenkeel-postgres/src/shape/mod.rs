@@ -167,6 +167,12 @@ impl Table {
         self.indexes.iter().find(|index| index.name == *name)
     }
 
+    /// How many indexes a row is entered into.
+    pub fn entries(&self) -> usize {
+        let keys = |it: &&Constraint| matches!(it.rule, Rule::Primary { .. } | Rule::Unique { .. });
+        self.indexes.len() + self.constraints.iter().filter(keys).count()
+    }
+
     /// The columns of its primary key; none if it has none.
     pub fn key(&self) -> &[Name] {
         self.constraints
