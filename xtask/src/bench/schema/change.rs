@@ -1,6 +1,12 @@
-//! The table, and the two changes of it.
+//! The table, and the changes of it.
+
+use std::collections::BTreeMap;
 
 use super::clients::Questions;
+
+/// The columns of the table.
+pub(super) const COLUMNS: [&str; 8] =
+    ["id", "customer_id", "full_name", "amount_cents", "meta", "status", "note", "created_at"];
 
 /// Statements that make the table with so many rows.
 pub(super) fn seed(rows: u32) -> Vec<String> {
@@ -44,20 +50,29 @@ pub(super) enum Change {
     Wider,
     /// `region` is added, which is not NULL and follows from the customer.
     Added,
+    /// Four columns get other types, one of which is in an index.
+    Many,
 }
 
 /// What a region is.
 const REGION: &str = "CASE WHEN customer_id % 3 = 0 THEN 'north' \
                       WHEN customer_id % 3 = 1 THEN 'south' ELSE 'west' END";
 
+/// Four columns at once.
+const MANY: &str = "ALTER TABLE orders ALTER COLUMN customer_id TYPE bigint, \
+                    ALTER COLUMN amount_cents TYPE bigint, \
+                    ALTER COLUMN meta TYPE jsonb USING meta::jsonb, \
+                    ALTER COLUMN status TYPE varchar(32)";
+
 impl Change {
-    pub(super) const ALL: [Self; 2] = [Self::Wider, Self::Added];
+    pub(super) const ALL: [Self; 3] = [Self::Wider, Self::Added, Self::Many];
 
     /// Its word on the command line.
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Wider => "wider",
             Self::Added => "added",
+            Self::Many => "many",
         }
     }
 
@@ -65,6 +80,7 @@ impl Change {
         match self {
             Self::Wider => "amount_cents from int to bigint",
             Self::Added => "a new column NOT NULL, filled from another",
+            Self::Many => "four columns get other types, one of which is in an index",
         }
     }
 
@@ -75,6 +91,7 @@ impl Change {
             Self::Added => {
                 format!("-- up: {REGION}\nALTER TABLE orders ADD COLUMN region text NOT NULL;")
             }
+            Self::Many => format!("{MANY};"),
         }
     }
 
@@ -86,33 +103,67 @@ impl Change {
                 "ALTER TABLE orders ADD COLUMN region text; UPDATE orders SET region = {REGION}; \
                  ALTER TABLE orders ALTER COLUMN region SET NOT NULL"
             ),
+            Self::Many => MANY.to_owned(),
         }
     }
 
     pub(super) fn plain_name(self) -> &'static str {
         match self {
-            Self::Wider => "plain ALTER TYPE",
+            Self::Wider | Self::Many => "plain ALTER TYPE",
             Self::Added => "plain UPDATE",
         }
     }
 
-    /// The column that a range walk adds, its type, and what fills it and the old one.
-    pub(super) fn walk(self) -> Walked {
+    /// The column that a range walk adds, its type, and what fills it and the old one. One is enough
+    /// to know how it does.
+    pub(super) fn walk(self) -> Option<Walked> {
         match self {
-            Self::Wider => Walked {
+            Self::Wider => Some(Walked {
                 column: "_new_amount_cents",
                 kind: "bigint",
                 up: "amount_cents",
                 down: Some(("amount_cents", "NEW._new_amount_cents")),
-            },
-            Self::Added => Walked { column: "_new_region", kind: "text", up: REGION, down: None },
+            }),
+            Self::Added => {
+                Some(Walked { column: "_new_region", kind: "text", up: REGION, down: None })
+            }
+            Self::Many => None,
+        }
+    }
+
+    /// What is different in a second table.
+    pub(super) fn copied(self) -> Vec<Copied> {
+        let one = |column, kind, up: String| Copied { column, kind, up, default: "" };
+        match self {
+            Self::Wider => vec![one("amount_cents", "bigint", "{}amount_cents".to_owned())],
+            Self::Added => {
+                vec![one("region", "text", REGION.replace("customer_id", "{}customer_id"))]
+            }
+            Self::Many => vec![
+                one("customer_id", "bigint", "{}customer_id".to_owned()),
+                one("amount_cents", "bigint", "{}amount_cents".to_owned()),
+                one("meta", "jsonb", "{}meta::jsonb".to_owned()),
+                Copied {
+                    default: ", ALTER COLUMN status SET DEFAULT 'new'",
+                    ..one("status", "varchar(32)", "{}status".to_owned())
+                },
+            ],
+        }
+    }
+
+    /// What the columns of the first table hold for a row of a second one, where that is another
+    /// value.
+    pub(super) fn back(self, row: &str) -> BTreeMap<&'static str, String> {
+        match self {
+            Self::Wider | Self::Added => BTreeMap::new(),
+            Self::Many => BTreeMap::from([("meta", format!("{row}meta::text"))]),
         }
     }
 
     /// The column's name in the new shape.
     pub(super) fn column(self) -> &'static str {
         match self {
-            Self::Wider => "amount_cents",
+            Self::Wider | Self::Many => "amount_cents",
             Self::Added => "region",
         }
     }
@@ -120,7 +171,7 @@ impl Change {
     /// What is asked of the new shape.
     pub(super) fn questions(self) -> Questions {
         match self {
-            Self::Wider => Questions {
+            Self::Wider | Self::Many => Questions {
                 insert: "INSERT INTO orders (customer_id, full_name, amount_cents, meta) \
                          VALUES ($1, 'Somebody New', $2::bigint, '{}')",
 
@@ -145,4 +196,14 @@ pub(super) struct Walked {
     pub(super) kind: &'static str,
     pub(super) up: &'static str,
     pub(super) down: Option<(&'static str, &'static str)>,
+}
+
+/// A column of a second table that the first one does not have so.
+pub(super) struct Copied {
+    pub(super) column: &'static str,
+    pub(super) kind: &'static str,
+    /// What fills it, with `{}` before columns of the first table.
+    pub(super) up: String,
+    /// What else is done to it.
+    pub(super) default: &'static str,
 }

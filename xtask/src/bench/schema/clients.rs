@@ -10,6 +10,8 @@ use postgres::error::SqlState;
 use postgres::types::Type;
 use postgres::{Client, Statement};
 
+use super::super::process;
+use super::engine;
 use super::server::connect;
 
 /// How long a client waits before it tries again to connect.
@@ -111,12 +113,7 @@ impl One {
             self.client = Some(connected.map_err(|error| told(&error))?);
         }
         let Some(it) = &mut self.client else { return Ok(()) };
-        let (id, number) = (fastrand::i32(1..=self.load.rows), fastrand::i32(1..100_000));
-        let done = match fastrand::u32(0..100) {
-            0..50 => it.client.query(&it.select, &[&id]).map(drop),
-            50..85 => it.client.execute(&it.update, &[&id, &number]).map(drop),
-            _ => it.client.execute(&it.insert, &[&(id % 50_000), &number]).map(drop),
-        };
+        let done = it.ask(&self.load, fastrand::u32(0..100));
         done.map_err(|error| {
             // As pools do: a statement whose plan is of no use any more is prepared again.
             let stale = error.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED);
@@ -128,7 +125,33 @@ impl One {
     }
 }
 
+/// Writes by which it is known what one costs.
+const WRITES: u32 = 3_000;
+
+/// Processor time that a write costs the server through a shape: what clients write, one after the
+/// other and without waiting for the disk.
+pub(super) fn cost_of_write(server: &Path, load: &Load) -> anyhow::Result<Duration> {
+    let mut it = Connected::new(server, load)?;
+    it.client.batch_execute("SET synchronous_commit = off")?;
+    let pid = engine::pid(&mut it.client)?;
+    let before = process::cpu(pid);
+    for _ in 0..WRITES {
+        it.ask(load, fastrand::u32(50..100))?;
+    }
+    Ok(process::cpu(pid).saturating_sub(before) / WRITES)
+}
+
 impl Connected {
+    /// One request: which one a number below 100 says.
+    fn ask(&mut self, load: &Load, which: u32) -> Result<(), postgres::Error> {
+        let (id, number) = (fastrand::i32(1..=load.rows), fastrand::i32(1..100_000));
+        match which {
+            0..50 => self.client.query(&self.select, &[&id]).map(drop),
+            50..85 => self.client.execute(&self.update, &[&id, &number]).map(drop),
+            _ => self.client.execute(&self.insert, &[&(id % 50_000), &number]).map(drop),
+        }
+    }
+
     fn new(path: &Path, load: &Load) -> Result<Self, postgres::Error> {
         let mut client = connect(path, &load.search_path)?;
         let select = client.prepare_typed(load.questions.select, &[Type::INT4])?;

@@ -1,5 +1,5 @@
-//! Three ways to change the table, each by one connection: Evenkeel's; plain SQL in one transaction;
-//! and a walk along the primary key, as the tools that use views and row triggers do it.
+//! Ways to change the table, each by one connection: Evenkeel's; plain SQL in one transaction; and a
+//! walk along the primary key, as the tools that use views and row triggers do it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -15,7 +15,7 @@ use evenkeel_postgres::{catalog, execute};
 use postgres::error::SqlState;
 use postgres::{Client, SimpleQueryMessage};
 
-use super::change::{Change, Walked};
+use super::change::{COLUMNS, Change, Walked};
 use super::server::Server;
 
 /// What has to be done, in its order.
@@ -25,6 +25,10 @@ pub(super) trait Engine {
     fn pid(&mut self) -> anyhow::Result<u32>;
     /// Where the new shape is found while there are two, if there ever are.
     fn new_shape(&self) -> Option<String>;
+    /// Whether rows that are not filled yet are there in the new shape.
+    fn is_whole_at_once(&self) -> bool {
+        true
+    }
     fn expand(&mut self) -> anyhow::Result<()>;
     fn fill(&mut self) -> anyhow::Result<()>;
     fn tighten(&mut self) -> anyhow::Result<()>;
@@ -33,7 +37,7 @@ pub(super) trait Engine {
     fn held(&self) -> Duration;
 }
 
-fn pid(client: &mut Client) -> anyhow::Result<u32> {
+pub(super) fn pid(client: &mut Client) -> anyhow::Result<u32> {
     Ok(u32::try_from(client.query_one("SELECT pg_backend_pid()", &[])?.get::<_, i32>(0))?)
 }
 
@@ -134,14 +138,18 @@ impl Engine for Ours {
 }
 
 /// Statements in one transaction that lock the table.
-struct Locking {
-    client: Client,
-    held: Duration,
+pub(super) struct Locking {
+    pub(super) client: Client,
+    pub(super) held: Duration,
 }
 
 impl Locking {
+    pub(super) fn new(server: &Server) -> anyhow::Result<Self> {
+        Ok(Self { client: server.connect("public")?, held: Duration::ZERO })
+    }
+
     /// Runs statements in one transaction, and looks at the server's clock between lock and commit.
-    fn run(&mut self, before: &str, sql: &str) -> Result<(), postgres::Error> {
+    pub(super) fn run(&mut self, before: &str, sql: &str) -> Result<(), postgres::Error> {
         let clock = "SELECT extract(epoch FROM clock_timestamp())";
         let message = format!(
             "BEGIN; {before} LOCK TABLE public.orders IN ACCESS EXCLUSIVE MODE; {clock}; {sql}; \
@@ -175,8 +183,7 @@ pub(super) struct Plain {
 
 impl Plain {
     pub(super) fn new(server: &Server, change: Change) -> anyhow::Result<Self> {
-        let locking = Locking { client: server.connect("public")?, held: Duration::ZERO };
-        Ok(Self { locking, change })
+        Ok(Self { locking: Locking::new(server)?, change })
     }
 }
 
@@ -225,31 +232,32 @@ pub(super) struct Walk {
 /// Rows of a batch.
 const BATCH: u32 = 1_000;
 /// How long a step waits for its lock, how long others pass, and how often it is tried.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms';";
+pub(super) const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '500ms';";
 const LOCK_PAUSE: Duration = Duration::from_secs(1);
 const LOCK_TRIES: usize = 60;
-/// The columns of the table.
-const COLUMNS: [&str; 8] =
-    ["id", "customer_id", "full_name", "amount_cents", "meta", "status", "note", "created_at"];
 /// The schema of its view.
 const WALKED: &str = "walked";
 
+/// Tries until the table is free.
+pub(super) fn patiently(locking: &mut Locking, sql: &str) -> anyhow::Result<()> {
+    for _ in 0..LOCK_TRIES {
+        match locking.run(LOCK_TIMEOUT, sql) {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                thread::sleep(LOCK_PAUSE);
+            }
+            done => return Ok(done?),
+        }
+    }
+    anyhow::bail!("the table stayed locked")
+}
+
 impl Walk {
-    pub(super) fn new(server: &Server, change: Change) -> anyhow::Result<Self> {
-        let locking = Locking { client: server.connect("public")?, held: Duration::ZERO };
-        Ok(Self { locking, change, walked: change.walk() })
+    pub(super) fn new(server: &Server, change: Change, walked: Walked) -> anyhow::Result<Self> {
+        Ok(Self { locking: Locking::new(server)?, change, walked })
     }
 
     fn patiently(&mut self, sql: &str) -> anyhow::Result<()> {
-        for _ in 0..LOCK_TRIES {
-            match self.locking.run(LOCK_TIMEOUT, sql) {
-                Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
-                    thread::sleep(LOCK_PAUSE);
-                }
-                done => return Ok(done?),
-            }
-        }
-        anyhow::bail!("the table stayed locked")
+        patiently(&mut self.locking, sql)
     }
 
     /// A trigger that fills one column where the session is of the other shape.

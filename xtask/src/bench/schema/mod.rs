@@ -1,4 +1,4 @@
-//! Changes of a table under load, beside plain SQL and a walk along the primary key.
+//! Changes of a table under load, beside plain SQL, a walk along the primary key and a second table.
 //!
 //! Each engine gets a fresh copy of the same filled database. Clients ask at given times through the
 //! old shape all along, and through the new one once it is there; how long they wait is counted from
@@ -6,6 +6,7 @@
 
 mod change;
 mod clients;
+mod copy;
 mod engine;
 mod server;
 mod told;
@@ -18,7 +19,8 @@ use anyhow::{Context as _, bail};
 use postgres::Client;
 
 use self::change::Change;
-use self::clients::{Clients, Load};
+use self::clients::{Clients, Load, cost_of_write};
+use self::copy::Copy;
 use self::engine::{Engine, Ours, Plain, Walk};
 use self::server::{Seed, Server};
 use self::told::Outcome;
@@ -34,8 +36,8 @@ const AFTER: Duration = Duration::from_secs(3);
 /// How long the reader holds the table.
 const READER: Duration = Duration::from_secs(8);
 
-const USAGE: &str = "usage: cargo xtask bench schema [--rows N] [--reader] [--change wider|added] \
-                     [--only ours|plain|walk]";
+const USAGE: &str = "usage: cargo xtask bench schema [--rows N] [--reader] [--change wider|added|many] \
+                     [--only ours|plain|walk|copy]";
 
 /// What is measured.
 struct Options {
@@ -87,15 +89,20 @@ pub(super) fn run(words: &[&str]) -> anyhow::Result<()> {
     for change in &options.changes {
         println!("\n  {}", change.said());
         told::head();
-        for which in ["ours", "plain", "walk"] {
+        for which in ["ours", "plain", "walk", "copy"] {
             if options.only.as_deref().is_some_and(|it| it != which) {
+                continue;
+            }
+            let walked = change.walk();
+            if which == "walk" && walked.is_none() {
                 continue;
             }
             let server = seed.server()?;
             let engine: Box<dyn Engine> = match which {
                 "ours" => Box::new(Ours::new(&server, *change)?),
                 "plain" => Box::new(Plain::new(&server, *change)?),
-                _ => Box::new(Walk::new(&server, *change)?),
+                "copy" => Box::new(Copy::new(&server, *change)?),
+                _ => Box::new(Walk::new(&server, *change, walked.context("it walks")?)?),
             };
             measure(&server, engine, *change, &options)?.tell();
         }
@@ -136,22 +143,32 @@ fn measure(
         }
     };
 
-    let old = Clients::new(server.path(), &load(change::OLD, "public", OLD));
+    let old_load = load(change::OLD, "public", OLD);
+    let new_load = engine.new_shape().map(|path| load(change.questions(), &path, NEW));
+    let cost = |load: &Load| cost_of_write(server.path(), load);
+    let mut writes = vec![cost(&old_load)?];
+    let old = Clients::new(server.path(), &old_load);
     phase("quiet", &mut wait(QUIET))?;
     let before = Sizes::read(&mut look)?;
     let cpu = process::cpu(pid);
     let reader = options.reader.then(|| hold(server)).transpose()?;
     phase("expand", &mut || engine.expand())?;
-    let new = engine
-        .new_shape()
-        .map(|path| Clients::new(server.path(), &load(change.questions(), &path, NEW)));
+    let begin = || new_load.as_ref().map(|load| Clients::new(server.path(), load));
+    let mut new = if engine.is_whole_at_once() { begin() } else { None };
     let (wal, filling) = (Sizes::read(&mut look)?.wal, process::cpu(pid));
     phase("fill", &mut || engine.fill())?;
     let (filled_wal, filled) = (Sizes::read(&mut look)?.wal, process::cpu(pid));
     phase("tighten", &mut || engine.tighten())?;
     let worked = process::cpu(pid);
+    if new.is_none() {
+        new = begin();
+    }
     phase("both", &mut wait(BOTH))?;
     let mut samples = old.stop();
+    if let Some(new_load) = &new_load {
+        writes.extend([cost(&old_load)?, cost(new_load)?]);
+    }
+    let disk = Sizes::read(&mut look)?.disk - before.disk;
     let idle = process::cpu(pid);
     phase("contract", &mut || engine.contract())?;
     let cpu = process::cpu(pid).saturating_sub(idle) + worked.saturating_sub(cpu);
@@ -172,6 +189,8 @@ fn measure(
         hot: after.hot,
         table: (before.table, after.table),
         indexes: (before.indexes, after.indexes),
+        disk: (before.table + before.indexes, before.table + before.indexes + disk),
+        writes,
         held: engine.held(),
         load: (load_before, load_average()),
     })
@@ -182,6 +201,7 @@ struct Sizes {
     wal: i64,
     table: i64,
     indexes: i64,
+    disk: i64,
     /// The share of updates that needed no entry in an index.
     hot: f64,
 }
@@ -191,11 +211,13 @@ impl Sizes {
         let row = client.query_one(
             "SELECT (pg_current_wal_lsn() - '0/0')::bigint, pg_relation_size('public.orders'),
                     pg_indexes_size('public.orders'),
-                    (n_tup_hot_upd / greatest(n_tup_upd, 1)::float8)
+                    (n_tup_hot_upd / greatest(n_tup_upd, 1)::float8),
+                    pg_database_size(current_database())
              FROM pg_stat_user_tables WHERE relid = 'public.orders'::regclass",
             &[],
         )?;
-        Ok(Self { wal: row.get(0), table: row.get(1), indexes: row.get(2), hot: row.get(3) })
+        let (table, indexes) = (row.get(1), row.get(2));
+        Ok(Self { wal: row.get(0), table, indexes, hot: row.get(3), disk: row.get(4) })
     }
 }
 

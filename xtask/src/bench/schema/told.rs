@@ -20,6 +20,11 @@ pub(super) struct Outcome {
     pub(super) hot: f64,
     pub(super) table: (i64, i64),
     pub(super) indexes: (i64, i64),
+    /// Bytes of the table and its indexes before, and with what was there besides before contract.
+    pub(super) disk: (i64, i64),
+    /// What a write of a client costs the server: before, and while both shapes are there through
+    /// the old one and the new one.
+    pub(super) writes: Vec<Duration>,
     pub(super) held: Duration,
     pub(super) load: (String, String),
 }
@@ -73,6 +78,14 @@ impl Outcome {
             self.load.1,
         );
         println!("    {:<17} {}", "", self.waits().join("  "));
+        let writes: Vec<String> =
+            self.writes.iter().map(|it| format!("{:.0}", it.as_secs_f64() * 1e6)).collect();
+        println!(
+            "    {:<17} a write costs (µs; before, then old and new shape): {}; most disk {:+.0} %",
+            "",
+            writes.join(", "),
+            growth(self.disk)
+        );
         for ((phase, text), (count, first)) in self.failures() {
             let text: String = text.chars().take(ERROR).collect();
             let at = first.as_secs_f64();
