@@ -225,7 +225,7 @@ impl Filling<'_> {
     /// process and with pauses, and is left out where somebody else does it already.
     fn vacuum(&mut self) -> Result<(), Failed> {
         let table = &self.backfill.table;
-        self.session.run("SET vacuum_cost_delay = '2ms'; SET vacuum_cost_limit = 2000")?;
+        self.session.run("SET vacuum_cost_delay = '2ms'; SET vacuum_cost_limit = 500")?;
         let vacuum =
             format!("VACUUM (SKIP_LOCKED, INDEX_CLEANUP ON, TRUNCATE OFF, PARALLEL 0) {table}");
         match self.session.run(&vacuum) {
