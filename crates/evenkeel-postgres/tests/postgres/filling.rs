@@ -8,7 +8,7 @@ use crate::rig::{Database, lines, public, told};
 /// no index, and those that move take the room that others left.
 #[test]
 fn a_table_that_is_filled_does_not_double() {
-    let Some(database) = Database::new() else { return };
+    let Some(database) = Database::alone() else { return };
     // By a key that is a number, and by one that is not.
     for (table, key) in [("numbers", "n"), ("words", "md5(n::text)")] {
         let mut client = database.with(&format!(
@@ -43,7 +43,7 @@ fn a_table_that_is_filled_does_not_double() {
         let after = size();
         // Both would double if every row moved. What else the server does at the time costs some room.
         let growth = [after[0] / before[0] - 1.0, after[1] / before[1] - 1.0];
-        assert!(growth[0] < 0.3 && growth[1] < 0.3, "{table}: {growth:?}");
+        assert!(growth[0] < 0.2 && growth[1] < 0.2, "{table}: {growth:?}");
         executor.tighten(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
         executor.contract(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
         let sum = format!("SELECT count(amount), sum(amount) FROM {table}");

@@ -239,6 +239,22 @@ impl Database {
         }
     }
 
+    /// A new database on a server of its own: on another one, what others do in their databases keeps
+    /// what is left behind from being cleaned up.
+    pub(crate) fn alone() -> Option<Self> {
+        let Some(programs) = programs().into_iter().next() else {
+            skipped("PostgreSQL is not installed");
+            return None;
+        };
+        match start_with(&programs, &[], &[], PORT) {
+            Ok(server) => Some(Self::on(Box::leak(Box::new(server)))),
+            Err(why) => {
+                skipped(&why);
+                None
+            }
+        }
+    }
+
     /// A new database on a server of each version that is here.
     pub(crate) fn each() -> Vec<Self> {
         let servers = servers();
