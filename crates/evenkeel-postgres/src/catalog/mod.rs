@@ -4,6 +4,7 @@ mod others;
 mod queries;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use postgres::{GenericClient, Row};
 
@@ -18,6 +19,9 @@ use crate::shape::{
     Column, Constraint, Expression, Grant, Index, Made, Rule, Shape, Size, Table, Trigger, View,
 };
 use crate::sql::Grammar;
+
+/// How long is waited for a table that somebody has for themselves; it could not be changed either.
+const LOCK: Duration = Duration::from_secs(3);
 
 /// Why a shape could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +73,10 @@ pub(crate) fn read_by(
 ) -> Result<Shape, Unreadable> {
     let mut tx = client.transaction()?;
     let path = crate::name::list(search_path.iter().copied());
-    tx.batch_execute(&format!("SET LOCAL search_path = {path}"))?;
+    let lock = LOCK.as_millis();
+    tx.batch_execute(&format!(
+        "SET LOCAL search_path = {path}; SET LOCAL lock_timeout = '{lock}ms'"
+    ))?;
     let version: i32 =
         tx.query_one("SELECT current_setting('server_version_num')::int / 10000", &[])?.get(0);
     let mut reader = Reader { schema, grammar, tables: BTreeMap::new(), views: BTreeMap::new() };

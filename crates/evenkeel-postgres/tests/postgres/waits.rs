@@ -4,8 +4,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use evenkeel_postgres::catalog;
 use evenkeel_postgres::execute::{Executor, Patience, Session, waits_for};
 use evenkeel_postgres::plan::Plan;
+use evenkeel_postgres::sql::Squawk;
 use postgres::Client;
 
 use crate::rig::{Database, public, told};
@@ -133,4 +135,16 @@ fn who_keeps_an_index_from_being_built_is_seen_from_beside() {
         other.batch_execute("COMMIT").expect("it ends");
         building.join().expect("it is built");
     });
+}
+
+#[test]
+fn a_shape_is_not_waited_for_as_long_as_somebody_has_a_table() {
+    let Some(database) = Database::new() else { return };
+    drop(database.with("CREATE TABLE t (id int PRIMARY KEY)"));
+    let mut other = database.with("BEGIN; LOCK TABLE t");
+    let read = || catalog::read(&mut database.connect(), &public(), &Squawk);
+    let refused = read().expect_err("it is not waited for");
+    assert!(told(&refused).contains("lock timeout"), "{}", told(&refused));
+    other.batch_execute("COMMIT").expect("it ends");
+    assert_eq!(read().expect("a shape").tables.len(), 1);
 }
