@@ -41,23 +41,51 @@ pub(super) fn phase(
     written: &[String],
     patience: Patience,
 ) -> Result<(), Failed> {
+    tried(session, phase, written, "COMMIT", patience)?;
+    // What was committed without waiting for the disk is on it after this.
+    session.run("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT")?;
+    Ok(())
+}
+
+/// How long locks are waited for to rehearse a phase.
+const REHEARSED: Duration = Duration::from_secs(20);
+
+/// Runs a phase and takes it back, so that what would fail is known while there is a way back. One
+/// that gets no locks is not rehearsed.
+pub(super) fn rehearse(
+    session: &mut Session,
+    phase: &Phase,
+    patience: Patience,
+) -> Result<(), Failed> {
+    let patience = Patience { total: patience.total.min(REHEARSED), ..patience };
+    match tried(session, phase, &[], "ROLLBACK", patience) {
+        Err(Failed::Locked { .. }) => Ok(()),
+        done => done,
+    }
+}
+
+fn tried(
+    session: &mut Session,
+    phase: &Phase,
+    written: &[String],
+    end: &str,
+    patience: Patience,
+) -> Result<(), Failed> {
     again(session, &phase.locks, patience, |session| {
-        let done = once(session, phase, written, patience);
+        let done = once(session, phase, written, end, patience);
         if done.is_err() {
             // The error of the phase says more than one of the way out of it.
             drop(session.run("ROLLBACK"));
         }
         done
-    })?;
-    // What was committed without waiting for the disk is on it after this.
-    session.run("BEGIN; SET LOCAL synchronous_commit = on; SELECT txid_current(); COMMIT")?;
-    Ok(())
+    })
 }
 
 fn once(
     session: &mut Session,
     phase: &Phase,
     written: &[String],
+    end: &str,
     patience: Patience,
 ) -> Result<(), Failed> {
     let lock = patience.per_try.as_millis();
@@ -90,7 +118,8 @@ fn once(
         rest.push_str(";\n");
         rest.push_str(statement);
     }
-    rest.push_str(";\nCOMMIT");
+    rest.push_str(";\n");
+    rest.push_str(end);
     session.run(&rest)?;
     Ok(())
 }

@@ -225,11 +225,12 @@ impl Executor {
         Ok(true)
     }
 
-    /// Holds the new shape to its rules.
+    /// Holds the new shape to its rules, and makes sure that contract will work.
     ///
     /// # Errors
     ///
-    /// [`Failed::Violated`] if rows break one; otherwise what the database said.
+    /// [`Failed::Violated`] if rows break one; otherwise what the database said, also of a contract
+    /// that would fail.
     pub fn tighten(&mut self, plan: &Plan) -> Result<(), Failed> {
         match self.stage(plan)? {
             Some(Stage::Filled) => {}
@@ -240,6 +241,7 @@ impl Executor {
         for step in &plan.tighten {
             tighten::step(&mut self.session, step, self.patience)?;
         }
+        attempt::rehearse(&mut self.session, &plan.contract, self.patience)?;
         self.write_down(plan, Stage::Ready)
     }
 

@@ -1,5 +1,6 @@
 //! One change at a time, looked at through both shapes in every phase.
 
+use crate::catalog::dump;
 use crate::rig::{Database, lines, told};
 
 #[test]
@@ -221,4 +222,32 @@ fn old_code_that_changes_something_else_need_not_know_of_a_value_that_does_not_f
     assert!(failed.contains("invalid input syntax for type integer: \"abc\""), "{failed}");
     executor.undo(&plan).unwrap();
     assert_eq!(lines(&mut old, "SELECT q FROM t ORDER BY id"), "1\nabc");
+}
+
+/// What stands in the way of contract is known before code of the new shape gets traffic, and nothing
+/// of the rehearsal stays.
+#[test]
+fn a_contract_that_would_fail_is_known_while_there_is_a_way_back() {
+    let Some(database) = Database::new() else { return };
+    let mut owner = database.with(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY);
+         INSERT INTO t VALUES (1);
+         CREATE SCHEMA elsewhere; CREATE VIEW elsewhere.ids AS SELECT id FROM public.t",
+    );
+    let before = dump(&mut owner);
+    let plan = database.plan("DROP TABLE t; ALTER TABLE u RENAME TO w");
+    let mut executor = database.executor();
+    let ok = |done: Result<(), evenkeel_postgres::execute::Failed>| {
+        done.unwrap_or_else(|error| panic!("{}", told(&error)));
+    };
+    ok(executor.expand(&plan));
+    ok(executor.fill(&plan, &mut |_| true).map(drop));
+    let failed = executor.tighten(&plan).expect_err("a view elsewhere reads what goes");
+    assert!(failed.is_final() && told(&failed).contains("elsewhere.ids"), "{}", told(&failed));
+    assert_eq!(lines(&mut owner, "SELECT id FROM t"), "1");
+    owner.batch_execute("DROP VIEW elsewhere.ids").expect("dropped");
+    ok(executor.tighten(&plan));
+    assert_eq!(lines(&mut owner, "SELECT id FROM t"), "1");
+    ok(executor.undo(&plan));
+    assert_eq!(dump(&mut owner), before);
 }
