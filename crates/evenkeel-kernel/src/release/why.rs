@@ -9,7 +9,7 @@ use crate::analysis::Verdict;
 use crate::model::{CheckName, JobWhen, PoolId, ServiceName};
 use crate::rollout;
 use crate::time::{Timestamp, human};
-use crate::world::{Health, Observed, World};
+use crate::world::{Health, Observed, SchemaTarget, World};
 
 /// A clock that has not begun to run so long after a step was reached stands still.
 const STILL_AFTER: Duration = Duration::from_secs(3);
@@ -88,6 +88,8 @@ impl State {
         waits.extend(self.job_waits(release, world, now));
         waits.extend(self.schema_waits(release, world));
         match &release.phase {
+            // Until then nothing new is to start.
+            Phase::Expanding if !release.schemas_are(world, SchemaTarget::Ready) => {}
             Phase::Expanding => waits.extend(self.expanding(release, world, now)),
             Phase::Shifting { .. } => waits.extend(self.shifting(release, world, now)),
             Phase::Baking => {
