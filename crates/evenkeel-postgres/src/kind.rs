@@ -103,6 +103,17 @@ impl Kind {
         Self(text.into())
     }
 
+    /// What a value is cast to before it is put into a column of this type: without the length, as a
+    /// cast to one that is too short cuts the value, and the column refuses it.
+    pub fn unbounded(&self) -> String {
+        let dimensions = if self.0.ends_with("[]") { "[]" } else { "" };
+        match self.0.split('(').next() {
+            Some("character varying") => format!("character varying{dimensions}"),
+            Some("character") => format!("bpchar{dimensions}"),
+            _ => self.0.clone(),
+        }
+    }
+
     /// The name, fit to be put into SQL.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -22,6 +22,10 @@ pub struct Others {
     pub functions: BTreeMap<(Name, String), Function>,
     /// Policies and rules of tables, by table and name: how SQL calls each, and what it says.
     pub on_tables: BTreeMap<(Name, Name), (String, String)>,
+    /// Triggers that are disabled, by table and name; a shape does not have them.
+    pub disabled: BTreeSet<(Name, Name)>,
+    /// Indexes of materialized views, by view and name.
+    pub view_indexes: BTreeSet<(Name, Name)>,
     /// Tables that are partitions of another.
     pub partitions: BTreeSet<Name>,
     /// What comments say, by what each is about.
@@ -82,6 +86,12 @@ pub fn others(
     }
     for row in ask(ON_TABLES)? {
         all.on_tables.insert((name(&row, 0), name(&row, 1)), (row.get(2), row.get(3)));
+    }
+    for row in ask(DISABLED)? {
+        all.disabled.insert((name(&row, 0), name(&row, 1)));
+    }
+    for row in ask(VIEW_INDEXES)? {
+        all.view_indexes.insert((name(&row, 0), name(&row, 1)));
     }
     for row in ask(COMMENTS)? {
         all.comments.insert(row.get(0), row.get(1));
@@ -153,6 +163,19 @@ const ON_TABLES: &str = "
     FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
       AND c.relkind IN ('r', 'p')";
+
+const DISABLED: &str = "
+    SELECT c.relname, t.tgname
+    FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+      AND t.tgenabled = 'D' AND NOT t.tgisinternal";
+
+const VIEW_INDEXES: &str = "
+    SELECT c.relname, i.relname
+    FROM pg_index x
+    JOIN pg_class i ON i.oid = x.indexrelid
+    JOIN pg_class c ON c.oid = x.indrelid AND c.relkind = 'm'
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)";
 
 const COMMENTS: &str = "
     SELECT pg_describe_object(d.classoid, d.objoid, d.objsubid), d.description

@@ -92,6 +92,10 @@ pub fn read(
     schema: &Name,
     grammar: &dyn Grammar,
 ) -> Result<Vec<Statement>, Vec<Problem>> {
+    let foreign = not_sql(file, text);
+    if !foreign.is_empty() {
+        return Err(foreign);
+    }
     let (statements, mut problems) = grammar.read(file, &without_meta(text), schema);
     let mut kept = Vec::new();
     for statement in statements.into_iter().filter(|it| !is_manner(it)) {
@@ -105,13 +109,37 @@ pub fn read(
     if problems.is_empty() { Ok(kept) } else { Err(problems) }
 }
 
-/// What dumps say to `psql` alone (`\restrict …`) is no SQL. Lines keep their numbers.
+/// What only `psql` understands: its own commands, and rows of `COPY`.
+fn not_sql(file: &str, text: &str) -> Vec<Problem> {
+    let mut all = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let at = Place { file: file.to_owned(), line: at + 1 };
+        let lower = line.trim_end().to_ascii_lowercase();
+        if lower.starts_with("copy ") && lower.ends_with("from stdin;") {
+            let what = "rows of COPY have no place in a desired schema";
+            // What follows are rows.
+            return vec![Problem::new(&at, what).hint("dump it with `--schema-only`")];
+        }
+        if let Some(command) = meta(line).filter(|it| !HARMLESS.contains(it)) {
+            let what = format!("`\\{command}` is a command of psql's, and is not followed");
+            all.push(Problem::new(&at, what).hint("write out what it brings"));
+        }
+    }
+    all
+}
+
+/// Commands that dumps have, which bring nothing.
+const HARMLESS: [&str; 2] = ["restrict", "unrestrict"];
+
+/// The command of `psql` that a line is.
+fn meta(line: &str) -> Option<&str> {
+    let word = line.strip_prefix('\\')?.split_whitespace().next()?;
+    word.starts_with(|it: char| it.is_ascii_alphabetic()).then_some(word)
+}
+
+/// The text without commands of `psql`. Lines keep their numbers.
 fn without_meta(text: &str) -> String {
-    let lines = text.split_inclusive('\n').map(|line| {
-        let meta =
-            line.starts_with('\\') && line[1..].starts_with(|it: char| it.is_ascii_lowercase());
-        if meta { "\n" } else { line }
-    });
+    let lines = text.split_inclusive('\n').map(|it| if meta(it).is_some() { "\n" } else { it });
     lines.collect()
 }
 
@@ -122,7 +150,7 @@ fn is_manner(statement: &Statement) -> bool {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match &statement.action {
         Action::Manner => true,
-        Action::Object { makes: None, .. } => true,
+        Action::Object { makes: None, .. } => words.starts_with(&["alter", "default"]),
         _ if words.windows(2).any(|it| it == ["owner", "to"]) => true,
         Action::Data { .. } => words.get(1).is_some_and(|it| it.contains("set_config(")),
         Action::Farewell => matches!(
@@ -161,7 +189,7 @@ fn misplaced(statement: &Statement) -> Option<Problem> {
             "has no place in a desired schema, which says what is there",
             "leave out what shall not be there",
         ),
-        Action::Raw => problem(
+        Action::Raw | Action::Object { makes: None, .. } => problem(
             "is not compared with what is there",
             "take it out: what is not compared stays in the database as it is",
         ),

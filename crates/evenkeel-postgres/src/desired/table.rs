@@ -34,6 +34,8 @@ pub(super) fn target(constraint: &Constraint) -> Option<&Name> {
 pub(super) struct Compared<'a> {
     /// As it is there, under its new names.
     pub(super) live: &'a Table,
+    /// Its name so far.
+    pub(super) was: &'a Name,
     /// As the file wants it, in the server's words.
     pub(super) desired: &'a Table,
     /// The file's `CREATE TABLE`.
@@ -161,13 +163,27 @@ impl Compared<'_> {
         let name = &desired.name;
         let at = self.at(name);
         let column = name.clone();
-        let mut push = |sql: String, change: Change, answers: Answers| {
-            let sql = format!("ALTER COLUMN {} {sql}", name.plain());
-            out.push(self.alter(at, &sql, change, answers));
-        };
         let computed =
             |it: &Column| it.default.as_ref().filter(|_| it.made == Made::Computed).map(quoted);
-        if live.made != desired.made || computed(live) != computed(desired) {
+        let identity = |it: &Column| match it.made {
+            Made::IdentityAlways => Some("ALWAYS"),
+            Made::IdentityByDefault => Some("BY DEFAULT"),
+            Made::Written | Made::Serial | Made::Computed => None,
+        };
+        let other = identity(live).zip(identity(desired)).filter(|(from, to)| from != to);
+        if let Some((from, to)) = other {
+            // It is run at once, where table and column have their old names.
+            let column = self.renamed.iter().find(|(_, new)| *new == name);
+            let column = column.map_or(name, |(old, _)| old).plain();
+            let table = self.was.plain();
+            let alter = |word: &str| {
+                format!("ALTER TABLE {table} ALTER COLUMN {column} SET GENERATED {word}")
+            };
+            let answers = Answers { undo: Some(alter(from)), ..Answers::default() };
+            out.push(Statement { at: at.clone(), sql: alter(to), action: Action::Raw, answers });
+        }
+        let in_another_way = live.made != desired.made && other.is_none();
+        if in_another_way || computed(live) != computed(desired) {
             let table = &self.live.name;
             problems.push(
                 Problem::new(at, format!("{table}.{name} would get its values in another way"))
@@ -179,6 +195,10 @@ impl Compared<'_> {
             );
             return;
         }
+        let mut push = |sql: String, change: Change, answers: Answers| {
+            let sql = format!("ALTER COLUMN {} {sql}", name.plain());
+            out.push(self.alter(at, &sql, change, answers));
+        };
         let retyped = live.kind != desired.kind || live.collation != desired.collation;
         if retyped {
             let change = Change::Retype {

@@ -89,8 +89,14 @@ pub(super) fn expand(
         for carried in &wanted.carried {
             if let When::PerRevision { drop } = &carried.when {
                 phase.statements.push(carried.sql.clone());
-                if let Some(view) = drop.strip_prefix("VIEW ") {
-                    phase.statements.push(default_grants(now, views, view));
+                match drop.as_deref().map(|it| it.strip_prefix("VIEW ")) {
+                    Some(Some(view)) => phase.statements.push(default_grants(now, views, view)),
+                    Some(None) => {}
+                    // Whoever gets a right may look into the schema.
+                    None => phase.statements.extend(
+                        granted_to(&carried.sql)
+                            .map(|role| format!("GRANT USAGE ON SCHEMA {views} TO {role}")),
+                    ),
                 }
             }
         }
@@ -159,6 +165,13 @@ pub(super) fn drop_views(views: &Name, schema: &Name) -> [String; 2] {
 /// Where names are looked for from now on in the transaction.
 pub(super) fn search_path(schemas: &[&Name]) -> String {
     format!("SET LOCAL search_path = {}", list(schemas.iter().copied()))
+}
+
+/// The roles that a `GRANT` names.
+fn granted_to(sql: &str) -> Option<&str> {
+    let end = sql.to_ascii_lowercase().find(" with grant option").unwrap_or(sql.len());
+    let at = sql[..end].to_ascii_lowercase().rfind(" to ")?;
+    Some(sql[at + 4..end].trim())
 }
 
 /// The new columns of a table.

@@ -39,7 +39,7 @@ pub fn probes(now: &Shape, wanted: &Wanted, revision: u32) -> Vec<Probe> {
     for layout in &layouts {
         let asking = Asking { now, layouts: &layouts, layout };
         all.extend(layout.fresh.iter().filter_map(|it| asking.value_of(it)));
-        all.extend(layout.fresh.iter().filter_map(|it| asking.cut(it)));
+        all.extend(layout.fresh.iter().filter_map(|it| asking.too_long(it)));
         let written = wanted
             .carried
             .iter()
@@ -104,8 +104,8 @@ impl Asking<'_> {
         Some(self.probe(Some(&it.at), format!("lack a value for {}", it.name), query))
     }
 
-    /// Whether a text is cut that a shorter type takes the place of: a cast does so without a word.
-    fn cut(&self, it: &Fresh) -> Option<Probe> {
+    /// Whether a text is too long for the type that takes the place of its own.
+    fn too_long(&self, it: &Fresh) -> Option<Probe> {
         let kind = it.column.kind.as_str();
         let long = kind.strip_prefix("character varying(").or(kind.strip_prefix("character("))?;
         let long = long.strip_suffix(')')?;
@@ -114,8 +114,7 @@ impl Asking<'_> {
         (was == "text" || was.starts_with("character")).then(|| {
             let query = self.rows(&format!("length(it.{old}) > {long}"));
             let wrong = format!("have more than {long} characters in {old}");
-            let probe = self.probe(Some(&it.at), wrong, query);
-            Probe { then: "all beyond would be lost", ..probe }
+            self.probe(Some(&it.at), wrong, query)
         })
     }
 

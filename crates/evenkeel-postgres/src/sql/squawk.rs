@@ -150,10 +150,13 @@ impl Squawk {
                         &at,
                         format!("`-- {}:` says nothing of `{} …`", answer.word, about.join(" ")),
                     )
-                    .hint(
-                        "an answer stands on the line of what it is about, or on a line of its own \
-                         above that",
-                    ),
+                    .hint(match answer.word {
+                        "up" => "it belongs beside ADD COLUMN, ALTER COLUMN … TYPE or SET NOT NULL",
+                        "down" => "it belongs beside DROP COLUMN, ALTER COLUMN … TYPE or DROP NOT NULL",
+                        "was" => "a migration says it with RENAME",
+                        _ => "it belongs beside what writes rows or is not modelled",
+                    }
+                    .to_owned() + ": on the same line, or on one of its own above"),
                 );
                 continue;
             }

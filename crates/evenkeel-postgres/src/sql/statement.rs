@@ -162,7 +162,7 @@ fn other(stmt: &ast::Stmt) -> Action {
         },
         ast::Stmt::CreateType(_) => made("TYPE", child::<ast::TypeName>(node)),
         ast::Stmt::CreateSequence(_) => made("SEQUENCE", child::<ast::Sequence>(node)),
-        ast::Stmt::CreateDomain(_) => made("DOMAIN", child::<ast::TypeName>(node)),
+        ast::Stmt::CreateDomain(_) => made("DOMAIN", child::<ast::Domain>(node)),
         // It may have been there.
         ast::Stmt::CreateExtension(_) => Action::Object {
             makes: child::<ast::Extension>(node)

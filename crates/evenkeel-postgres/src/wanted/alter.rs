@@ -200,12 +200,12 @@ impl Alter<'_> {
         let cast = using.is_none_or(|it| it.is_strict() && it.columns().all(|it| it == name));
         let up = match answers.up.as_ref().or(using) {
             Some(up) => up.clone(),
-            None => Expression::cast(name, Some(kind.as_str())),
+            None => Expression::cast(name, Some(&kind.unbounded())),
         };
         let down = match &answers.down {
             Some(down) => down.clone(),
             None if cast && answers.up.is_none() => {
-                Expression::cast(name, Some(column.kind.as_str()))
+                Expression::cast(name, Some(&column.kind.unbounded()))
             }
             None => {
                 return Err(self.missing(

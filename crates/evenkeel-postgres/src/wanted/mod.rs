@@ -126,8 +126,8 @@ pub enum When {
     /// At the beginning, in the schema of the new revision, and at the end in the base schema: views
     /// and functions, which are found by their names.
     PerRevision {
-        /// What takes it away from a schema: `VIEW name`.
-        drop: String,
+        /// What takes it away from a schema, if it is something of its own: `VIEW name`.
+        drop: Option<String>,
     },
     /// At the beginning; `undo` takes it back.
     Beginning {
@@ -170,7 +170,7 @@ impl When {
     /// What takes it away from a schema, if it is made for each revision.
     pub fn per_revision(&self) -> Option<&str> {
         match self {
-            Self::PerRevision { drop } => Some(drop),
+            Self::PerRevision { drop } => drop.as_deref(),
             Self::Beginning { .. }
             | Self::Alone
             | Self::Expanded { .. }

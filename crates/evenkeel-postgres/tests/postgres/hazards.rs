@@ -213,9 +213,9 @@ fn an_answer_that_stands_beside_something_else_is_refused() {
          CREATE INDEX ON t (id); -- undo: nothing",
         &expect![[r#"
             change.sql:2: `-- down:` says nothing of `CREATE INDEX ON t (id) …`
-              help: an answer stands on the line of what it is about, or on a line of its own above that
+              help: it belongs beside DROP COLUMN, ALTER COLUMN … TYPE or DROP NOT NULL: on the same line, or on one of its own above
             change.sql:3: `-- undo:` says nothing of `CREATE INDEX ON t (id) …`
-              help: an answer stands on the line of what it is about, or on a line of its own above that
+              help: it belongs beside what writes rows or is not modelled: on the same line, or on one of its own above
         "#]],
     );
 }

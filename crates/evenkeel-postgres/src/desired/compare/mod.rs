@@ -35,7 +35,9 @@ pub(super) fn statements(
     let mut problems = Vec::new();
     let renames = renames::told(sides, file, &mut problems);
     let live = Wanted::after(sides.now, &renames.statements, grammar)?.shape(sides.now);
-    let mut compare = Compare { sides, live, renames, changes: BTreeMap::new(), problems };
+    let changes = BTreeMap::new();
+    let anew = BTreeSet::new();
+    let mut compare = Compare { sides, live, renames, changes, anew, problems };
     compare.tables(file);
     compare.unnamed(start);
     let mut all = compare.renames.statements.clone();
@@ -58,6 +60,8 @@ struct Compare<'a> {
     renames: Renames,
     /// What changes about the tables that stay.
     changes: BTreeMap<Name, Changes>,
+    /// Views that are made anew.
+    anew: BTreeSet<Name>,
     problems: Vec<Problem>,
 }
 
@@ -77,7 +81,9 @@ impl Compare<'_> {
                 continue;
             };
             let renamed = self.renames.columns.get(name).unwrap_or(&none);
-            let compared = Compared { live, desired, statement, written, answers, places, renamed };
+            let was = self.renames.tables.get(name).unwrap_or(name);
+            let compared =
+                Compared { live, was, desired, statement, written, answers, places, renamed };
             let changes = compared.changes(&mut self.problems);
             self.changes.insert(name.clone(), changes);
         }
@@ -121,6 +127,14 @@ impl Compare<'_> {
                 Some(changes) => out.append(&mut changes.columns),
                 None => out.push(without_answers(statement)),
             },
+            Action::CreateIndex { table, index, .. } if self.is_view(table) => {
+                let there = &self.sides.there.view_indexes;
+                if self.anew.contains(table)
+                    || !there.contains(&(table.clone(), index.name.clone()))
+                {
+                    out.push(statement.clone());
+                }
+            }
             Action::Alter { table, .. }
             | Action::CreateIndex { table, .. }
             | Action::OnTable { table, makes: None, .. }
@@ -149,20 +163,40 @@ impl Compare<'_> {
             Action::Rights { on, .. } if on.iter().any(|it| self.is_new(it)) => {
                 out.push(statement.clone());
             }
-            // A comment.
-            Action::Farewell => {
-                let (wanted, there) =
-                    (&self.sides.desired.others.comments, &self.sides.there.comments);
-                if wanted.iter().any(|(what, text)| there.get(what) != Some(text)) {
-                    out.push(statement.clone());
-                }
-            }
+            Action::Farewell if self.is_other_comment(statement) => out.push(statement.clone()),
             _ => {}
         }
     }
 
-    fn is_new(&self, relation: &Name) -> bool {
-        !self.is_there(relation) && !self.sides.now.views.contains_key(relation)
+    /// Whether something that rights are on is new, or made anew.
+    fn is_new(&self, it: &Name) -> bool {
+        let there = self.sides.there;
+        let code = there.functions.keys().any(|(name, _)| name == it);
+        let view = self.sides.now.views.contains_key(it) && !self.anew.contains(it);
+        !(self.is_there(it) || view || code || there.sequences.contains(it))
+    }
+
+    fn is_view(&self, name: &Name) -> bool {
+        self.sides.desired.shape.views.contains_key(name)
+    }
+
+    /// Whether a comment says something else than the one that is there; where it is not known which
+    /// that is, whether any does.
+    fn is_other_comment(&self, statement: &Statement) -> bool {
+        let (wanted, there) = (&self.sides.desired.others.comments, &self.sides.there.comments);
+        let differs = |what: &String| there.get(what) != wanted.get(what);
+        let words: Vec<&str> = statement.sql.split_whitespace().collect();
+        let name = words.get(3).map(|it| it.replace('"', "")).unwrap_or_default();
+        let what =
+            match (words.get(2).map(|it| it.to_ascii_lowercase()).as_deref(), name.split_once('.'))
+            {
+                (Some("column"), Some((table, column))) => {
+                    format!("column {column} of table {table}")
+                }
+                (Some(kind), _) => format!("{kind} {name}"),
+                (None, _) => String::new(),
+            };
+        if wanted.contains_key(&what) { differs(&what) } else { wanted.keys().any(differs) }
     }
 
     fn gone(&mut self, statement: &Statement, table: &Name) -> Statement {
@@ -203,39 +237,59 @@ impl Compare<'_> {
                     Action::Leaving { table: name.clone(), name: it.clone() },
                 ));
             };
+            let was = self.renames.tables.get(name).unwrap_or(name);
+            let key = |table: &Name, it: &Name| (table.clone(), it.clone());
             for trigger in &live.triggers {
-                if !wanted.triggers.iter().any(|it| it.name == trigger.name) {
+                let disabled = desired.others.disabled.contains(&key(name, &trigger.name));
+                if !disabled && !wanted.triggers.iter().any(|it| it.name == trigger.name) {
                     leave("TRIGGER", &trigger.name);
                 }
             }
-            let was = self.renames.tables.get(name).unwrap_or(name);
             for ((table, it), (what, _)) in &self.sides.there.on_tables {
                 let wanted = &desired.others.on_tables;
                 if table == was && !wanted.contains_key(&(name.clone(), it.clone())) {
                     leave(what, it);
                 }
             }
+            let mut switch = |what: &str, on: bool| {
+                let (to, back) = if on { ("ENABLE", "DISABLE") } else { ("DISABLE", "ENABLE") };
+                let alter = |word: &str| format!("ALTER TABLE {} {word} {what}", was.plain());
+                let mut switched = made(start, alter(to), Action::Raw);
+                switched.answers.undo = Some(alter(back));
+                out.push(switched);
+            };
             if live.guarded != wanted.guarded {
-                let (on, off) = ("ENABLE ROW LEVEL SECURITY", "DISABLE ROW LEVEL SECURITY");
-                let (to, back) = if wanted.guarded { (on, off) } else { (off, on) };
-                let table = self.renames.tables.get(name).unwrap_or(name);
-                let mut guard =
-                    made(start, format!("ALTER TABLE {} {to}", table.plain()), Action::Raw);
-                guard.answers.undo = Some(format!("ALTER TABLE {} {back}", table.plain()));
-                out.push(guard);
+                switch("ROW LEVEL SECURITY", wanted.guarded);
+            }
+            for (_, trigger) in desired.others.disabled.iter().filter(|(table, _)| table == name) {
+                if live.triggers.iter().any(|it| it.name == *trigger) {
+                    switch(&format!("TRIGGER {}", trigger.plain()), false);
+                }
+            }
+            for (_, trigger) in self.sides.there.disabled.iter().filter(|(table, _)| table == was) {
+                if wanted.triggers.iter().any(|it| it.name == *trigger) {
+                    switch(&format!("TRIGGER {}", trigger.plain()), true);
+                }
             }
         }
     }
 
-    /// Rights on tables that stay, if the file says anything of rights.
+    /// Rights on tables and views that stay, if the file says anything of rights.
     fn grants(&self, start: &Place, file: &[Statement], out: &mut Vec<Statement>) {
         if !file.iter().any(|it| matches!(it.action, Action::Rights { .. })) {
             return;
         }
-        for (name, wanted) in &self.sides.desired.shape.tables {
-            let Some(live) = self.live.tables.get(name) else { continue };
+        let desired = &self.sides.desired.shape;
+        let tables = desired
+            .tables
+            .iter()
+            .filter_map(|(name, it)| Some((name, &self.live.tables.get(name)?.grants, &it.grants)));
+        let views = desired.views.iter().filter(|(name, _)| !self.anew.contains(*name)).filter_map(
+            |(name, it)| Some((name, &self.sides.now.views.get(name)?.grants, &it.grants)),
+        );
+        for (name, live, wanted) in tables.chain(views) {
             let (live, wanted): (BTreeSet<&Grant>, BTreeSet<&Grant>) =
-                (live.grants.iter().collect(), wanted.grants.iter().collect());
+                (live.iter().collect(), wanted.iter().collect());
             let mut say = |grant: &Grant, taken: bool| {
                 let role = grant.role.as_ref().map_or_else(|| "PUBLIC".to_owned(), Name::plain);
                 let (verb, to) = if taken { ("REVOKE", "FROM") } else { ("GRANT", "TO") };

@@ -9,6 +9,8 @@ use crate::problem::{Place, Problem};
 use crate::shape::{Table, Trigger};
 use crate::sql::{Action, Statement};
 
+const NO_DATA: &str = "WITH NO DATA";
+
 impl Compare<'_> {
     pub(super) fn trigger(
         &self,
@@ -20,7 +22,15 @@ impl Compare<'_> {
         let find = |tables: &BTreeMap<Name, Table>| -> Option<Trigger> {
             tables.get(table)?.triggers.iter().find(|it| it.name == *name).cloned()
         };
+        let was = self.renames.tables.get(table).unwrap_or(table);
+        if self.sides.there.disabled.contains(&(was.clone(), name.clone())) {
+            return;
+        }
         let live = find(&self.live.tables);
+        let key = (table.clone(), name.clone());
+        if live.is_some() && self.sides.desired.others.disabled.contains(&key) {
+            return;
+        }
         let (Some(live), Some(desired)) = (live, find(&self.sides.desired.shape.tables)) else {
             return out.push(statement.clone());
         };
@@ -116,8 +126,14 @@ impl Compare<'_> {
         let bare = Name::written(name.split('(').next().unwrap_or(name).trim());
         if what.ends_with("VIEW") {
             let desired = self.sides.desired.shape.views.get(&bare);
+            let mut statement = statement.clone();
+            // As dumps have it; but one that is to be read holds its rows.
+            let whole = statement.sql.len().saturating_sub(NO_DATA.len());
+            if statement.sql.get(whole..).is_some_and(|it| it.eq_ignore_ascii_case(NO_DATA)) {
+                statement.sql.truncate(whole);
+            }
             let Some(live) = self.sides.now.views.get(&bare) else {
-                return out.push(statement.clone());
+                return out.push(statement);
             };
             let same = desired.is_some_and(|it| {
                 it.query == live.query
@@ -127,7 +143,8 @@ impl Compare<'_> {
             });
             if !same {
                 out.push(drop_view(&statement.at, &bare, live.materialized));
-                out.push(statement.clone());
+                out.push(statement);
+                self.anew.insert(bare);
             }
             return;
         }

@@ -97,6 +97,10 @@ impl Fold<'_> {
                 let it = self.table(statement, table)?;
                 alter::alter(it.0, it.1, statement, change)
             }
+            Action::CreateIndex { table, index, .. } if self.is_materialized(table) => {
+                self.index_of_view(statement, table, index);
+                Ok(())
+            }
             Action::CreateIndex { table, index, lenient } => {
                 self.create_index(statement, table, index, *lenient)
             }
@@ -129,8 +133,8 @@ impl Fold<'_> {
                 Ok(())
             }
             Action::Rights { .. } if self.is_of_new_table(statement) => Ok(()),
-            Action::Rights { taken, .. } => {
-                self.carry(statement, if *taken { When::End } else { When::Granted });
+            Action::Rights { taken, on } => {
+                self.rights(statement, *taken, on);
                 Ok(())
             }
             Action::Leaving { .. } if self.is_of_new_table(statement) => Ok(()),
