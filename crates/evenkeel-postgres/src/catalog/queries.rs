@@ -72,7 +72,7 @@ pub(super) const GRANTS: &str = "
 
 pub(super) const TRIGGERS: &str = "
     SELECT c.relname, t.tgname, pg_get_triggerdef(t.oid), p.proname, coalesce(p.prosrc, ''),
-           t.tgtype & 3 = 3, t.tgtype & 16 = 16,
+           t.tgtype & 3 = 3, t.tgtype & 16 = 16 AND t.tgattr = '',
            ARRAY(SELECT DISTINCT a.attname::text FROM pg_depend d
                  JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
                  WHERE d.classid = 'pg_trigger'::regclass AND d.objid = t.oid

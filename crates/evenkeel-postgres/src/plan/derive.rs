@@ -2,7 +2,8 @@
 
 use super::layout::{Fresh, Layout};
 use super::{
-    Backfill, Copied, Plan, contract, expand, follow, hazard, sync, tighten, undo, views, views_of,
+    Backfill, Copied, Plan, contract, expand, follow, hazard, keep, sync, tighten, undo, views,
+    views_of,
 };
 use crate::name::Name;
 use crate::problem::Problem;
@@ -75,7 +76,9 @@ fn copies(now: &Shape, wanted: &Wanted) -> Vec<Copied> {
 pub(super) fn layouts<'a>(now: &'a Shape, wanted: &'a Wanted, revision: u32) -> Vec<Layout<'a>> {
     let tables = wanted.tables.values().filter_map(|new| {
         let old = now.tables.get(new.was.as_ref()?)?;
-        Some(Layout::of(now, old, new, revision))
+        let mut layout = Layout::of(now, old, new, revision);
+        layout.touched = keep::is_needed(wanted, &layout);
+        Some(layout)
     });
     tables.collect()
 }

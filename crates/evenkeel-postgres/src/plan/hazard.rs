@@ -280,14 +280,17 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
         }
     }
     let filled = layout.fresh.iter().any(|it| it.up.is_some());
-    let triggers: Vec<&Name> =
-        layout.old.triggers.iter().filter(|it| it.on_update).map(|it| &it.name).collect();
+    let triggers = layout.old.triggers.iter().filter(|it| {
+        // What one that runs before makes of the row is taken back.
+        it.on_update && (!it.before || does_more(&it.body))
+    });
+    let triggers: Vec<&Name> = triggers.map(|it| &it.name).collect();
     if filled && !triggers.is_empty() {
-        all.push(note(
+        all.push(warning(
             None,
             format!(
-                "triggers of {table} run for every row that is filled, unless the role may set \
-                 session_replication_role: {}",
+                "these triggers of {table} run for every row that is filled, and what they do beside \
+                 it is done, unless the role may set session_replication_role: {}",
                 list(triggers)
             ),
         ));
@@ -365,6 +368,14 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
         }
     }
     all
+}
+
+/// Whether a trigger's function seems to do more than to change the row that it is run for.
+fn does_more(body: &str) -> bool {
+    const WORDS: &[&str] = &["insert", "update", "delete", "perform", "execute", "call", "notify"];
+    let code = body.lines().map(|line| line.split("--").next().unwrap_or_default());
+    code.flat_map(|line| line.split(|it: char| it.is_whitespace() || it == ';'))
+        .any(|word| WORDS.iter().any(|it| word.eq_ignore_ascii_case(it)))
 }
 
 /// A key that points with fewer digits than what it points at has.

@@ -16,6 +16,8 @@ pub(super) struct Layout<'a> {
     pub(super) new: &'a WantedTable,
     /// The columns that are new.
     pub(super) fresh: Vec<Fresh>,
+    /// Whether triggers of the user's may change rows that are filled.
+    pub(super) touched: bool,
 }
 
 /// A new column.
@@ -41,7 +43,8 @@ pub(super) struct Fresh {
 
 impl<'a> Layout<'a> {
     pub(super) fn of(now: &'a Shape, old: &'a Table, new: &'a WantedTable, revision: u32) -> Self {
-        let mut layout = Self { revision, schema: &now.schema, old, new, fresh: Vec::new() };
+        let mut layout =
+            Self { revision, schema: &now.schema, old, new, fresh: Vec::new(), touched: false };
         for column in &new.table.columns {
             let Some(Source::New { up, at }) = new.columns.get(&column.name) else { continue };
             // Under the views of the new revision a table may lack what it is looked up by.

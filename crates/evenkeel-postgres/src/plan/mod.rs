@@ -19,6 +19,7 @@ mod derive;
 mod expand;
 mod follow;
 mod hazard;
+mod keep;
 mod layout;
 mod probe;
 mod sync;

@@ -9,7 +9,7 @@
 //! The triggers run after all of the user's, whose changes they see: their names begin with `~`.
 
 use super::layout::{Fresh, Group, Layout};
-use super::{OWN, put};
+use super::{OWN, keep, put};
 use crate::name::{Name, literal};
 use crate::shape::{Column, Expression, Made};
 
@@ -23,6 +23,9 @@ pub(super) fn functions(layout: &Layout<'_>, views: &Name) -> Vec<String> {
         return Vec::new();
     }
     let mut all = vec![make_function(&function(layout), &body(layout, &groups, views))];
+    if layout.touched {
+        all.push(keep::function(layout));
+    }
     for group in &groups {
         for it in group.fresh.iter().filter(|it| may_be_null(it)) {
             all.push(make_function(&null_function(layout, it), &null_body(layout, group, it)));
@@ -47,9 +50,10 @@ pub(super) fn triggers(layout: &Layout<'_>) -> Vec<String> {
     if !moved.is_empty() {
         all.push(format!(
             "CREATE TRIGGER {} BEFORE UPDATE ON {table} FOR EACH ROW WHEN \
-             (current_setting('{BACKFILL}', true) IS DISTINCT FROM 'on' AND ({})) \
+             ({} AND ({})) \
              EXECUTE FUNCTION {}",
             trigger(layout, "update"),
+            written(),
             moved.join(" OR "),
             function(layout),
         ));
@@ -60,13 +64,22 @@ pub(super) fn triggers(layout: &Layout<'_>) -> Vec<String> {
             it.marker.as_ref().map(|it| format!(" AND NEW.{it} IS NULL")).unwrap_or_default();
         all.push(format!(
             "CREATE TRIGGER {} BEFORE UPDATE OF {column} ON {table} FOR EACH ROW WHEN \
-             (current_setting('{BACKFILL}', true) IS DISTINCT FROM 'on' AND NEW.{column} IS NULL \
+             ({} AND NEW.{column} IS NULL \
              AND OLD.{column} IS NULL{unmarked}) EXECUTE FUNCTION {}",
             null_trigger(layout, it),
+            written(),
             null_function(layout, it),
         ));
     }
+    if layout.touched {
+        all.extend(keep::trigger(layout));
+    }
     all
+}
+
+/// Whether a row is written, and not filled: be it by a trigger of a table that is.
+fn written() -> String {
+    format!("(current_setting('{BACKFILL}', true) IS DISTINCT FROM 'on' OR pg_trigger_depth() > 0)")
 }
 
 fn make_function(function: &str, body: &str) -> String {
@@ -84,6 +97,9 @@ pub(super) fn remove(layout: &Layout<'_>) -> Vec<String> {
         .map(|word| format!("DROP TRIGGER IF EXISTS {} ON {table}", trigger(layout, word)))
         .collect();
     all.push(format!("DROP FUNCTION {}", function(layout)));
+    if layout.touched {
+        all.extend(keep::remove(layout));
+    }
     for it in layout.groups().iter().flat_map(|group| &group.fresh) {
         if may_be_null(it) {
             all.push(format!("DROP TRIGGER {} ON {table}", null_trigger(layout, it)));

@@ -117,7 +117,7 @@ pub struct Trigger {
     pub body: String,
     /// Whether it runs before a row is written, and may change it.
     pub before: bool,
-    /// Whether an update runs it.
+    /// Whether an update runs it, whichever columns that names.
     pub on_update: bool,
 }
 

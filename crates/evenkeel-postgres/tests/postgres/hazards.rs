@@ -56,14 +56,21 @@ fn what_is_filled_row_by_row_and_what_must_fit_is_named() {
     says(
         "CREATE TABLE t (id int PRIMARY KEY, n bigint, s text);
          CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+         CREATE FUNCTION g() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF TG_OP = 'UPDATE' THEN PERFORM pg_notify('t', ''); END IF; -- insert
+             RETURN NEW; END $$;
          CREATE TRIGGER touch BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f();
+         CREATE TRIGGER told BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION g();
+         CREATE TRIGGER logged AFTER UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f();
+         CREATE TRIGGER named AFTER UPDATE OF s ON t FOR EACH ROW EXECUTE FUNCTION f();
+         CREATE TRIGGER kept AFTER DELETE ON t FOR EACH ROW EXECUTE FUNCTION f();
          INSERT INTO t SELECT n, n FROM generate_series(1, 1000) n; ANALYZE t",
         "ALTER TABLE t ADD token uuid DEFAULT gen_random_uuid(); ALTER TABLE t ALTER n TYPE int",
         &expect![[r#"
             warning: the code that runs reads the tables themselves: its `SELECT *` sees the new columns, and what it has prepared may fail; release once without this change, and it reads by views from then on
             warning: old code that writes into "t"."n" what is no integer fails from expand on (change.sql:1)
-            note: triggers of "t" run for every row that is filled, unless the role may set session_replication_role: "touch"
-            note: for rows that the new code writes, these triggers of "t" see what the old columns held before, until contract: "touch"
+            warning: these triggers of "t" run for every row that is filled, and what they do beside it is done, unless the role may set session_replication_role: "logged", "told"
+            note: for rows that the new code writes, these triggers of "t" see what the old columns held before, until contract: "told", "touch"
             note: "n", "token" of "t" are filled row by row: about 1000 rows, 1 MB
         "#]],
     );

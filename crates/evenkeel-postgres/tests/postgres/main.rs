@@ -27,6 +27,8 @@ mod stories;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]
+mod touched;
+#[cfg(test)]
 mod waits;
 #[cfg(test)]
 mod ways;
