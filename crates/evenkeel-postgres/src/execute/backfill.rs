@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Patience, again};
+use super::bookmark::{Bookmark, pages};
 use super::others::{self, Horizon};
 use super::pace::{Pace, Seen};
 use super::turns::{Outcome, Turn, Turns};
@@ -76,8 +77,6 @@ impl Filled {
     }
 }
 
-/// Bytes of a page, as nearly every server is built.
-pub(super) const PAGE: u64 = 8192;
 /// How long a statement of ours waits for a row that somebody else has.
 pub(super) const ROW_LOCK: Duration = Duration::from_millis(50);
 /// How often replicas are looked at.
@@ -94,9 +93,7 @@ const CHECK: u64 = 16_384;
 /// One backfill under way.
 pub(super) struct Filling<'a> {
     pub(super) session: &'a mut Session,
-    pub(super) schema: &'a Name,
-    pub(super) revision: u32,
-    pub(super) position: usize,
+    pub(super) mark: Bookmark<'a>,
     pub(super) backfill: &'a Backfill,
     pub(super) tuning: &'a Tuning,
     pub(super) patience: Patience,
@@ -154,12 +151,12 @@ impl Filling<'_> {
             if round == ROUNDS {
                 return Err(Failed::Lacking { table: self.backfill.table.clone(), rows: lacking });
             }
-            let pages = self.pages()?;
+            let pages = pages(self.session, &self.backfill.table)?;
             let again = format!(
                 "UPDATE {}.backfill SET region = 0, turn = 0, part = 0, until = 0, \
                  page = 0, pages = {pages} WHERE {}",
                 Name::new(OWN),
-                self.key()
+                self.mark.key()
             );
             self.session.run(&again)?;
         }
@@ -237,7 +234,11 @@ impl Filling<'_> {
 
     /// How many turns a region has. A small table is not worth any.
     fn turns(&mut self) -> Result<u64, Failed> {
-        Ok(if self.pages()? < self.tuning.small { 1 } else { self.tuning.turns })
+        Ok(if pages(self.session, &self.backfill.table)? < self.tuning.small {
+            1
+        } else {
+            self.tuning.turns
+        })
     }
 
     /// What is to be done next; nothing at the end of the table.
@@ -302,9 +303,9 @@ impl Filling<'_> {
              WHERE ctid >= '({from},0)' AND ctid < '({to},0)' AND {filled}",
             self.session.begin(),
             ROW_LOCK.as_millis(),
-            self.schema,
+            self.mark.schema,
         );
-        let (region, key) = (piece.after.region, self.key());
+        let (region, key) = (piece.after.region, self.mark.key());
         again(self.session, std::slice::from_ref(table), self.patience, |session| {
             let done = session.change(&fill).and_then(|(rows, before)| {
                 let written = format!(
@@ -327,52 +328,15 @@ impl Filling<'_> {
 
     /// Reads where it was left, or begins.
     fn cursor(&mut self) -> Result<Cursor, Failed> {
-        let pages = self.pages()?;
-        let own = Name::new(OWN);
-        self.session.run(&format!(
-            "INSERT INTO {own}.backfill (schema, number, position, pages) \
-             VALUES ({}, {}, {}, {pages}) ON CONFLICT DO NOTHING",
-            literal(self.schema.as_str()),
-            self.revision,
-            self.position,
-        ))?;
-        let row = self.session.rows(&format!(
-            "SELECT pages, region, turn, part, until, page, rows FROM {own}.backfill WHERE {}",
-            self.key()
-        ))?;
-        let number = |at: usize| -> u64 {
-            let text = row.first().and_then(|row| row.get(at)).and_then(Option::as_ref);
-            text.and_then(|it| it.parse().ok()).unwrap_or_default()
-        };
-        Ok(Cursor {
-            pages: number(0),
-            region: number(1),
-            turn: Turn { number: number(2), from: number(3), to: number(4) },
-            page: number(5),
-            rows: number(6),
-        })
-    }
-
-    fn key(&self) -> String {
-        format!(
-            "schema = {} AND number = {} AND position = {}",
-            literal(self.schema.as_str()),
-            self.revision,
-            self.position
-        )
-    }
-
-    fn pages(&mut self) -> Result<u64, Failed> {
-        let bytes = self.session.number(&format!(
-            "SELECT pg_relation_size({}::regclass)",
-            literal(&self.backfill.table)
-        ))?;
-        Ok(u64::try_from(bytes).unwrap_or_default().div_ceil(PAGE))
+        let columns = ["pages", "region", "turn", "part", "until", "page", "rows"];
+        let [pages, region, number, from, to, page, rows] =
+            self.mark.read(self.session, &self.backfill.table, columns)?;
+        Ok(Cursor { pages, region, turn: Turn { number, from, to }, page, rows })
     }
 
     /// Rows that lack a value, counted in pieces, so that no snapshot gets old by it.
     fn lacking(&mut self) -> Result<i64, Failed> {
-        let pages = self.pages()?;
+        let pages = pages(self.session, &self.backfill.table)?;
         let mut lacking = 0;
         let mut from = 0;
         while from < pages {

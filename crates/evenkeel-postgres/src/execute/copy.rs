@@ -7,20 +7,18 @@ use std::thread;
 use std::time::Instant;
 
 use super::attempt::{Patience, again};
-use super::backfill::{Filled, PAGE, ROW_LOCK};
+use super::backfill::{Filled, ROW_LOCK};
+use super::bookmark::Bookmark;
 use super::others;
 use super::pace::{Pace, Seen};
 use super::{Failed, Session};
-use crate::name::{Name, literal};
+use crate::name::Name;
 use crate::plan::{Copied, OWN};
 
 /// Rows of one table under way.
 pub(super) struct Copying<'a> {
     pub(super) session: &'a mut Session,
-    pub(super) schema: &'a Name,
-    pub(super) revision: u32,
-    /// Where its cursor is written down, after those of the rows that are filled.
-    pub(super) position: usize,
+    pub(super) mark: Bookmark<'a>,
     pub(super) copied: &'a Copied,
     pub(super) patience: Patience,
 }
@@ -83,9 +81,9 @@ impl Copying<'_> {
              COMMIT",
             ROW_LOCK.as_millis(),
             begin = self.session.begin(),
-            schema = self.schema,
+            schema = self.mark.schema,
             own = Name::new(OWN),
-            key = self.key(),
+            key = self.mark.key(),
         );
         let rows = again(self.session, std::slice::from_ref(table), self.patience, |session| {
             let done = session.number(&statement);
@@ -99,36 +97,9 @@ impl Copying<'_> {
 
     /// Reads where it was left, or begins.
     fn cursor(&mut self) -> Result<Cursor, Failed> {
-        let bytes = self.session.number(&format!(
-            "SELECT pg_relation_size({}::regclass)",
-            literal(&self.copied.from)
-        ))?;
-        let pages = u64::try_from(bytes).unwrap_or_default().div_ceil(PAGE);
-        let own = Name::new(OWN);
-        self.session.run(&format!(
-            "INSERT INTO {own}.backfill (schema, number, position, pages) \
-             VALUES ({}, {}, {}, {pages}) ON CONFLICT DO NOTHING",
-            literal(self.schema.as_str()),
-            self.revision,
-            self.position,
-        ))?;
-        let row = self
-            .session
-            .rows(&format!("SELECT pages, page, rows FROM {own}.backfill WHERE {}", self.key()))?;
-        let number = |at: usize| -> u64 {
-            let text = row.first().and_then(|row| row.get(at)).cloned().flatten();
-            text.and_then(|it| it.parse().ok()).unwrap_or_default()
-        };
-        Ok(Cursor { pages: number(0), page: number(1), rows: number(2) })
-    }
-
-    fn key(&self) -> String {
-        format!(
-            "schema = {} AND number = {} AND position = {}",
-            literal(self.schema.as_str()),
-            self.revision,
-            self.position
-        )
+        let columns = ["pages", "page", "rows"];
+        let [pages, page, rows] = self.mark.read(self.session, &self.copied.from, columns)?;
+        Ok(Cursor { pages, page, rows })
     }
 }
 

@@ -7,6 +7,7 @@
 mod attempt;
 mod backfill;
 mod blockers;
+mod bookmark;
 mod copy;
 mod error;
 mod fence;
@@ -24,6 +25,7 @@ use crate::plan::{File, Plan};
 
 pub use self::attempt::Patience;
 pub use self::backfill::{Filled, Tuning};
+use self::bookmark::Bookmark;
 pub use self::error::Failed;
 pub use self::fence::Driver;
 pub use self::ledger::{Entry, Ledger, Stage};
@@ -190,9 +192,7 @@ impl Executor {
             let mut told = |filled: &Filled| told(&filled.of_all(&all, position, before));
             let mut filling = backfill::Filling {
                 session: &mut self.session,
-                schema: &self.schema,
-                revision: plan.revision,
-                position,
+                mark: Bookmark { schema: &self.schema, revision: plan.revision, position },
                 backfill,
                 tuning: &self.tuning,
                 patience: self.patience,
@@ -208,9 +208,7 @@ impl Executor {
             let mut told = |filled: &Filled| told(&filled.of_all(&all, position, before));
             let mut copying = copy::Copying {
                 session: &mut self.session,
-                schema: &self.schema,
-                revision: plan.revision,
-                position,
+                mark: Bookmark { schema: &self.schema, revision: plan.revision, position },
                 copied,
                 patience: self.patience,
             };
