@@ -17,6 +17,10 @@ use crate::time::human;
 use crate::want;
 use crate::world::{Doing, Filling, Schema, SchemaTarget, World};
 
+/// What helps where the database refuses to take the old shape away.
+const IN_THE_WAY: &str = "what it names has to go; it is tried again by itself, and until then both \
+                          shapes are there";
+
 /// What can be done about what passes by itself.
 const STUCK: &str = "it is tried again until it works; `SELECT pg_terminate_backend(PID)` in the \
                      database ends a process that is in the way";
@@ -183,6 +187,7 @@ impl State {
                 last_error: seen.and_then(|it| it.trouble.as_ref()).map(|it| it.why.clone()),
                 unblock: match seen.and_then(|it| it.trouble.as_ref()) {
                     Some(trouble) if !trouble.is_final => STUCK.to_owned(),
+                    Some(_) if target == SchemaTarget::Contracted => IN_THE_WAY.to_owned(),
                     _ => unblock.to_owned(),
                 },
             });

@@ -86,7 +86,10 @@ impl State {
             }
         }
         waits.extend(self.job_waits(release, world, now));
-        waits.extend(self.schema_waits(release, world));
+        let schemas = self.schema_waits(release, world);
+        let only_schemas =
+            !schemas.is_empty() && Seen::of(world).is_some_and(|seen| !self.has_leaving(&seen));
+        waits.extend(schemas);
         match &release.phase {
             // Until then nothing new is to start.
             Phase::Expanding if !release.schemas_are(world, SchemaTarget::Ready) => {}
@@ -109,6 +112,8 @@ impl State {
                 }
                 waits.extend(open);
             }
+            // The instances are gone.
+            Phase::Contracting if only_schemas => {}
             Phase::Contracting => waits.push(Wait {
                 what: format!("the instances that release {} replaced drain and end", release.id),
                 since: release.since,

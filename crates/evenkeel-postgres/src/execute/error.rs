@@ -16,6 +16,15 @@ pub enum Failed {
         #[source]
         source: postgres::Error,
     },
+    /// The database refused what a phase does to tables, all of which it took back.
+    #[error("could not change {tables}")]
+    Changing {
+        /// The tables.
+        tables: String,
+        /// What the database said.
+        #[source]
+        source: postgres::Error,
+    },
     /// A lock was not to be had in the time that was given.
     #[error("could not get a short lock on {tables} in {seconds} s: {holders}")]
     Locked {
@@ -104,7 +113,7 @@ impl Failed {
     /// What the database said, if it was the database.
     pub fn said(&self) -> Option<&DbError> {
         match self {
-            Self::Database { source, .. } => source.as_db_error(),
+            Self::Database { source, .. } | Self::Changing { source, .. } => source.as_db_error(),
             Self::Locked { .. }
             | Self::Violated { .. }
             | Self::Unfit { .. }
@@ -127,7 +136,7 @@ impl Failed {
             | Self::Unfit { .. }
             | Self::Lacking { .. }
             | Self::Ledger { .. } => true,
-            Self::Database { .. } => {
+            Self::Database { .. } | Self::Changing { .. } => {
                 // Classes 08, 53, 55, 57 and 58 are about the server, not about what it was asked.
                 let about_server = |code: &SqlState| {
                     ["08", "40", "53", "55", "57", "58"]
@@ -144,6 +153,15 @@ impl Failed {
             | Self::NotFilled { .. }
             | Self::Contracted { .. } => false,
         }
+    }
+
+    /// The same, of a phase that changes these tables.
+    pub(super) fn while_changing(self, tables: &[String]) -> Self {
+        if tables.is_empty() {
+            return self;
+        }
+        let Self::Database { source, .. } = self else { return self };
+        Self::Changing { tables: tables.join(", "), source }
     }
 
     /// The same, of rows of a table that were being filled.

@@ -8,6 +8,21 @@ use crate::release::judge::Seen;
 use crate::release::state::{Outcome, Past, Phase, Release, State};
 use crate::world::SchemaTarget;
 
+impl State {
+    /// Whether instances are there, or listed, that are not wanted any more.
+    pub(in crate::release) fn has_leaving(&self, seen: &Seen<'_>) -> bool {
+        self.services.iter().any(|(name, service)| {
+            service.revisions.iter().any(|(revision, kept)| {
+                let pool = PoolId::new(name, *revision);
+                let stays = service.stable == Some(*revision);
+                let mut there = seen.platform.of_pool(&pool);
+                let unwanted = there.any(|(id, _)| !kept.slots.contains_key(&id.slot));
+                (!stays && !kept.slots.is_empty()) || unwanted
+            })
+        })
+    }
+}
+
 impl Deciding<'_> {
     pub(super) fn pass_point_of_no_return(&mut self, release: &Release) {
         let wanted = &release.wanted;
@@ -35,17 +50,8 @@ impl Deciding<'_> {
     /// Ends the release when everything it replaced is known to be gone.
     pub(super) fn contract(&mut self, release: &Release) {
         let Some(seen) = Seen::of(self.world) else { return };
-        let lists_stale = self.state.services.iter().any(|(name, service)| {
-            service.revisions.iter().any(|(revision, kept)| {
-                let pool = PoolId::new(name, *revision);
-                let stays = service.stable == Some(*revision);
-                let mut there = seen.platform.of_pool(&pool);
-                let unwanted = there.any(|(id, _)| !kept.slots.contains_key(&id.slot));
-                (!stays && !kept.slots.is_empty()) || unwanted
-            })
-        });
         // Only now nobody reads the old shape of a database any more.
-        if !lists_stale && self.schemas_reach(release, SchemaTarget::Contracted) {
+        if !self.state.has_leaving(&seen) && self.schemas_reach(release, SchemaTarget::Contracted) {
             let outcome = match release.hurried {
                 true => Outcome::FastPromoted,
                 false => Outcome::Promoted,
