@@ -5,14 +5,16 @@ use super::{Failed, Session};
 use crate::name::literal;
 use crate::plan::Plan;
 
-/// Who still reads another shape than that of the plan.
+/// Who still reads another shape than that of the plan. Of another role's connections the server tells
+/// their names, and not what they are.
 pub(super) fn find(session: &mut Session, plan: &Plan) -> Result<Vec<String>, Failed> {
     let mut old = vec![plan.schema.as_str()];
     old.extend(plan.before.as_ref().map(|it| it.as_str()));
     let old: Vec<String> = old.into_iter().map(literal).collect();
     let rows = session.rows(&format!(
         "SELECT application_name, pid FROM pg_stat_activity
-         WHERE datname = current_database() AND backend_type = 'client backend'
+         WHERE datname = current_database()
+           AND coalesce(backend_type, 'client backend') = 'client backend'
            AND trim('\"' FROM substring(application_name FROM '@(.*)$')) IN ({})
          ORDER BY pid",
         old.join(", ")

@@ -23,6 +23,8 @@ mod probes;
 #[cfg(test)]
 mod rig;
 #[cfg(test)]
+mod roles;
+#[cfg(test)]
 mod stories;
 #[cfg(test)]
 mod tls;

@@ -26,6 +26,8 @@ use postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 /// What the socket of a server is called by, where nobody else listens.
 const PORT: u16 = 5432;
+/// Who may do everything.
+const OWNER: &str = "owner";
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server.
@@ -168,7 +170,7 @@ pub(crate) fn start_with(
     std::mem::forget(guard.stdin.take());
     let server = Server { folder, port };
     let began = Instant::now();
-    while server.connect("postgres").is_err() {
+    while server.connect("postgres", OWNER).is_err() {
         if began.elapsed() > START_TIMEOUT {
             let log = std::fs::read_to_string(server.folder.join("log")).unwrap_or_default();
             panic!("PostgreSQL did not start: {log}");
@@ -210,11 +212,11 @@ fn somebody() -> Result<(u32, u32), String> {
 }
 
 impl Server {
-    fn connect(&self, database: &str) -> Result<Client, postgres::Error> {
+    fn connect(&self, database: &str, user: &str) -> Result<Client, postgres::Error> {
         Config::new()
             .host_path(Path::new(&self.folder))
             .port(self.port)
-            .user("owner")
+            .user(user)
             .dbname(database)
             .connect(NoTls)
     }
@@ -224,6 +226,7 @@ impl Server {
 pub(crate) struct Database {
     server: &'static Server,
     name: String,
+    user: &'static str,
 }
 
 impl Database {
@@ -276,9 +279,14 @@ impl Database {
     fn on(server: &'static Server) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut client = server.connect("postgres").expect("the server answers");
+        let mut client = server.connect("postgres", OWNER).expect("the server answers");
         client.batch_execute(&format!("CREATE DATABASE {name}")).expect("a new database");
-        Self { server, name }
+        Self { server, name, user: OWNER }
+    }
+
+    /// The same database, as this role has it.
+    pub(crate) fn by(&self, user: &'static str) -> Self {
+        Self { server: self.server, name: self.name.clone(), user }
     }
 
     /// The folder of the server's socket, and the name of the database.
@@ -293,7 +301,7 @@ impl Database {
 
     /// A connection.
     pub(crate) fn connect(&self) -> Client {
-        self.server.connect(&self.name).expect("the server answers")
+        self.server.connect(&self.name, self.user).expect("the server answers")
     }
 
     /// A connection that runs some SQL first.
