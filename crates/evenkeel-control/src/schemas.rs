@@ -327,10 +327,10 @@ impl From<Failed> for Stopped {
     }
 }
 
-/// The address of a database, kept since the change was handed in.
+/// The address of who owns a database, kept since the change was handed in.
 fn address(home: &Path, schema: &want::Schema) -> Result<String, String> {
     let digest = schema.url.digest.as_ref().ok_or("its address was not read")?;
-    let content = secret::content(home, &schema.database.url_variable(), digest)?;
+    let content = secret::content(home, &schema.url.from.to_string(), digest)?;
     String::from_utf8(content).map_err(|_private| "its address is not UTF-8 text".to_owned())
 }
 

@@ -40,7 +40,7 @@ pub enum Want {
 pub struct Schema {
     /// Which database.
     pub database: DatabaseName,
-    /// Where it is.
+    /// The address of who owns it.
     pub url: KeptSecret,
     /// The schema that holds its tables.
     pub schema: String,

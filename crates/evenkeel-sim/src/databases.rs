@@ -28,7 +28,8 @@ pub(crate) fn add(stack: &mut Stack, rng: &mut Rng) {
     let url = KeptSecret { from: SecretSource::Env("DATABASE".to_owned()), digest: None };
     let schema = Database::SCHEMA.to_owned();
     let migrations = Some("/migrations".to_owned());
-    let database = Database { url, schema, migrations, desired: None, views: None, change: None };
+    let (owner, desired) = (None, None);
+    let database = Database { url, owner, schema, migrations, desired, views: None, change: None };
     stack.databases.insert(name(), database);
     uses(stack, rng);
 }

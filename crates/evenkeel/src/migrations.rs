@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use evenkeel_kernel::model::{Database, DatabaseName, Follows, SchemaChange, SecretSource};
+use evenkeel_kernel::model::{Database, DatabaseName, Follows, SchemaChange};
 use evenkeel_local::secret;
 use evenkeel_postgres::catalog;
 use evenkeel_postgres::connect::connect;
@@ -159,8 +159,9 @@ pub(crate) fn statements(
     (all, problems)
 }
 
-/// Connects to a database, as its address is where it is read.
-pub(crate) fn session(name: &DatabaseName, from: &SecretSource) -> anyhow::Result<Session> {
+/// Connects to a database, to look at its schema or change it.
+pub(crate) fn session(name: &DatabaseName, database: &Database) -> anyhow::Result<Session> {
+    let from = &database.schema_url().from;
     let address = secret::read_text(from)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("could not read the address of database {name} from {from}"))?;
@@ -228,7 +229,7 @@ impl Asked {
 /// there.
 pub(crate) fn look_at(name: &DatabaseName, database: &Database) -> anyhow::Result<Option<Plan>> {
     let Some(follows) = database.follows() else { return Ok(None) };
-    let mut session = session(name, &database.url.from)?;
+    let mut session = session(name, database)?;
     let schema = Name::new(&database.schema);
     let ledger = look(&mut session, &schema)?;
     let asked = Asked::read(name, follows, &ledger)?;

@@ -10,8 +10,11 @@ use super::notify::KeptSecret;
 /// A database that services use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Database {
-    /// Its address, which tells who may change its schema too.
+    /// The address that code is given.
     pub url: KeptSecret,
+    /// The address of the role that owns its tables, if code has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<KeptSecret>,
     /// The schema that holds its tables.
     pub schema: String,
     /// The folder with its migrations, absolute.
@@ -67,6 +70,22 @@ impl Database {
     pub fn follows(&self) -> Option<Follows<'_>> {
         let desired = self.desired.as_deref().map(Follows::Desired);
         desired.or(self.migrations.as_deref().map(Follows::Migrations))
+    }
+
+    /// The address by which its schema is looked at and changed.
+    #[must_use]
+    pub fn schema_url(&self) -> &KeptSecret {
+        self.owner.as_ref().unwrap_or(&self.url)
+    }
+
+    /// Every secret that it needs.
+    pub fn secrets(&self) -> impl Iterator<Item = &KeptSecret> {
+        [&self.url].into_iter().chain(&self.owner)
+    }
+
+    /// Every secret that it needs, to say what was read.
+    pub fn secrets_mut(&mut self) -> impl Iterator<Item = &mut KeptSecret> {
+        [&mut self.url].into_iter().chain(&mut self.owner)
     }
 
     /// The `url` that a service finds at `<NAME>_URL`.

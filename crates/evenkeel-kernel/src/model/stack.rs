@@ -115,11 +115,12 @@ impl Stack {
         services.chain(self.jobs.iter_mut().map(|(name, it)| (name, &mut it.workload)))
     }
 
-    /// Every secret that control itself needs: to tell receivers, and to ask at gates.
+    /// Every secret that control itself needs: to tell receivers, to ask at gates, and to
+    /// change schemas.
     pub fn kept_secrets(&self) -> impl Iterator<Item = &KeptSecret> {
         let gates = self.services.values().flat_map(Service::gate_webhooks);
         let receivers = self.notify.values().flat_map(Receiver::secrets);
-        let databases = self.databases.values().map(|it| &it.url);
+        let databases = self.databases.values().flat_map(Database::secrets);
         receivers.chain(gates.flat_map(GateWebhook::secrets)).chain(databases)
     }
 
@@ -132,7 +133,7 @@ impl Stack {
         });
         let gates = steps.filter_map(|step| step.gate.as_mut()?.webhook.as_mut());
         let receivers = self.notify.values_mut().flat_map(Receiver::secrets_mut);
-        let databases = self.databases.values_mut().map(|it| &mut it.url);
+        let databases = self.databases.values_mut().flat_map(Database::secrets_mut);
         receivers.chain(gates.flat_map(GateWebhook::secrets_mut)).chain(databases)
     }
 }

@@ -51,6 +51,7 @@ fn fields(before: Option<&Database>, after: Option<&Database>) -> Vec<FieldChang
             "migrations" => database.migrations.clone(),
             "desired" => database.desired.clone(),
             "schema" => (database.schema != Database::SCHEMA).then(|| database.schema.clone()),
+            "owner" => database.owner.as_ref().map(ToString::to_string),
             "url" => Some(database.url.to_string()),
             _ => database.change.as_ref().map(|it| match it.files.as_slice() {
                 [] => "views of the schema as it is".to_owned(),
@@ -58,10 +59,11 @@ fn fields(before: Option<&Database>, after: Option<&Database>) -> Vec<FieldChang
             }),
         }
     };
-    let all = ["change", "desired", "migrations", "schema", "url"].map(|key| FieldChange {
-        field: key.to_owned(),
-        from: shown(before, key).filter(|_| key != "change"),
-        to: shown(after, key),
-    });
+    let all =
+        ["change", "desired", "migrations", "owner", "schema", "url"].map(|key| FieldChange {
+            field: key.to_owned(),
+            from: shown(before, key).filter(|_| key != "change"),
+            to: shown(after, key),
+        });
     all.into_iter().filter(|field| field.from != field.to).collect()
 }

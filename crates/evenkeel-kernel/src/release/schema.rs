@@ -145,7 +145,7 @@ impl State {
             Some(want::Schema {
                 database: name.clone(),
                 // An address that was handed in since is the one that works.
-                url: self.newest_address(name).unwrap_or(&database.url).clone(),
+                url: self.newest_address(name).unwrap_or(database.schema_url()).clone(),
                 schema: database.schema.clone(),
                 change: database.change.clone()?,
                 target: release.works_towards(migration),
@@ -158,7 +158,7 @@ impl State {
     /// The address in the change that waits, if there is one.
     fn newest_address(&self, name: &DatabaseName) -> Option<&KeptSecret> {
         let queued = self.queued.as_ref()?;
-        queued.wanted.databases.get(name).map(|it| &it.url)
+        queued.wanted.databases.get(name).map(Database::schema_url)
     }
 
     /// What is waited for in databases.

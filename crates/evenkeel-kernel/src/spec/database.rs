@@ -26,10 +26,26 @@ pub(super) static DATABASE: Table = Table {
             Kind::Secret,
             "\"env:DATABASE_URL\"",
             "Where its address is read: `postgres://user:password@host:5432/shop`. The user must \
-             be allowed to change the schema, if it follows `migrations` or `desired`.",
+             own the tables, if it follows `migrations` or `desired` and there is no `owner`.",
         )
         .required()
         .elsewhere(&["address", "dsn", "connection", "connection_string", "uri"]),
+        Key::new(
+            "owner",
+            Kind::Secret,
+            "\"env:OWNER_URL\"",
+            "Where the address is read by which the schema is changed: of the user who owns the \
+             tables. No service gets it; with it the user in `url` needs no more rights than the \
+             code does.",
+        )
+        .elsewhere(&[
+            "owner_url",
+            "admin_url",
+            "migrate_url",
+            "migration_url",
+            "superuser",
+            "direct_url",
+        ]),
         Key::new(
             "migrations",
             Kind::Text,
@@ -73,12 +89,22 @@ pub(crate) fn build(
         let mistake = Mistake::at(&fields.place("desired"), &fields.at("desired"), wrong);
         mistakes.add(mistake.expected("one of the two"));
     }
+    let owner = fields.text("owner").and_then(|it| kept(it, base));
+    if fields.text("owner").is_some() && migrations.is_none() && desired.is_none() {
+        let wrong = "nothing here changes the schema, so `owner` is not used";
+        let mistake = Mistake::at(&fields.place("owner"), &fields.at("owner"), wrong);
+        mistakes.add(mistake.hint("say `migrations` or `desired`, or leave it out".to_owned()));
+    }
     let name = named.name.parse().ok()?;
     let schema = schema.to_owned();
-    Some((name, Database { url, schema, migrations, desired, views: None, change: None }))
+    Some((name, Database { url, owner, schema, migrations, desired, views: None, change: None }))
 }
 
 /// The secrets that a database mentions.
 pub(crate) fn mentions(named: &Named, base: &str) -> Vec<Mention> {
-    named.fields.as_ref().map(|fields| mentions_in(fields, &["url"], base)).unwrap_or_default()
+    named
+        .fields
+        .as_ref()
+        .map(|fields| mentions_in(fields, &["url", "owner"], base))
+        .unwrap_or_default()
 }

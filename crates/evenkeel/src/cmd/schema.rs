@@ -166,7 +166,7 @@ fn phases(plan: &Plan) -> Vec<(&'static str, Vec<String>)> {
 fn status(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
     let mut all = Vec::new();
     for (name, database) in databases {
-        let mut session = migrations::session(name, &database.url.from)?;
+        let mut session = migrations::session(name, database)?;
         let ledger = look(&mut session, &Name::new(&database.schema))?;
         let waiting = migrations::waiting(name, database, &ledger, &mut session)?;
         let known = ledger.files();
@@ -262,7 +262,7 @@ fn history(databases: &[Migrated], as_json: bool) -> anyhow::Result<Exit> {
     let head = ["DATABASE", "REVISION", "STAGE", "BEGAN", "CHANGED", "MIGRATIONS"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     for (name, database) in databases {
-        let mut session = migrations::session(name, &database.url.from)?;
+        let mut session = migrations::session(name, database)?;
         let ledger = look(&mut session, &Name::new(&database.schema))?;
         for it in &ledger.entries {
             let files: Vec<&str> = it.plan.files.iter().map(|it| it.name.as_str()).collect();
@@ -400,7 +400,7 @@ fn adopt(
         };
         all.truncate(at + 1);
     }
-    let session = migrations::session(name, &database.url.from)?;
+    let session = migrations::session(name, database)?;
     let mut executor = Executor::new(session, &Name::new(&database.schema))?;
     let ledger = executor.ledger()?;
     let known = ledger.files();

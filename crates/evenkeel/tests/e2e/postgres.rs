@@ -69,7 +69,12 @@ impl Postgres {
 
     /// The address of its database.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://owner@/shop?host={}", self.folder.display())
+        self.url_of("owner")
+    }
+
+    /// The same for another role, which may have a password.
+    pub(crate) fn url_of(&self, role: &str) -> String {
+        format!("postgres://{role}@/shop?host={}", self.folder.display())
     }
 
     /// What a query gives, a line per row.

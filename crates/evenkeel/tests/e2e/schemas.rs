@@ -115,6 +115,94 @@ fn a_type_changes_with_three_services_under_load_forward_and_back() {
     house.run(&["rollback"]).exits(1).says("in a shape that is gone");
 }
 
+/// A word that stands in an address, which nobody is to see.
+const PASSWORD: &str = "hush-4711";
+
+#[test]
+fn code_that_owns_nothing_never_sees_the_address_of_the_owner() {
+    let Some(database) = Postgres::start() else { return };
+    let Some(python) = python_with("psycopg") else {
+        return skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
+    };
+    database.ask(
+        "CREATE ROLE landlord LOGIN; CREATE ROLE clerk LOGIN;
+         GRANT CREATE ON DATABASE shop TO landlord; GRANT CREATE ON SCHEMA public TO landlord;
+         ALTER DEFAULT PRIVILEGES FOR ROLE landlord
+             GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO clerk;
+         ALTER DEFAULT PRIVILEGES FOR ROLE landlord GRANT USAGE ON SEQUENCES TO clerk",
+    );
+    let mut house = House::new();
+    let owner = database.url_of(&format!("landlord:{PASSWORD}"));
+    house.env.insert("OWNER_URL".to_owned(), owner);
+    house.write("orders.py", SERVICE);
+    house.write("address", &database.url_of("clerk"));
+    house.write("migrations/0001_orders.sql", FIRST);
+    let follows = format!("owner = \"env:OWNER_URL\"\n{MIGRATIONS}");
+    let stack = |version: &str, shape: &str, bake: &str| {
+        services(&house, &python, &follows, &SERVICES[..1], (version, shape, bake));
+    };
+    stack("v1", "1", "0s");
+    house.up();
+    house.until_settled();
+    let load = Load::on(house.listen, SERVICES[0].1, FILES);
+    load.until_answered("v1", 50);
+
+    house.write("migrations/0002_amount.sql", SECOND);
+    stack("v2", "2", "10m");
+    house.run(&["apply", "--detach", "--yes"]).exits(0);
+    load.until_answered("v2", 50);
+    house.until_phase("baking");
+    unseen(&house);
+    house.run(&["rollback"]).exits(0);
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "fast_rolled_back");
+    assert_eq!(columns(&database), "id integer, customer integer, amount integer, note text");
+
+    stack("v3", "2", "0s");
+    house.run(&["apply", "--yes"]).exits(0);
+    load.until_answered("v3", 50);
+    house.until_settled();
+    assert_eq!(house.last_release()["outcome"], "promoted");
+    load.stop_unharmed();
+    let owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(database.ask(owners), "landlord");
+    let users = "SELECT DISTINCT usename FROM pg_stat_activity
+                 WHERE application_name LIKE 'orders@%'";
+    assert_eq!(database.ask(users), "clerk");
+    unseen(&house);
+}
+
+/// Checks that the password is nowhere but where secrets are kept.
+fn unseen(house: &House) {
+    let has = |content: &[u8]| content.windows(PASSWORD.len()).any(|it| it == PASSWORD.as_bytes());
+    let instances = house.instances("orders");
+    assert!(!instances.is_empty());
+    for (instance, pid) in instances {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        assert!(!has(&environment), "{instance}");
+    }
+    for (pid, command) in house.processes() {
+        assert!(!has(command.as_bytes()), "{pid}: {command}");
+    }
+    let (mut folders, mut kept, mut looked) = (vec![house.file("")], 0, 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let kind = entry.file_type().unwrap();
+            if kind.is_dir() {
+                folders.push(entry.path());
+            } else if kind.is_file() {
+                let found = std::fs::read(entry.path()).is_ok_and(|it| has(&it));
+                let is_kept = entry.path().starts_with(house.file("secrets"));
+                assert!(is_kept || !found, "{}", entry.path().display());
+                kept += usize::from(is_kept && found);
+                looked += usize::from(!is_kept);
+            }
+        }
+    }
+    assert!(kept == 1 && looked > 5, "{kept} kept, {looked} looked at");
+}
+
 /// The columns of the table itself.
 fn columns(database: &Postgres) -> String {
     database.ask(

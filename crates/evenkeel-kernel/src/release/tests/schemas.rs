@@ -56,6 +56,7 @@ pub(super) fn edit(file: &mut Stack, change: &str) -> bool {
         schema: "public".to_owned(),
         migrations: Some("/m".to_owned()),
         desired: None,
+        owner: None,
         views: None,
         change,
     };

@@ -25,7 +25,7 @@ fn a_database_and_its_users_agree() {
             evenkeel.toml:7:1: error: unknown key `migration` in `database.other`
               |
             7 | migration = "m"
-              | ^^^^^^^^^ expected `url`, `migrations`, `desired` or `schema`
+              | ^^^^^^^^^ expected `url`, `owner`, `migrations`, `desired` or `schema`
               = help: did you mean `migrations`?
             evenkeel.toml:10:9: error: there is no database `mian`
                |
@@ -72,6 +72,42 @@ fn a_schema_follows_migrations_or_a_file_and_not_both() {
               |
             4 | desired = "schema.sql"
               |           ^^^^^^^^^^^^ expected one of the two
+        "#]],
+    );
+}
+
+#[test]
+fn the_address_of_the_owner_is_for_who_changes_the_schema_and_for_no_service() {
+    let text = "stack = \"shop\"\n[database.main]\nurl = \"env:DB\"\nowner = \"env:OWNER\"\n\
+                migrations = \"db\"\n[service.web]\nrun = \"./web\"\nuses = \"database.main\"\n";
+    let (stack, problems) = read(text, "/srv");
+    assert_eq!(problems, []);
+    let stack = stack.unwrap();
+    let database = stack.databases.values().next().unwrap();
+    assert_eq!(database.schema_url().from.to_string(), "env:OWNER");
+    let kept: Vec<String> = stack.kept_secrets().map(|it| it.from.to_string()).collect();
+    assert_eq!(kept, ["env:DB", "env:OWNER"]);
+    for (_, workload) in stack.workloads() {
+        let given = workload.secrets.iter().map(|(name, it)| format!("{name} {}", it.from));
+        assert_eq!(given.collect::<Vec<_>>(), ["MAIN_URL env:DB"]);
+    }
+    check(
+        "stack = \"shop\"\n[database.main]\nurl = \"env:DB\"\nowner = \"postgres://o:secret@db/s\"\n\
+         [database.other]\nurl = \"env:DB\"\nadmin_url = \"env:OWNER\"\n",
+        &expect![[r#"
+            evenkeel.toml:4:9: error: `owner` does not say where it comes from
+              = help: expected `env:NAME`, `file:PATH` or `age:PATH`
+              = help: a secret itself never stands in this file
+            evenkeel.toml:7:1: error: unknown key `admin_url` in `database.other`
+              = help: expected `url`, `owner`, `migrations`, `desired` or `schema`
+              = help: it is called `owner` here
+        "#]],
+    );
+    check(
+        "stack = \"shop\"\n[database.main]\nurl = \"env:DB\"\nowner = \"env:OWNER\"\n",
+        &expect![[r#"
+            evenkeel.toml:4:9: error: nothing here changes the schema, so `owner` is not used
+              = help: say `migrations` or `desired`, or leave it out
         "#]],
     );
 }

@@ -142,7 +142,11 @@ fn file(of: &Table, key: &Key, line: &str) -> String {
             base("", "", &format!("[service.web.traffic]\n{beside}{line}"))
         }
         "database" => {
-            let beside = if key.name == "url" { "" } else { "url = \"env:DB\"\n" };
+            let beside = match key.name {
+                "url" => "",
+                "owner" => "url = \"env:DB\"\nmigrations = \"m\"\n",
+                _ => "url = \"env:DB\"\n",
+            };
             base("", "", &format!("[database.main]\n{beside}{line}"))
         }
         "testers" => base("", "", &format!("[service.web.rollout.testers]\n{line}")),
