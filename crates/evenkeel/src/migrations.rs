@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use evenkeel_kernel::model::{Database, DatabaseName, Follows, SchemaChange};
 use evenkeel_local::secret;
 use evenkeel_postgres::catalog;
-use evenkeel_postgres::connect::connect;
+use evenkeel_postgres::connect;
 use evenkeel_postgres::desired::{self, Failed};
 use evenkeel_postgres::execute::{Bounds, Ledger, Session, ask, look};
 use evenkeel_postgres::name::Name;
@@ -165,7 +165,7 @@ pub(crate) fn session(name: &DatabaseName, database: &Database) -> anyhow::Resul
     let address = secret::read_text(from)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("could not read the address of database {name} from {from}"))?;
-    let client = connect(&address, "evenkeel")
+    let client = connect::connect(&address, "evenkeel")
         .with_context(|| format!("could not look at database {name}"))?;
     Ok(Session::new(client))
 }
@@ -415,18 +415,37 @@ fn end(plan: &Plan) -> Vec<String> {
 /// What each database is to come to, for a change that is handed in. Waits for databases, so
 /// it runs in a thread of its own.
 pub(crate) fn changes(
-    databases: Vec<(DatabaseName, Database)>,
+    databases: BTreeMap<DatabaseName, Database>,
 ) -> anyhow::Result<BTreeMap<DatabaseName, Arc<SchemaChange>>> {
     let work = move || -> anyhow::Result<_> {
         let mut all = BTreeMap::new();
-        for (name, database) in databases {
-            if let Some(plan) = look_at(&name, &database)? {
-                all.insert(name, Arc::new(change(&plan)?));
+        for (name, database) in &databases {
+            if let Some(plan) = look_at(name, database)? {
+                let mut change = change(&plan)?;
+                change.hazards.extend(past_the_views(database, &databases));
+                all.insert(name.clone(), Arc::new(change));
             }
         }
         Ok(all)
     };
     std::thread::spawn(work).join().map_err(|_panicked| anyhow::anyhow!("a thread has failed"))?
+}
+
+/// Databases that are the same one under another name, where code would not find the views. Those
+/// whose address cannot be read are told of elsewhere.
+fn past_the_views(database: &Database, all: &BTreeMap<DatabaseName, Database>) -> Vec<String> {
+    let Ok(address) = secret::read_text(&database.schema_url().from) else { return Vec::new() };
+    let same = all.iter().filter(|(_, it)| it.follows().is_none() && it.schema == database.schema);
+    let same = same.filter(|(_, it)| {
+        secret::read_text(&it.url.from).is_ok_and(|other| connect::is_same(&address, &other))
+    });
+    let told = |(name, _): (&DatabaseName, _)| {
+        format!(
+            "database {name} is the same one, and code that uses it does not read by the views: it \
+             fails at contract. Let it use this one, which can have an `owner` beside its `url`"
+        )
+    };
+    same.map(told).collect()
 }
 
 #[cfg(test)]

@@ -115,9 +115,8 @@ fn gather(text: &str, base_dir: &str, home: &Path, files: Files) -> anyhow::Resu
         });
         materials.secrets.insert(from.to_string(), read);
     }
-    let migrated: Vec<_> = draft.migrated().map(|(name, it)| (name.clone(), it.clone())).collect();
-    if !migrated.is_empty() {
-        materials.schemas = migrations::changes(migrated)?;
+    if draft.migrated().next().is_some() {
+        materials.schemas = migrations::changes(draft.databases())?;
     }
     for (service, workload, parts) in draft.workloads(&materials) {
         let found = obstacles(home, &workload, &parts).into_iter();

@@ -215,6 +215,12 @@ impl Draft<'_> {
         needs
     }
 
+    /// The databases that services may use.
+    #[must_use]
+    pub fn databases(&self) -> BTreeMap<DatabaseName, Database> {
+        self.stack.iter().flat_map(|it| it.databases.clone()).collect()
+    }
+
     /// The databases whose schema follows files.
     pub fn migrated(&self) -> impl Iterator<Item = (&DatabaseName, &Database)> {
         let all = self.stack.iter().flat_map(|stack| &stack.databases);

@@ -16,6 +16,8 @@ use self::tls::Tls;
 
 /// How long a connection may take that the address says nothing of.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Where PostgreSQL listens, unless an address says otherwise.
+const PORT: u16 = 5432;
 
 /// Why there is no connection. Never says the address, which may hold a password.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +52,21 @@ pub fn connect(address: &str, application: &str) -> Result<Client, NotConnected>
         config.connect(NoTls)
     };
     connected.map_err(NotConnected::Database)
+}
+
+/// Whether two addresses lead to the same database, as far as they name it in the same way.
+#[must_use]
+pub fn is_same(one: &str, other: &str) -> bool {
+    let place = |address: &str| {
+        let config = Config::from_str(&without_roots(address.trim()).0).ok()?;
+        let ports = match config.get_ports() {
+            [] => vec![PORT],
+            ports => ports.to_vec(),
+        };
+        let hosts = (config.get_hosts().to_vec(), config.get_hostaddrs().to_vec());
+        Some((hosts, ports, config.get_dbname().or(config.get_user())?.to_owned()))
+    };
+    place(one).is_some_and(|it| Some(it) == place(other))
 }
 
 /// An address without `sslrootcert`, which the library does not know, and what that said. Modes that
@@ -92,6 +109,22 @@ mod tests {
             let found = without_roots(address);
             assert_eq!((found.0.as_str(), found.1.as_deref()), (plain, roots), "{address}");
         }
+    }
+
+    #[test]
+    fn the_same_database_is_told_whoever_asks_for_it() {
+        let one = "postgres://owner:x@db/shop?sslmode=require";
+        for (other, same) in [
+            ("postgres://app@db:5432/shop", true),
+            ("host=db user=app dbname=shop", true),
+            ("postgres://owner:x@db:5433/shop", false),
+            ("postgres://owner:x@other/shop", false),
+            ("postgres://owner:x@db", false),
+            ("mysql://db/shop", false),
+        ] {
+            assert_eq!(is_same(one, other), same, "{other}");
+        }
+        assert!(!is_same("no address", "no address"));
     }
 
     #[test]

@@ -138,17 +138,20 @@ fn code_that_owns_nothing_never_sees_the_address_of_the_owner() {
     house.write("address", &database.url_of("clerk"));
     house.write("migrations/0001_orders.sql", FIRST);
     let follows = format!("owner = \"env:OWNER_URL\"\n{MIGRATIONS}");
-    let stack = |version: &str, shape: &str, bake: &str| {
+    let stack = |version: &str, shape: &str, bake: &str, beside: &str| {
+        let follows = format!("{follows}\n{beside}");
         services(&house, &python, &follows, &SERVICES[..1], (version, shape, bake));
     };
-    stack("v1", "1", "0s");
+    stack("v1", "1", "0s", "");
     house.up();
     house.until_settled();
     let load = Load::on(house.listen, SERVICES[0].1, FILES);
     load.until_answered("v1", 50);
 
     house.write("migrations/0002_amount.sql", SECOND);
-    stack("v2", "2", "10m");
+    stack("v2", "2", "10m", "[database.past]\nurl = \"file:address\"");
+    house.run(&["plan"]).exits(2).says("database past is the same one");
+    stack("v2", "2", "10m", "");
     house.run(&["apply", "--detach", "--yes"]).exits(0);
     load.until_answered("v2", 50);
     house.until_phase("baking");
@@ -158,7 +161,7 @@ fn code_that_owns_nothing_never_sees_the_address_of_the_owner() {
     assert_eq!(house.last_release()["outcome"], "fast_rolled_back");
     assert_eq!(columns(&database), "id integer, customer integer, amount integer, note text");
 
-    stack("v3", "2", "0s");
+    stack("v3", "2", "0s", "");
     house.run(&["apply", "--yes"]).exits(0);
     load.until_answered("v3", 50);
     house.until_settled();
