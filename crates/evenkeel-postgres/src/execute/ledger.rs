@@ -169,6 +169,15 @@ pub(super) fn create(session: &mut Session) -> Result<(), Failed> {
              rows bigint NOT NULL DEFAULT 0,
              PRIMARY KEY (schema, number, position)
          ) WITH (fillfactor = 10);
+         DO $$ BEGIN
+             -- One that an earlier version made.
+             IF NOT EXISTS (SELECT FROM pg_attribute WHERE attname = 'until'
+                            AND attrelid = '{own}.backfill'::regclass) THEN
+                 ALTER TABLE {own}.backfill ADD COLUMN turn integer NOT NULL DEFAULT 0,
+                     ADD COLUMN part integer NOT NULL DEFAULT 0,
+                     ADD COLUMN until integer NOT NULL DEFAULT 0;
+             END IF;
+         END $$;
          CREATE TABLE IF NOT EXISTS {own}.driver (
              schema text PRIMARY KEY,
              home text NOT NULL,

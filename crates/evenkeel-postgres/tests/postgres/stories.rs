@@ -251,3 +251,28 @@ fn a_contract_that_would_fail_is_known_while_there_is_a_way_back() {
     ok(executor.undo(&plan));
     assert_eq!(dump(&mut owner), before);
 }
+
+/// What an earlier version wrote down is read by this one, and gone on with.
+#[test]
+fn a_ledger_of_an_earlier_version_is_gone_on_with() {
+    let Some(database) = Database::new() else { return };
+    let mut owner = database.with(
+        "CREATE TABLE t (id int PRIMARY KEY, n int);
+         INSERT INTO t SELECT n, n FROM generate_series(1, 1000) n;
+         CREATE SCHEMA evenkeel;
+         CREATE TABLE evenkeel.backfill (schema text NOT NULL, number integer NOT NULL,
+             position integer NOT NULL, pages bigint NOT NULL, region bigint NOT NULL DEFAULT 0,
+             pass integer NOT NULL DEFAULT 0, page bigint NOT NULL DEFAULT 0,
+             rows bigint NOT NULL DEFAULT 0, PRIMARY KEY (schema, number, position))",
+    );
+    let plan = database.plan("ALTER TABLE t ALTER n TYPE bigint");
+    let mut executor = database.executor();
+    let ok = |done: Result<(), evenkeel_postgres::execute::Failed>| {
+        done.unwrap_or_else(|error| panic!("{}", told(&error)));
+    };
+    ok(executor.expand(&plan));
+    ok(executor.fill(&plan, &mut |_| true).map(drop));
+    ok(executor.tighten(&plan));
+    ok(executor.contract(&plan));
+    assert_eq!(lines(&mut owner, "SELECT sum(n) FROM t"), "500500");
+}
