@@ -10,8 +10,8 @@ use postgres::{GenericClient, Row};
 
 pub use self::others::{Function, Others, others};
 use self::queries::{
-    COLUMNS, CONSTRAINTS, FUNCTIONS, GRANTS, INDEXES, READS, ROWS_OF, SPOKEN_OF, TABLES, TRIGGERS,
-    VIEWS, VOLATILE,
+    COLUMN_GRANTS, COLUMNS, CONSTRAINTS, FUNCTIONS, GRANTS, INDEXES, READS, ROWS_OF, SPOKEN_OF,
+    TABLES, TRIGGERS, VIEWS, VOLATILE,
 };
 use crate::kind::Kind;
 use crate::name::Name;
@@ -100,6 +100,9 @@ pub(crate) fn read_by(
     }
     for row in tx.query(GRANTS, &[&schema.as_str()])? {
         reader.grant(&row);
+    }
+    for row in tx.query(COLUMN_GRANTS, &[&schema.as_str()])? {
+        reader.column_grant(&row);
     }
     for row in tx.query(TRIGGERS, &[&schema.as_str()])? {
         reader.trigger(&row);
@@ -230,6 +233,13 @@ impl Reader<'_> {
             table.grants.push(grant);
         } else if let Some(view) = self.views.get_mut(&of) {
             view.grants.push(grant);
+        }
+    }
+
+    fn column_grant(&mut self, row: &Row) {
+        if let Some(table) = self.tables.get_mut(&name(row, 0)) {
+            let role = row.get::<_, Option<&str>>(2).map(Name::new);
+            table.column_grants.push((name(row, 1), Grant { role, right: row.get(3) }));
         }
     }
 

@@ -70,6 +70,17 @@ pub(super) const GRANTS: &str = "
       AND a.privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')
     ORDER BY c.relname, r.rolname, a.privilege_type";
 
+pub(super) const COLUMN_GRANTS: &str = "
+    SELECT c.relname, a.attname, r.rolname, x.privilege_type
+    FROM pg_class c
+    JOIN pg_attribute a ON a.attrelid = c.oid AND NOT a.attisdropped
+    CROSS JOIN LATERAL aclexplode(a.attacl) x
+    LEFT JOIN pg_roles r ON r.oid = x.grantee
+    WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+      AND c.relkind IN ('r', 'p') AND x.grantee <> c.relowner
+      AND x.privilege_type IN ('SELECT', 'INSERT', 'UPDATE')
+    ORDER BY c.relname, a.attnum, r.rolname, x.privilege_type";
+
 pub(super) const TRIGGERS: &str = "
     SELECT c.relname, t.tgname, pg_get_triggerdef(t.oid), p.proname, coalesce(p.prosrc, ''),
            t.tgtype & 3 = 3, t.tgtype & 16 = 16 AND t.tgattr = '',

@@ -7,7 +7,7 @@ use super::follow::{self, Follow};
 use super::layout::{Fresh, Layout};
 use super::tighten::{Fate, fate, index_fate, not_nulls};
 use super::views::{self, Carried, triggers};
-use super::{Phase, expand, sync};
+use super::{Phase, expand, handed, sync};
 use crate::name::{Name, literal};
 use crate::shape::{Made, Rule, Shape, Trigger};
 use crate::wanted::{Wanted, When};
@@ -24,6 +24,9 @@ pub(super) fn contract(
     let mut phase = Phase::default();
     let out = &mut phase.statements;
     out.push(search_path(&[&now.schema]));
+    let hangs = handed::read(now, wanted, layouts, carried);
+    let hands = !hangs.is_empty();
+    out.extend(hangs);
     if let Some(before) = before {
         out.extend(expand::drop_views(before, &now.schema));
     }
@@ -80,6 +83,9 @@ pub(super) fn contract(
         let dropped = |it: &&Trigger| !views::is_dropped(wanted, it);
         out.extend(triggers(layout).filter(dropped).map(|it| it.definition.clone()));
     }
+    if hands {
+        out.push(handed::by_old_names());
+    }
     for layout in layouts {
         out.extend(names(layouts, layout));
     }
@@ -91,9 +97,13 @@ pub(super) fn contract(
     for (from, to) in in_steps(renames) {
         out.push(format!("ALTER TABLE {}.{from} RENAME TO {to}", now.schema));
     }
+    if hands {
+        out.push(handed::by_new_names());
+    }
     if !carried.again.is_empty() {
         out.push(search_path(&[views, &now.schema]));
         out.extend(views::again_copies(now, carried, views));
+        out.extend(handed::to_copies(now, carried, views));
         out.push(search_path(&[&now.schema]));
     }
     for carried in &wanted.carried {

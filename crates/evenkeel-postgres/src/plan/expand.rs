@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::follow::{self, Follow};
 use super::layout::{Fresh, Layout, is_volatile, next_value};
 use super::views::{self, Carried};
-use super::{Phase, put, sync};
+use super::{Phase, handed, put, sync};
 use crate::name::{Name, list, literal};
 use crate::shape::{Column, Expression, Made, Shape};
 use crate::wanted::{self, Wanted, WantedTable, When};
@@ -86,6 +86,7 @@ pub(super) fn expand(
     if per_revision || !carried.again.is_empty() {
         phase.statements.push(search_path(&[views, &now.schema]));
         phase.statements.extend(views::copies(now, carried, layouts, views));
+        phase.statements.extend(handed::to_copies(now, carried, views));
         for carried in &wanted.carried {
             if let When::PerRevision { drop } = &carried.when {
                 phase.statements.push(carried.sql.clone());
@@ -205,6 +206,14 @@ fn columns(layout: &Layout<'_>) -> Vec<String> {
     if !added.is_empty() {
         all.push(format!("ALTER TABLE {} {}", layout.table(), added.join(", ")));
     }
+    // Who may read or write a column may do so with the one that takes its place.
+    for (old, grant) in &layout.old.column_grants {
+        if let Some(new) = layout.new.twins.get(old) {
+            let (column, role) = (layout.physical(new), role(grant.role.as_ref()));
+            let table = layout.table();
+            all.push(format!("GRANT {} ({column}) ON {table} TO {role}", grant.right));
+        }
+    }
     all
 }
 
@@ -234,7 +243,9 @@ fn downs(layout: &Layout<'_>) -> Vec<String> {
 
 /// Whoever may use a table may look into the schema of its view.
 fn usage(wanted: &Wanted, views: &Name) -> Vec<String> {
-    let grants = wanted.tables.values().flat_map(|it| &it.table.grants);
+    let tables = wanted.tables.values().map(|it| &it.table);
+    let of_columns = tables.clone().flat_map(|it| it.column_grants.iter().map(|(_, it)| it));
+    let grants = tables.flat_map(|it| &it.grants).chain(of_columns);
     let roles: BTreeSet<String> = grants.map(|it| role(it.role.as_ref())).collect();
     roles.into_iter().map(|role| format!("GRANT USAGE ON SCHEMA {views} TO {role}")).collect()
 }
@@ -279,6 +290,13 @@ fn view(now: &Shape, table: &WantedTable, layouts: &[Layout<'_>], views: &Name) 
     for grant in &table.table.grants {
         let role = role(grant.role.as_ref());
         all.push(format!("GRANT {} ON {views}.{name} TO {role}", grant.right));
+    }
+    for (column, grant) in layout.map(|it| &it.old.column_grants).into_iter().flatten() {
+        let new = table.kept_as(column).or(table.twins.get(column));
+        let role = role(grant.role.as_ref());
+        all.extend(
+            new.map(|new| format!("GRANT {} ({new}) ON {views}.{name} TO {role}", grant.right)),
+        );
     }
     all
 }

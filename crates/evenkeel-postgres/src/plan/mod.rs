@@ -18,6 +18,7 @@ mod cost;
 mod derive;
 mod expand;
 mod follow;
+mod handed;
 mod hazard;
 mod keep;
 mod layout;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::layout::Layout;
 use super::put;
-use crate::name::{Name, list};
+use crate::name::{Name, list, literal};
 use crate::problem::{Place, Problem};
 use crate::shape::{Shape, Trigger, View};
 use crate::wanted::{Wanted, When};
@@ -238,10 +238,25 @@ fn make(view: &View, schema: &Name, query: &str, version: u32) -> Vec<String> {
     if let Some(check) = check.filter(|_| !query.starts_with("WITH ") && version > 0) {
         put(&mut sql, format_args!(" WITH {} CHECK OPTION", check.to_uppercase()));
     }
-    let mut all = vec![sql];
+    let mut all = vec![sql, no_rights(&format!("{schema}.{name}"))];
     all.extend(view.grants.iter().map(|it| {
         let role = it.role.as_ref().map_or_else(|| "PUBLIC".to_owned(), Name::to_string);
         format!("GRANT {} ON {schema}.{name} TO {role}", it.right)
     }));
     all
+}
+
+/// Takes away the rights that a view has got by default; it has those of the one it stands for.
+fn no_rights(view: &str) -> String {
+    let body = format!(
+        "DECLARE it record; BEGIN FOR it IN \
+             SELECT DISTINCT coalesce(quote_ident(r.rolname), 'PUBLIC') AS role \
+             FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a \
+             LEFT JOIN pg_roles r ON r.oid = a.grantee \
+             WHERE c.oid = {}::regclass AND a.grantee <> c.relowner \
+         LOOP EXECUTE {} || it.role; END LOOP; END",
+        literal(view),
+        literal(&format!("REVOKE ALL ON {view} FROM ")),
+    );
+    format!("DO {}", literal(&body))
 }

@@ -68,6 +68,9 @@ pub struct Table {
     pub indexes: Vec<Index>,
     /// Who may do what with it, beside its owner.
     pub grants: Vec<Grant>,
+    /// Who may do what with single columns of it.
+    #[serde(default)]
+    pub column_grants: Vec<(Name, Grant)>,
     /// How many rows it is thought to have, and bytes.
     pub size: Size,
     /// Whether it is split into partitions, or is one.
@@ -139,6 +142,7 @@ impl Table {
             constraints: Vec::new(),
             indexes: Vec::new(),
             grants: Vec::new(),
+            column_grants: Vec::new(),
             size: Size::default(),
             partitioned: false,
             guarded: false,

@@ -81,4 +81,35 @@ const DUMP: &str = r"
     UNION ALL
     SELECT format('grant %s %s to %s', privilege_type, relname, grantee::regrole)
     FROM rel, aclexplode(relacl) WHERE grantee <> grantor AND grantee <> 0
-      AND privilege_type <> 'MAINTAIN'";
+      AND privilege_type <> 'MAINTAIN'
+    UNION ALL
+    SELECT format('grant %s %s.%s to %s %s', privilege_type, relname, attname, grantee::regrole, is_grantable)
+    FROM rel JOIN pg_attribute a ON attrelid = rel.oid AND NOT attisdropped, aclexplode(attacl)
+    UNION ALL
+    SELECT format('comment %s: %s', pg_describe_object(classoid, objoid, objsubid), description)
+    FROM pg_description
+    WHERE (classoid, objoid) IN (
+        SELECT 'pg_class'::regclass, oid FROM rel
+        UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k JOIN rel ON rel.oid = conrelid
+        UNION ALL SELECT 'pg_trigger'::regclass, t.oid FROM pg_trigger t JOIN rel ON rel.oid = tgrelid
+        UNION ALL SELECT 'pg_statistic_ext'::regclass, s.oid FROM pg_statistic_ext s JOIN rel ON rel.oid = stxrelid)
+    UNION ALL
+    SELECT format('kept %s.%s statistics %s options %s storage %s compression %s', relname, attname,
+                  nullif(attstattarget, -1), attoptions, attstorage, attcompression)
+    FROM rel JOIN pg_attribute ON attrelid = rel.oid AND attnum > 0 AND NOT attisdropped
+    WHERE relkind IN ('r', 'p')
+    UNION ALL
+    SELECT format('default %s.%s %s', relname, attname, pg_get_expr(adbin, adrelid))
+    FROM rel JOIN pg_attrdef ON adrelid = rel.oid
+    JOIN pg_attribute ON attrelid = adrelid AND attnum = adnum WHERE relkind = 'v'
+    UNION ALL
+    SELECT format('statistics %s %s of %s (%s)', stxname, stxkind, relname,
+                  (SELECT string_agg(attname, ', ' ORDER BY attname) FROM pg_attribute
+                   WHERE attrelid = rel.oid AND attnum = ANY (stxkeys::int2[])))
+    FROM pg_statistic_ext s JOIN rel ON rel.oid = stxrelid
+    UNION ALL
+    SELECT format('index %s clustered %s identity %s', indexrelid::regclass, indisclustered, indisreplident)
+    FROM pg_index JOIN rel ON rel.oid = indexrelid
+    UNION ALL
+    SELECT format('trigger %s.%s enabled %s', relname, tgname, tgenabled)
+    FROM pg_trigger t JOIN rel ON rel.oid = tgrelid WHERE NOT tgisinternal";

@@ -426,7 +426,9 @@ fn a_database_comes_to_a_later_schema_of_its_application() {
             }
             release(&database, &file);
             let different = differences(&dump(&mut database.connect()), &wanted);
-            assert_eq!(different, "", "{name}, {count} of {}", sql.len());
+            // What is said of how a column is stored is not compared.
+            let mut different = different.lines().filter(|it| !it[2..].starts_with("kept "));
+            assert_eq!(different.next(), None, "{name}, {count} of {}", sql.len());
         }
     }
 }

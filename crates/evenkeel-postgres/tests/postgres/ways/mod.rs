@@ -4,6 +4,7 @@
 
 mod carried;
 mod columns;
+mod hung;
 mod rules;
 mod tables;
 
