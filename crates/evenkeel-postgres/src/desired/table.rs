@@ -93,7 +93,7 @@ impl Compared<'_> {
         Statement {
             at: at.clone(),
             sql: format!("ALTER TABLE {} {sql}", table.plain()),
-            action: Action::Alter { table, change },
+            action: Action::Alter { table, change, lenient: false },
             answers,
         }
     }

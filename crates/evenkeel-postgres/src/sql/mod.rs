@@ -103,6 +103,8 @@ pub enum Action {
         table: Name,
         /// What about it.
         change: Change,
+        /// Whether it need not be there.
+        lenient: bool,
     },
     /// `CREATE INDEX`.
     CreateIndex {

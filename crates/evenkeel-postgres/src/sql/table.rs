@@ -88,6 +88,7 @@ pub(super) fn alter_table(it: &ast::AlterTable, complain: Complain<'_>) -> Vec<R
             end: end(it.syntax()),
             sql: format!("ALTER TABLE {table} {}", sql(node)),
             action: Action::Alter {
+                lenient: it.if_exists().is_some(),
                 table: table.clone(),
                 change: change(&table, &action, complain),
             },

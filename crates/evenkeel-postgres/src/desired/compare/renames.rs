@@ -30,7 +30,7 @@ pub(super) fn told(sides: &Sides<'_>, file: &[Statement], problems: &mut Vec<Pro
         };
         let name = &table.name;
         let mut push = |at: &Place, of: &Name, sql: String, change: Change| {
-            let action = Action::Alter { table: of.clone(), change };
+            let action = Action::Alter { table: of.clone(), change, lenient: false };
             let sql = format!("ALTER TABLE {} {sql}", of.plain());
             all.statements.push(Statement {
                 at: at.clone(),
