@@ -151,6 +151,24 @@ impl Kind {
         }
     }
 
+    /// Whether a foreign key of this type may point at a key of another, as far as it is known: there
+    /// is an operator for both, or the server takes a value of this one for one of the other.
+    pub fn may_point_at(&self, to: &Self) -> bool {
+        let class = |it: &Self| match it.split().0 {
+            "smallint" | "integer" | "bigint" => Some(("number", 0)),
+            "numeric" => Some(("number", 1)),
+            "real" | "double precision" => Some(("number", 2)),
+            "text" | "character varying" | "character" => Some(("text", 0)),
+            "uuid" => Some(("uuid", 0)),
+            "boolean" => Some(("boolean", 0)),
+            _ => None,
+        };
+        match (class(self), class(to)) {
+            (Some((own, rank)), Some((other, over))) => own == other && rank <= over,
+            (_, _) => true,
+        }
+    }
+
     /// Whether the type has an `=`, which most have.
     pub fn can_be_compared(&self) -> bool {
         !matches!(self.split().0, "json" | "xml" | "point" | "polygon" | "path" | "circle")

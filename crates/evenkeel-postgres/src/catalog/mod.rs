@@ -153,6 +153,7 @@ impl Reader<'_> {
         table.size = Size { rows: count(1), bytes: count(2) };
         table.partitioned = row.get(3);
         table.guarded = row.get(4);
+        table.inherited = row.get(5);
         self.tables.insert(table.name.clone(), table);
     }
 

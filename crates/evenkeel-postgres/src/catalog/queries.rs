@@ -2,7 +2,8 @@
 
 pub(super) const TABLES: &str = "
     SELECT c.relname, greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 0)::int8, pg_relation_size(c.oid),
-           c.relkind = 'p' OR c.relispartition, c.relrowsecurity
+           c.relkind = 'p' OR c.relispartition, c.relrowsecurity,
+           EXISTS (SELECT FROM pg_inherits h WHERE c.oid IN (h.inhrelid, h.inhparent))
     FROM pg_class c
     WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
       AND c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
@@ -105,7 +106,7 @@ pub(super) const SPOKEN_OF: &str = "
     WHERE d.refclassid = 'pg_class'::regclass
       AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
       AND c.relkind IN ('r', 'p')
-      AND (d.classid IN ('pg_policy'::regclass, 'pg_proc'::regclass)
+      AND (d.classid IN ('pg_policy'::regclass, 'pg_proc'::regclass, 'pg_publication_rel'::regclass)
            OR d.classid = 'pg_attrdef'::regclass AND EXISTS (
                SELECT FROM pg_attrdef f JOIN pg_attribute g
                    ON g.attrelid = f.adrelid AND g.attnum = f.adnum AND g.attgenerated <> ''

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::name::Name;
 use crate::problem::Problem;
-use crate::shape::{Column, Expression, Made, Rule, Shape};
+use crate::shape::{Column, Expression, Made, Rule, Shape, Table};
 use crate::wanted::{self, Carried, Source, Wanted, When};
 
 pub(super) fn derive(
@@ -19,6 +19,7 @@ pub(super) fn derive(
     let layouts = layouts(now, wanted, revision);
     let mut problems: Vec<Problem> =
         layouts.iter().flat_map(|layout| problems(now, layout)).collect();
+    problems.extend(layouts.iter().flat_map(|layout| unlike(&layouts, layout)));
     problems.extend(taken(now, wanted));
     problems.extend(views::problems(now, wanted, &layouts));
     if !problems.is_empty() {
@@ -145,9 +146,21 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
                 .hint("add beside it: `-- up: <expression over the columns that are there>`"),
             );
         }
-        if layout.old.partitioned && expand::is_filled(now, it) {
+        let identity = matches!(it.column.made, Made::IdentityAlways | Made::IdentityByDefault);
+        if identity && !is_whole(&it.column) {
+            all.push(
+                problem(format!(
+                    "{table}.{} is an identity, which is a smallint, an integer or a bigint, and no {}",
+                    it.name, it.column.kind
+                ))
+                .hint(format!("`ALTER COLUMN {} TYPE bigint`", it.name)),
+            );
+        }
+        if (layout.old.partitioned || layout.old.inherited) && expand::is_filled(now, it) {
+            let how =
+                if layout.old.partitioned { "is partitioned" } else { "inherits or is inherited" };
             all.push(problem(format!(
-                "{table} is partitioned, and filling {} there is not modelled",
+                "{table} {how}, and filling {} there is not modelled",
                 it.name
             )));
         }
@@ -201,6 +214,35 @@ fn problems(now: &Shape, layout: &Layout<'_>) -> Vec<Problem> {
             )
             .hint("PostgreSQL 15 has views that keep to it"),
         );
+    }
+    all
+}
+
+/// Foreign keys whose columns have such types afterwards that none can point at the other.
+fn unlike(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Problem> {
+    let mut all = Vec::new();
+    for constraint in &layout.new.table.constraints {
+        let Rule::Foreign { columns, table, to, .. } = &constraint.rule else { continue };
+        let Some(there) = layouts.iter().find(|it| it.new.table.name == *table) else { continue };
+        let to = if to.is_empty() { there.new.table.key() } else { to };
+        for (from, to) in columns.iter().zip(to) {
+            let fresh = |layout: &Layout<'_>, name: &Name| {
+                layout.fresh.iter().find(|it| it.name == *name).map(|it| it.at.clone())
+            };
+            let Some(at) = fresh(layout, from).or_else(|| fresh(there, to)) else { continue };
+            let kind = |table: &Table, name| table.column(name).map(|it| it.kind.clone());
+            if let (Some(is), Some(other)) =
+                (kind(&layout.new.table, from), kind(&there.new.table, to))
+                && !is.may_point_at(&other)
+            {
+                let name = &layout.new.table.name;
+                let what = format!(
+                    "{} cannot point from {name}.{from} ({is}) at {table}.{to} ({other})",
+                    constraint.name
+                );
+                all.push(Problem::new(&at, what).hint("change both in the same migration"));
+            }
+        }
     }
     all
 }

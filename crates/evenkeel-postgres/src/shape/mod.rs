@@ -75,6 +75,9 @@ pub struct Table {
     pub size: Size,
     /// Whether it is split into partitions, or is one.
     pub partitioned: bool,
+    /// Whether it inherits from another table, or another from it; partitions do.
+    #[serde(default)]
+    pub inherited: bool,
     /// Whether rows are hidden by policies (row level security).
     pub guarded: bool,
     /// Triggers of the user's.
@@ -145,6 +148,7 @@ impl Table {
             column_grants: Vec::new(),
             size: Size::default(),
             partitioned: false,
+            inherited: false,
             guarded: false,
             triggers: Vec::new(),
             spoken_of: Vec::new(),

@@ -1,5 +1,6 @@
 //! What is said before anything is run: the hazards of a plan, and why there is none.
 
+use evenkeel_postgres::kind::Kind;
 use expect_test::{Expect, expect};
 
 use crate::rig::Database;
@@ -165,6 +166,72 @@ fn what_cannot_be_done_says_what_to_do() {
               help: drop it before this statement, and make it anew below
         "#]],
     );
+}
+
+#[test]
+fn a_type_that_a_column_cannot_get_is_refused() {
+    says(
+        "CREATE TABLE parent (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, code int UNIQUE);
+         CREATE TABLE child (id int PRIMARY KEY, parent int REFERENCES parent (code),
+             other int REFERENCES parent (code));
+         CREATE TABLE old (id int PRIMARY KEY, n int); CREATE TABLE heir () INHERITS (old)",
+        "ALTER TABLE parent ALTER id TYPE numeric, ALTER code TYPE numeric;
+         ALTER TABLE child ALTER other TYPE text;
+         ALTER TABLE old ALTER n TYPE bigint; ALTER TABLE heir ALTER n TYPE bigint",
+        &expect![[r#"
+            change.sql:3: "heir" inherits or is inherited, and filling "n" there is not modelled
+            change.sql:3: "old" inherits or is inherited, and filling "n" there is not modelled
+            change.sql:1: "parent"."id" is an identity, which is a smallint, an integer or a bigint, and no numeric
+              help: `ALTER COLUMN "id" TYPE bigint`
+            change.sql:2: "child_other_fkey" cannot point from "child"."other" (text) at "parent"."code" (numeric)
+              help: change both in the same migration
+        "#]],
+    );
+}
+
+/// What is refused for its types the server refuses too, and the other way round.
+#[test]
+fn which_type_may_point_at_which_is_as_the_server_has_it() {
+    let Some(database) = Database::new() else { return };
+    let mut client = database.connect();
+    let kinds = [
+        "smallint",
+        "integer",
+        "bigint",
+        "numeric",
+        "numeric(9,2)",
+        "real",
+        "double precision",
+        "text",
+        "character varying",
+        "character(9)",
+        "uuid",
+        "boolean",
+    ];
+    for to in kinds {
+        client.batch_execute(&format!("CREATE TABLE t (id {to} PRIMARY KEY)")).expect("a table");
+        for from in kinds {
+            let sql = format!("CREATE TABLE u (id {from} REFERENCES t); DROP TABLE u");
+            let done = client.batch_execute(&sql).is_ok();
+            let may = Kind::printed(from).may_point_at(&Kind::printed(to));
+            assert_eq!(done, may, "{from} at {to}");
+        }
+        client.batch_execute("DROP TABLE t").expect("dropped");
+    }
+}
+
+#[test]
+fn a_column_that_a_publication_names_is_refused() {
+    for database in Database::each().into_iter().filter(|it| it.version() >= 15) {
+        drop(database.with(
+            "CREATE TABLE t (id int PRIMARY KEY, n int, s text);
+             CREATE PUBLICATION p FOR TABLE t (id, n)",
+        ));
+        let refused =
+            database.try_plan("ALTER TABLE t ALTER n TYPE bigint").expect_err("it is named");
+        assert!(refused.contains("in publication p speaks of"), "{refused}");
+        database.plan("ALTER TABLE t ALTER s TYPE varchar(20)");
+    }
 }
 
 #[test]
