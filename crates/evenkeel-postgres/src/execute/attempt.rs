@@ -120,7 +120,9 @@ fn once(
     }
     rest.push_str(";\n");
     rest.push_str(end);
-    session.run(&rest).map_err(|error| error.while_changing(&phase.locks))
+    session
+        .run(&rest)
+        .map_err(|error| error.while_replacing(&phase.statements).while_changing(&phase.locks))
 }
 
 /// Tries until it works or is given up; only what passes by itself is tried again. Who is in the way

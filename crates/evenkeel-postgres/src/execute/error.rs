@@ -25,6 +25,16 @@ pub enum Failed {
         #[source]
         source: postgres::Error,
     },
+    /// A function or a view of the migration has not the form of the one whose place it takes.
+    #[error(
+        "could not put what the migration makes in the place of what is there: {said}; say `{first}` before it, in the same migration"
+    )]
+    Replacing {
+        /// What the database said.
+        said: String,
+        /// The statement that is missing.
+        first: String,
+    },
     /// A lock was not to be had in the time that was given.
     #[error("could not get a short lock on {tables} in {seconds} s: {holders}")]
     Locked {
@@ -114,7 +124,8 @@ impl Failed {
     pub fn said(&self) -> Option<&DbError> {
         match self {
             Self::Database { source, .. } | Self::Changing { source, .. } => source.as_db_error(),
-            Self::Locked { .. }
+            Self::Replacing { .. }
+            | Self::Locked { .. }
             | Self::Violated { .. }
             | Self::Unfit { .. }
             | Self::Lacking { .. }
@@ -132,7 +143,8 @@ impl Failed {
     /// statement. A connection that is lost, or a lock that is not to be had, is another matter.
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Violated { .. }
+            Self::Replacing { .. }
+            | Self::Violated { .. }
             | Self::Unfit { .. }
             | Self::Lacking { .. }
             | Self::Ledger { .. } => true,
@@ -164,6 +176,28 @@ impl Failed {
         Self::Changing { tables: tables.join(", "), source }
     }
 
+    /// The same, where one of these statements makes a function or a view that cannot take the place of
+    /// the one that is there.
+    pub(super) fn while_replacing(self, statements: &[String]) -> Self {
+        let Some(said) = self.said() else { return self };
+        let is_view = said.routine().is_some_and(|it| it.starts_with("checkView"));
+        let first = if *said.code() == SqlState::INVALID_FUNCTION_DEFINITION {
+            // `Use DROP FUNCTION f(integer) first.`
+            let hint = said.hint().and_then(|it| it.find("DROP ").map(|at| &it[at..]));
+            let drop = hint.and_then(|it| it.rfind(')').map(|end| it[..=end].to_owned()));
+            drop.unwrap_or_else(|| "DROP FUNCTION …".to_owned())
+        } else if is_view {
+            let mut made = statements.iter().filter_map(|it| replaced_view(it));
+            match (made.next(), made.next()) {
+                (Some(view), None) => format!("DROP VIEW {view}"),
+                (_, _) => "DROP VIEW …".to_owned(),
+            }
+        } else {
+            return self;
+        };
+        Self::Replacing { said: said.message().to_owned(), first }
+    }
+
     /// The same, of rows of a table that were being filled.
     pub(super) fn while_filling(self, table: &str) -> Self {
         let Some(said) = self.said().filter(|_| self.is_final()) else { return self };
@@ -182,6 +216,15 @@ impl Failed {
             .contains(code)
         })
     }
+}
+
+/// The view that a statement makes or puts in the place of another.
+fn replaced_view(sql: &str) -> Option<&str> {
+    let mut words = sql.split_whitespace();
+    let head = words.by_ref().map(str::to_ascii_lowercase).take_while(|it| it != "view");
+    let head: Vec<String> = head.collect();
+    let is = head.starts_with(&["create", "or", "replace"].map(str::to_owned));
+    if is { words.next()?.split('(').next() } else { None }
 }
 
 /// What the database says of a row, as far as it fits into a line.

@@ -276,3 +276,45 @@ fn a_ledger_of_an_earlier_version_is_gone_on_with() {
     ok(executor.contract(&plan));
     assert_eq!(lines(&mut owner, "SELECT sum(n) FROM t"), "500500");
 }
+
+/// A function or a view that cannot take the place of the one that is there is told with what is
+/// missing; and with that it goes.
+#[test]
+fn what_cannot_be_replaced_says_what_to_drop_first() {
+    let cases = [
+        (
+            "CREATE OR REPLACE FUNCTION f(a int) RETURNS text LANGUAGE sql AS 'SELECT ''t'''",
+            "DROP FUNCTION f(integer)",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION f(b int) RETURNS int LANGUAGE sql AS 'SELECT 2'",
+            "DROP FUNCTION f(integer)",
+        ),
+        ("CREATE OR REPLACE VIEW v AS SELECT id FROM t", "DROP VIEW v"),
+        ("CREATE OR REPLACE VIEW v (a, b) AS SELECT id, n FROM t", "DROP VIEW v"),
+    ];
+    for database in Database::each() {
+        let mut owner = database.with(
+            "CREATE TABLE t (id int PRIMARY KEY, n int); CREATE VIEW v AS SELECT id, n FROM t;
+             CREATE FUNCTION f(a int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        );
+        let before = dump(&mut owner);
+        for (migration, first) in cases {
+            let plan = database.plan(&format!("{migration}; ALTER TABLE t ADD m int"));
+            let mut executor = database.executor();
+            executor.expand(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+            executor.fill(&plan, &mut |_| true).unwrap_or_else(|error| panic!("{}", told(&error)));
+            let failed = executor.tighten(&plan).expect_err("it has another form");
+            let said = told(&failed);
+            let says = said.contains(&format!("say `{first}` before it"));
+            assert!(failed.is_final() && says, "{said}");
+            executor.undo(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+            assert_eq!(dump(&mut owner), before);
+            drop(executor);
+            let plan = database.plan(&format!("{first}; {migration}; ALTER TABLE t ADD m int"));
+            let mut executor = database.executor();
+            bring(&mut executor, &plan);
+            executor.undo(&plan).unwrap_or_else(|error| panic!("{}", told(&error)));
+        }
+    }
+}
