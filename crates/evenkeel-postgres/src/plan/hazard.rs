@@ -12,7 +12,7 @@ use super::{cost, put, views};
 use crate::kind::Kind;
 use crate::name::{Name, list};
 use crate::problem::Place;
-use crate::shape::{Rule, Shape};
+use crate::shape::{Made, Rule, Shape};
 use crate::wanted::{Wanted, When};
 
 /// Something to know about a plan.
@@ -277,6 +277,20 @@ fn of_table(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard> {
                     ),
                 ));
             }
+        }
+    }
+    for it in &layout.fresh {
+        let given = it.column.default.is_some() || it.column.made != Made::Written;
+        let twin = layout.new.twins.values().any(|new| *new == it.name);
+        if it.column.not_null && !given && it.made.is_none() && !twin {
+            all.push(note(
+                Some(&it.at),
+                format!(
+                    "new code that writes rows of {table} without {} fails: it is NOT NULL and has no \
+                     default",
+                    it.name
+                ),
+            ));
         }
     }
     let filled = layout.fresh.iter().any(|it| it.up.is_some());

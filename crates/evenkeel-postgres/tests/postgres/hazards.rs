@@ -293,3 +293,22 @@ fn an_answer_that_stands_beside_something_else_is_refused() {
         "#]],
     );
 }
+
+#[test]
+fn a_new_column_that_has_to_be_written_is_named() {
+    says(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, c int NOT NULL)",
+        "ALTER TABLE t ADD b int NOT NULL; -- up: a
+         ALTER TABLE t ADD given int NOT NULL DEFAULT 1;
+         ALTER TABLE t ADD numbered serial;
+         ALTER TABLE t ADD passing int NOT NULL DEFAULT 1;
+         ALTER TABLE t ALTER passing DROP DEFAULT;
+         ALTER TABLE t ALTER c TYPE bigint",
+        &expect![[r#"
+            warning: the code that runs reads the tables themselves: its `SELECT *` sees the new columns, and what it has prepared may fail; release once without this change, and it reads by views from then on
+            note: until contract a value of "t"."c" must fit the old column too (change.sql:6)
+            note: new code that writes rows of "t" without "b" fails: it is NOT NULL and has no default (change.sql:1)
+            note: new code that writes rows of "t" without "passing" fails: it is NOT NULL and has no default (change.sql:4)
+        "#]],
+    );
+}
