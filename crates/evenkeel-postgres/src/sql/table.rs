@@ -215,8 +215,8 @@ pub(super) fn after_table(index: &ast::CreateIndex, table: &Name) -> Option<Expr
 pub(super) fn rename_index(it: &ast::AlterIndex) -> Option<Action> {
     let index = last_name(it.syntax().children().find_map(ast::IndexRef::cast)?.syntax())?;
     let text = it.syntax().text().to_string();
-    let (_, to) = text.rsplit_once(char::is_whitespace)?;
-    let rename = text.to_lowercase().contains(" rename to ");
+    let (word, lower) = (" rename to ", text.to_ascii_lowercase());
+    let to = &text[lower.find(word)? + word.len()..];
     let to = Name::written(to.trim_end_matches(';').trim());
-    rename.then_some(Action::RenameIndex { index, to })
+    Some(Action::RenameIndex { index, to })
 }

@@ -53,7 +53,7 @@ fn what_hangs_on_columns_and_tables_that_are_renamed_too_goes_along() {
                  REVOKE UPDATE ON t FROM app; GRANT UPDATE (a) ON t TO app",
         migration: "ALTER TABLE t ALTER a TYPE bigint; ALTER TABLE t RENAME a TO b2;
                     ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME TO \"T u\";
-                    ALTER INDEX by_a RENAME TO by_b2;
+                    ALTER INDEX by_a RENAME TO \"by B\";
                     COMMENT ON COLUMN \"T u\".a IS 'another'",
         old: &["SELECT a, b FROM t", "UPDATE t SET a = 1"],
         new: &["UPDATE \"T u\" SET b2 = 2", "SELECT a, b2 FROM \"T u\""],
