@@ -22,6 +22,7 @@ mod handed;
 mod hazard;
 mod keep;
 mod layout;
+mod numbers;
 mod probe;
 mod sync;
 mod tighten;
