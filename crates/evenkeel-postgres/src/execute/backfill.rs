@@ -13,14 +13,14 @@
 //! vacuumed, so that the rows of later regions move there, and their entries into the room that the
 //! indexes have; and neither grows more than it has to.
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use super::attempt::{Patience, again};
 use super::bookmark::{Bookmark, pages};
 use super::others::{self, Horizon};
-use super::pace::{Pace, Seen};
+use super::pace::Pace;
 use super::turns::{Outcome, Turn, Turns};
+use super::watch::Watch;
 use super::{Failed, Session};
 use crate::name::{Name, list, literal};
 use crate::plan::{Backfill, OWN, Rows};
@@ -79,12 +79,6 @@ impl Filled {
 
 /// How long a statement of ours waits for a row that somebody else has.
 pub(super) const ROW_LOCK: Duration = Duration::from_millis(50);
-/// How often replicas are looked at.
-const LAG_LOOK: Duration = Duration::from_secs(1);
-/// How often it is asked how long others wait.
-const ASK: Duration = Duration::from_millis(50);
-/// A pause after which a question says how long others wait where nothing is filled.
-const RESTED: Duration = Duration::from_millis(5);
 /// How many times a table is gone through at most, if rows still lack a value afterwards.
 const ROUNDS: usize = 3;
 /// Pages in which rows are counted that lack a value, at once.
@@ -113,15 +107,13 @@ struct Cursor {
 }
 
 /// What goes with one run.
-struct Run {
+struct Run<'a> {
     pace: Pace,
     turns: Turns,
     began: Instant,
     filled: u64,
     replica: bool,
-    lag: Option<Duration>,
-    looked: Instant,
-    asked: Instant,
+    watch: Watch<'a>,
     horizon: Horizon,
 }
 
@@ -135,9 +127,7 @@ impl Filling<'_> {
             began: Instant::now(),
             filled: 0,
             replica: self.may_skip_triggers(),
-            lag: None,
-            looked: Instant::now(),
-            asked: Instant::now(),
+            watch: Watch::over(&self.backfill.table),
             horizon: Horizon::default(),
         };
         for round in 1.. {
@@ -171,7 +161,7 @@ impl Filling<'_> {
     /// Goes through the table once, from where it was left.
     fn round(
         &mut self,
-        run: &mut Run,
+        run: &mut Run<'_>,
         told: &mut dyn FnMut(&Filled) -> bool,
     ) -> Result<bool, Failed> {
         let mut cursor = self.cursor()?;
@@ -185,34 +175,18 @@ impl Filling<'_> {
             run.filled += outcome.rows;
             run.turns.saw(outcome);
             cursor = Cursor { rows: cursor.rows + outcome.rows, ..piece.after };
-            let question = self.question(run)?;
-            if run.looked.elapsed() > LAG_LOOK {
-                run.looked = Instant::now();
-                run.lag = others::lag(self.session)?;
-            }
-            let pause = run.pace.after(Seen { took, work: piece.work(), question, lag: run.lag });
+            let seen = run.watch.seen(self.session, took, piece.work())?;
+            let pause = run.pace.after(seen);
             if !told(&self.filled(&cursor, run)) {
                 return Ok(false);
             }
-            thread::sleep(pause);
-            if question.is_some() && pause > RESTED {
-                run.pace.rested(others::question(self.session, &self.backfill.table)?);
-            }
+            run.watch.rest(self.session, &mut run.pace, &seen, pause)?;
         }
         Ok(true)
     }
 
-    /// Asks how long others wait, unless that was asked a moment ago.
-    fn question(&mut self, run: &mut Run) -> Result<Option<Duration>, Failed> {
-        if run.asked.elapsed() < ASK {
-            return Ok(None);
-        }
-        run.asked = Instant::now();
-        others::question(self.session, &self.backfill.table).map(Some)
-    }
-
     /// Whether enough regions were filled since the last time, before the next one is begun.
-    fn is_time_to_vacuum(&self, before: &Cursor, next: &Cursor, run: &Run) -> bool {
+    fn is_time_to_vacuum(&self, before: &Cursor, next: &Cursor, run: &Run<'_>) -> bool {
         let regions = next.pages.div_ceil(self.tuning.region.max(1)).max(1);
         let part = |it: &Cursor| it.region * self.tuning.vacuums / regions;
         run.turns.are_several() && part(next) > part(before)
@@ -242,7 +216,7 @@ impl Filling<'_> {
     }
 
     /// What is to be done next; nothing at the end of the table.
-    fn piece(&mut self, cursor: &Cursor, run: &mut Run) -> Result<Option<Piece>, Failed> {
+    fn piece(&mut self, cursor: &Cursor, run: &mut Run<'_>) -> Result<Option<Piece>, Failed> {
         let size = self.tuning.region.max(1);
         let mut it = *cursor;
         let end = |it: &Cursor| ((it.region + 1) * size).min(it.pages);
@@ -362,7 +336,7 @@ impl Filling<'_> {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a share and a rate, for people")]
-    fn filled(&self, cursor: &Cursor, run: &Run) -> Filled {
+    fn filled(&self, cursor: &Cursor, run: &Run<'_>) -> Filled {
         let size = self.tuning.region.max(1);
         let start = cursor.region * size;
         let pages = (cursor.pages - start.min(cursor.pages)).clamp(1, size) as f64;

@@ -3,14 +3,14 @@
 //! What the old code writes meanwhile triggers bring there; a row that is there already is left as it
 //! is. Each row is held while its copy is made, so that none is made of one that goes.
 
-use std::thread;
 use std::time::Instant;
 
 use super::attempt::{Patience, again};
 use super::backfill::{Filled, ROW_LOCK};
 use super::bookmark::Bookmark;
 use super::others;
-use super::pace::{Pace, Seen};
+use super::pace::Pace;
+use super::watch::Watch;
 use super::{Failed, Session};
 use crate::name::Name;
 use crate::plan::{Copied, OWN};
@@ -36,6 +36,7 @@ impl Copying<'_> {
     pub(super) fn run(&mut self, told: &mut dyn FnMut(&Filled) -> bool) -> Result<bool, Failed> {
         let from = &self.copied.from;
         let mut pace = Pace::new(others::usual(self.session, from)?);
+        let mut watch = Watch::over(from);
         let mut cursor = self.cursor()?;
         let (began, first) = (Instant::now(), cursor.rows);
         while cursor.page < cursor.pages {
@@ -45,9 +46,8 @@ impl Copying<'_> {
             let took = piece.elapsed();
             let work = pages(to - cursor.page);
             cursor.page = to;
-            let question = Some(others::question(self.session, from)?);
-            let lag = others::lag(self.session)?;
-            let pause = pace.after(Seen { took, work, question, lag });
+            let seen = watch.seen(self.session, took, work)?;
+            let pause = pace.after(seen);
             let filled = Filled {
                 table: self.copied.into.clone(),
                 rows: cursor.rows,
@@ -59,7 +59,7 @@ impl Copying<'_> {
             if !told(&filled) {
                 return Ok(false);
             }
-            thread::sleep(pause);
+            watch.rest(self.session, &mut pace, &seen, pause)?;
         }
         self.session.run(&format!("ANALYZE {}", self.copied.into))?;
         Ok(true)

@@ -19,6 +19,7 @@ mod session;
 mod stragglers;
 mod tighten;
 mod turns;
+mod watch;
 
 use crate::name::Name;
 use crate::plan::{File, Plan};

@@ -27,6 +27,8 @@ impl Default for Bounds {
 
 /// How long a question waits for a table.
 const LOCK: Duration = Duration::from_millis(60);
+/// What comes of rows that do not fit.
+const BACK: &str = "they would take the release back";
 /// The most rows that are counted.
 const MOST: i64 = 1000;
 
@@ -71,7 +73,7 @@ fn one(
     probe: &Probe,
     bounds: Bounds,
 ) -> Result<Option<Hazard>, Failed> {
-    let Probe { table, wrong, then, query, .. } = probe;
+    let Probe { table, wrong, query, .. } = probe;
     let hazard = |weight, what| Some(Hazard { weight, at: probe.at.clone(), what });
     let asked = session.rows(&format!(
         "BEGIN READ ONLY; SET LOCAL statement_timeout = '{}ms'; SET LOCAL lock_timeout = '{}ms'; \
@@ -92,9 +94,7 @@ fn one(
             let of_a_value = ["22", "23", "P0"].iter().any(|it| said.code().code().starts_with(it));
             let message = said.message();
             return Ok(if of_a_value {
-                let what = format!(
-                    "rows of {table} cannot be filled: {message}; they would take the release back"
-                );
+                let what = format!("rows of {table} cannot be filled: {message}; {BACK}");
                 hazard(Weight::Warning, what)
             } else {
                 let what = format!("whether rows of {table} {wrong} is not known: {message}");
@@ -106,6 +106,6 @@ fn one(
     let count: i64 = cells.next().and_then(|it| it.parse().ok()).unwrap_or_default();
     let Some(key) = cells.next().filter(|_| count > 0) else { return Ok(None) };
     let count = if count > MOST { format!("more than {MOST}") } else { count.to_string() };
-    let what = format!("rows of {table} {wrong}: {count}, such as {key}; {then}");
+    let what = format!("rows of {table} {wrong}: {count}, such as {key}; {BACK}");
     Ok(hazard(Weight::Warning, what))
 }

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 
 use super::OWN;
 use super::layout::Layout;
-use super::sync::differs;
+use super::sync::{by_new, differs};
 use crate::name::{Name, list, literal};
-use crate::shape::{Expression, Lookup, Rule, Shape, Table};
+use crate::shape::{Expression, Lookup, Shape, Table};
 use crate::wanted::{Copied, Wanted};
 
 /// What one table does for another.
@@ -99,19 +99,10 @@ pub(super) fn scanned<'a>(
             let (_, own) = it.by.as_ref()?;
             // Until contract a column of the new shape lies under its old name.
             let own = if is_new { layout.physical(own) } else { own.clone() };
-            (!begins(layout.old, &own)).then_some((name, &it.table, own))
+            (!layout.old.is_indexed_by(std::slice::from_ref(&own)))
+                .then_some((name, &it.table, own))
         })
     })
-}
-
-/// Whether an index of a table begins with a column.
-fn begins(table: &Table, column: &Name) -> bool {
-    let indexes = table.indexes.iter().map(|it| it.rest.columns().next());
-    let keys = table.constraints.iter().map(|it| match &it.rule {
-        Rule::Primary { columns } | Rule::Unique { columns, .. } => columns.first(),
-        Rule::Check { .. } | Rule::Foreign { .. } | Rule::Other { .. } => None,
-    });
-    indexes.chain(keys).any(|it| it == Some(column))
 }
 
 struct Follows<'a> {
@@ -261,8 +252,8 @@ impl<'a> Follows<'a> {
             old = work.old,
             new = work.new,
         );
-        let named = format!("{} = ANY (current_schemas(false))", literal(revision));
-        let who = if work.by_new { named } else { format!("NOT {named}") };
+        let new = by_new(self.views);
+        let who = if work.by_new { new } else { format!("NOT {new}") };
         let on = &work.on;
         let trigger = |word: &str| Name::made(&["~evenkeel", revision, "follow", &number, word]);
         let make = |word: &str, when: &str, also: &str| {

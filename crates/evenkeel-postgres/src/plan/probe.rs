@@ -25,8 +25,6 @@ pub struct Probe {
     pub at: Option<Place>,
     /// What is wrong with the rows that are found: `have NULL in "region"`.
     pub wrong: String,
-    /// What comes of it.
-    pub then: &'static str,
     /// Gives a row for each that is found, with the key of it as text. Fails where a value cannot be
     /// had at all.
     pub query: String,
@@ -63,15 +61,7 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn probe(&self, at: Option<&Place>, wrong: String, query: String) -> Probe {
         let old = self.layout.old;
-        let then = "they would take the release back";
-        Probe {
-            table: old.name.clone(),
-            bytes: old.size.bytes,
-            at: at.cloned(),
-            wrong,
-            then,
-            query,
-        }
+        Probe { table: old.name.clone(), bytes: old.size.bytes, at: at.cloned(), wrong, query }
     }
 
     /// The rows of which something is true.
@@ -223,7 +213,7 @@ fn value(now: &Shape, layout: &Layout<'_>, column: &Name, row: &str) -> Option<S
         Source::Kept { old } => Some(format!("{row}.{old}")),
         Source::New { .. } => {
             let fresh = layout.fresh.iter().find(|it| it.name == *column)?;
-            let filled = fresh.up.as_ref().or(fresh.column.default.as_ref());
+            let filled = fresh.up.as_ref().or(fresh.first.as_ref());
             match filled {
                 Some(filled) if is_volatile(now, filled) => None,
                 Some(filled) => Some(filled.with(|it| format!("{row}.{it}"))),

@@ -174,7 +174,7 @@ fn body(layout: &Layout<'_>, groups: &[Group<'_>], views: &Name) -> String {
 }
 
 /// Whether the session that writes uses the new revision.
-fn by_new(views: &Name) -> String {
+pub(super) fn by_new(views: &Name) -> String {
     format!("{} = ANY (current_schemas(false))", literal(views.as_str()))
 }
 

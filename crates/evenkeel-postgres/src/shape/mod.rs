@@ -181,6 +181,20 @@ impl Table {
         self.indexes.len() + self.constraints.iter().filter(keys).count()
     }
 
+    /// Whether an index, or a key, begins with these columns.
+    pub fn is_indexed_by(&self, columns: &[Name]) -> bool {
+        let begins = |names: &[&Name]| {
+            names.len() >= columns.len() && names.iter().zip(columns).all(|(a, b)| *a == b)
+        };
+        self.indexes.iter().any(|it| begins(&it.rest.columns().collect::<Vec<_>>()))
+            || self.constraints.iter().any(|it| match &it.rule {
+                Rule::Primary { columns: of } | Rule::Unique { columns: of, .. } => {
+                    begins(&of.iter().collect::<Vec<_>>())
+                }
+                Rule::Check { .. } | Rule::Foreign { .. } | Rule::Other { .. } => false,
+            })
+    }
+
     /// The columns of its primary key; none if it has none.
     pub fn key(&self) -> &[Name] {
         self.constraints

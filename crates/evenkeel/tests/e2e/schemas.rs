@@ -1,6 +1,6 @@
 //! Releases that bring a change of the schema together with the code that needs it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::house::House;
 use crate::load::{FILES, Load};
@@ -26,6 +26,16 @@ ALTER TABLE orders ADD COLUMN region text NOT NULL; -- up: CASE WHEN customer < 
 
 const SERVICES: [(&str, &str); 3] =
     [("orders", "/orders/page"), ("billing", "/billing/page"), ("report", "/report/page")];
+
+/// A PostgreSQL, and a Python that can ask it; nothing, and a line that says why, without them.
+fn programs() -> Option<(Postgres, PathBuf)> {
+    let database = Postgres::start()?;
+    let python = python_with("psycopg");
+    if python.is_none() {
+        skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
+    }
+    Some((database, python?))
+}
 
 const MIGRATIONS: &str = "migrations = \"migrations\"";
 
@@ -58,10 +68,7 @@ fn services(
 
 #[test]
 fn a_type_changes_with_three_services_under_load_forward_and_back() {
-    let Some(database) = Postgres::start() else { return };
-    let Some(python) = python_with("psycopg") else {
-        return skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
-    };
+    let Some((database, python)) = programs() else { return };
     let house = House::new();
     house.write("orders.py", SERVICE);
     house.write("address", &database.url());
@@ -120,10 +127,7 @@ const PASSWORD: &str = "hush-4711";
 
 #[test]
 fn code_that_owns_nothing_never_sees_the_address_of_the_owner() {
-    let Some(database) = Postgres::start() else { return };
-    let Some(python) = python_with("psycopg") else {
-        return skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
-    };
+    let Some((database, python)) = programs() else { return };
     database.ask(
         "CREATE ROLE landlord LOGIN; CREATE ROLE clerk LOGIN;
          GRANT CREATE ON DATABASE shop TO landlord; GRANT CREATE ON SCHEMA public TO landlord;
@@ -229,10 +233,7 @@ CREATE INDEX orders_customer ON orders (customer);
 
 #[test]
 fn a_desired_schema_is_released_with_its_code_and_what_somebody_changed_by_hand_is_seen() {
-    let Some(database) = Postgres::start() else { return };
-    let Some(python) = python_with("psycopg") else {
-        return skip("releases with a database: no psycopg (psycopg[binary] from PyPI)");
-    };
+    let Some((database, python)) = programs() else { return };
     let house = House::new();
     house.write("orders.py", SERVICE);
     house.write("address", &database.url());

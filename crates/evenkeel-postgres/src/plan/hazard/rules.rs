@@ -48,7 +48,7 @@ pub(super) fn hazards(layouts: &[Layout<'_>], layout: &Layout<'_>) -> Vec<Hazard
         }
         if let Rule::Foreign { columns, .. } = &constraint.rule
             && new
-            && !is_indexed(layout, columns)
+            && !layout.new.table.is_indexed_by(columns)
         {
             all.push(note(
                 None,
@@ -88,19 +88,5 @@ fn width(layouts: &[Layout<'_>], layout: &Layout<'_>, name: &Name, rule: &Rule) 
             None,
             format!("{name}: {from} is an integer and points at {to}, a bigint, which outgrows it"),
         )
-    })
-}
-
-fn is_indexed(layout: &Layout<'_>, columns: &[Name]) -> bool {
-    let table = &layout.new.table;
-    let starts = |names: Vec<&Name>| names.iter().zip(columns).all(|(a, b)| *a == b);
-    table.indexes.iter().any(|it| {
-        let names: Vec<&Name> = it.rest.columns().collect();
-        names.len() >= columns.len() && starts(names)
-    }) || table.constraints.iter().any(|it| match &it.rule {
-        Rule::Primary { columns: of } | Rule::Unique { columns: of, .. } => {
-            of.len() >= columns.len() && starts(of.iter().collect())
-        }
-        Rule::Check { .. } | Rule::Foreign { .. } | Rule::Other { .. } => false,
     })
 }
